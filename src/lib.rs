@@ -1,0 +1,1 @@
+//! A declarative, one-shot reconciler for sandboxes.

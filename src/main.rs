@@ -1,0 +1,2 @@
+//! The `sbx-apply` program.
+fn main() {}
