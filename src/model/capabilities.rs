@@ -1,0 +1,76 @@
+//! What a backend can do, as data.
+
+use std::collections::BTreeSet;
+
+/// Something a spec may need and a backend may lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Capability {
+    /// Snapshots.
+    Snapshots,
+    /// Clones of a sandbox's current disk.
+    CloneFromDisk,
+    /// Clones of a snapshot.
+    CloneFromSnapshot,
+    /// A bound on CPUs.
+    CpuLimit,
+    /// A bound on memory.
+    MemoryLimit,
+    /// A size of the root disk.
+    DiskSize,
+    /// Files and trees.
+    Files,
+    /// Files of a stopped sandbox; without it, they are written after the start.
+    FilesWhenStopped,
+    /// Secret files.
+    Secrets,
+    /// Set-up steps, readiness and `exec`.
+    Exec,
+    /// Making the user's account.
+    Users,
+    /// Settings by the backend's own keys.
+    Config,
+    /// Placement on a cluster's member or group.
+    Target,
+    /// Outbound network policy, enforced outside the guest.
+    EgressHost,
+    /// Outbound network policy, enforced inside the guest.
+    EgressGuest,
+    /// Folders of this machine, live inside.
+    Mounts,
+    /// Disks that survive a replacement.
+    Volumes,
+    /// Ports on 127.0.0.1 of the host.
+    Ports,
+    /// Deletion of what has outlived its time.
+    Expiry,
+}
+
+/// What a backend can do and how fast it wants to be driven.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The backend's name.
+    pub backend: &'static str,
+    /// What it can do.
+    pub able: BTreeSet<Capability>,
+    /// How many operations at once serve it best.
+    pub concurrency: usize,
+    /// Why it lacks what others have: shown with the error, by capability.
+    pub reasons: Vec<(Capability, String)>,
+}
+
+impl Capabilities {
+    /// Whether it can.
+    #[must_use]
+    pub fn can(&self, capability: Capability) -> bool {
+        self.able.contains(&capability)
+    }
+
+    /// Why it cannot, where there is more to say than that.
+    #[must_use]
+    pub fn reason(&self, capability: Capability) -> Option<&str> {
+        self.reasons
+            .iter()
+            .find(|(of, _)| *of == capability)
+            .map(|(_, reason)| reason.as_str())
+    }
+}

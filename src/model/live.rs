@@ -1,0 +1,174 @@
+//! What a backend holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Digest, GuestPath, InstanceName, Labels, Mode, Owner, SnapshotName};
+
+/// Whether an instance runs, in a word that every backend can say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It runs.
+    Running,
+    /// It does not.
+    Stopped,
+    /// Its processes are held.
+    Frozen,
+    /// Something else: starting, failing, or a word we do not know.
+    Other,
+}
+
+impl Status {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Frozen => "frozen",
+            Self::Other => "unknown",
+        }
+    }
+}
+
+/// An instance, in short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Its name.
+    pub name: InstanceName,
+    /// Whether it runs.
+    pub status: Status,
+    /// Addresses of global scope; empty where it does not run.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// A snapshot, in short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its name below the instance.
+    pub label: String,
+    /// Bytes on disk, where the backend knows.
+    pub size: Option<u64>,
+    /// When it was taken, in seconds since 1970-01-01T00:00:00Z.
+    pub created_at: Option<u64>,
+}
+
+/// A snapshot with what the tool wrote on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveSnapshot {
+    /// What anybody can see.
+    pub snapshot: Snapshot,
+    /// The instance's labels at that moment; of another instance, or none, where we did not take it.
+    pub labels: Labels,
+}
+
+/// All that one request tells of an instance: everything but its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveInstance {
+    /// Its name.
+    pub name: InstanceName,
+    /// Whether it runs.
+    pub status: Status,
+    /// What the tool wrote on it.
+    pub labels: Labels,
+    /// CPUs, in the normal form of the spec (`2`), or as the backend has it where it is no such thing.
+    pub cpu: Option<String>,
+    /// Bound on memory, in the normal form of [`super::Memory`].
+    pub memory: Option<String>,
+    /// Size of the root disk, in the normal form of [`super::Bytes`].
+    pub disk: Option<String>,
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+    /// Backend settings that a spec could declare.
+    pub config: BTreeMap<String, String>,
+    /// Snapshots by name.
+    pub snapshots: BTreeMap<String, LiveSnapshot>,
+    /// When it was made, in seconds since 1970-01-01T00:00:00Z.
+    pub created_at: Option<u64>,
+    /// Where it lives, in a cluster.
+    pub location: Option<String>,
+}
+
+impl LiveInstance {
+    /// The snapshot of that name, if there is one.
+    #[must_use]
+    pub fn snapshot(&self, name: &SnapshotName) -> Option<&LiveSnapshot> {
+        self.snapshots.get(name.as_str())
+    }
+}
+
+/// Which files of an instance to look at, in one session.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Query {
+    /// These paths themselves; links are not followed. Small contents come along.
+    pub paths: BTreeSet<GuestPath>,
+    /// Paths whose contents are hashed but must not come along: secrets.
+    pub opaque: BTreeSet<GuestPath>,
+    /// Everything below these folders.
+    pub below: BTreeSet<GuestPath>,
+}
+
+impl Query {
+    /// Whether it asks for nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty() && self.opaque.is_empty() && self.below.is_empty()
+    }
+}
+
+/// What stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shape {
+    /// A regular file.
+    File {
+        /// SHA-256 of its bytes.
+        digest: Digest,
+        /// How many there are.
+        size: u64,
+        /// The bytes, when they are few ([`Inspection::KEPT`]) and were asked for.
+        content: Option<Arc<[u8]>>,
+    },
+    /// A folder.
+    Directory,
+    /// A symbolic link and its target, lossily decoded.
+    Symlink(String),
+    /// A device, a FIFO or a socket. Never opened.
+    Special,
+}
+
+/// Something that stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What it is.
+    pub shape: Shape,
+    /// Permission bits.
+    pub mode: Mode,
+    /// Owner.
+    pub owner: Owner,
+}
+
+/// The answer to a [`Query`]. A path that was asked for and is not in here does not exist.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inspection(pub BTreeMap<GuestPath, Found>);
+
+impl Inspection {
+    /// Contents of up to this many bytes come along, for diffs and accounts.
+    pub const KEPT: u64 = 64 * 1024;
+
+    /// What stands at a path.
+    #[must_use]
+    pub fn get(&self, path: &GuestPath) -> Option<&Found> {
+        self.0.get(path)
+    }
+}
+
+/// Everything that a plan is made from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Live {
+    /// Every instance within reach of the environment's names or labels, by name. Foreign ones included: a
+    /// name that is taken is refused.
+    pub instances: BTreeMap<InstanceName, LiveInstance>,
+    /// Files of the instances that were looked at.
+    pub files: BTreeMap<InstanceName, Inspection>,
+}

@@ -1,0 +1,43 @@
+//! The vocabulary: names, quantities, what a spec asks for ([`Desired`]), what a backend holds ([`Live`]),
+//! and the flat normal form ([`Facts`]) in which the two are compared.
+//!
+//! The lowest floor. Plain data and pure functions: no I/O, no clock, no printing, and no import from any
+//! other floor.
+
+mod capabilities;
+mod desired;
+mod diagnostic;
+mod digest;
+mod egress;
+mod facts;
+mod field;
+mod file;
+mod ignored;
+mod label;
+mod live;
+mod name;
+mod place;
+mod quantity;
+mod run;
+mod sandbox;
+mod user;
+mod workspace;
+
+pub use capabilities::{Capabilities, Capability};
+pub use desired::{BackendChoice, Desired};
+pub use diagnostic::{Diagnostic, Mark};
+pub use digest::{Digest, Hasher};
+pub use egress::{Destination, EgressMode, EgressRule, Enforcement, Policy, PortRange, Protocol};
+pub use facts::Facts;
+pub use field::{Field, Kind, ParseFieldError};
+pub use file::{Content, Data, Entry, File, FileState, GuestPath, InvalidGuestPath, Tree, When};
+pub use ignored::{Date, Ignored};
+pub use label::{Labels, Ownership};
+pub use live::{Found, Inspection, Instance, Live, LiveInstance, LiveSnapshot, Query, Shape, Snapshot, Status};
+pub use name::{EnvironmentName, InstanceName, InvalidName, SandboxName, SnapshotName, StepName};
+pub use place::Place;
+pub use quantity::{Bytes, InvalidQuantity, Memory, Mode, Seconds};
+pub use run::{Ready, Run, Script};
+pub use sandbox::{OnStale, Origin, Power, Sandbox};
+pub use user::{Owner, User};
+pub use workspace::{Mount, Port, Volume};

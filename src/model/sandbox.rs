@@ -1,0 +1,130 @@
+//! A sandbox as the spec wants it, every default, template and variable filled in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Bytes, File, GuestPath, Ignored, Memory, Mount, Place, Policy, Port, Ready, Run, SandboxName, Seconds,
+    SnapshotName, Tree, User, Volume,
+};
+
+/// What a sandbox's disk is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// An image, as written.
+    Image {
+        /// Its name.
+        name: String,
+        /// Where the spec says so.
+        at: Place,
+    },
+    /// Another sandbox of the same spec.
+    Clone {
+        /// Which.
+        sandbox: SandboxName,
+        /// One of its snapshots; none: its disk as it is.
+        snapshot: Option<SnapshotName>,
+        /// What to do when the source has changed since.
+        on_stale: OnStale,
+        /// Whether the spec says `on-stale` itself.
+        on_stale_explicit: bool,
+        /// Where the spec says so.
+        at: Place,
+    },
+}
+
+/// What becomes of a clone whose source has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnStale {
+    /// It stays and is shown as stale.
+    #[default]
+    Keep,
+    /// It is made anew.
+    Replace,
+}
+
+/// Whether a sandbox runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Power {
+    /// It does.
+    #[default]
+    Running,
+    /// It does not.
+    Stopped,
+}
+
+impl Power {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// A declared sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Its name, a count's number included.
+    pub name: SandboxName,
+    /// The name as written: `task` for `task-1` of a counted one, else the same.
+    pub base: SandboxName,
+    /// Where the spec says so.
+    pub at: Place,
+    /// What its disk is made from.
+    pub origin: Origin,
+    /// CPUs.
+    pub cpu: Option<(u32, Place)>,
+    /// Bound on memory.
+    pub memory: Option<(Memory, Place)>,
+    /// Size of the root disk.
+    pub disk: Option<(Bytes, Place)>,
+    /// Whether it runs.
+    pub state: Power,
+    /// Environment variables of everything that runs in it.
+    pub env: BTreeMap<String, String>,
+    /// Backend settings, by the backend's own keys.
+    pub config: BTreeMap<String, (String, Place)>,
+    /// The unprivileged user.
+    pub user: Option<User>,
+    /// Files, by path.
+    pub files: BTreeMap<GuestPath, File>,
+    /// Trees, by path.
+    pub trees: BTreeMap<GuestPath, Tree>,
+    /// Set-up steps, in their order.
+    pub run: Vec<Run>,
+    /// When it counts as ready.
+    pub ready: Option<Ready>,
+    /// Snapshots, in their order.
+    pub snapshots: Vec<(SnapshotName, Place)>,
+    /// Mounts, by path in the sandbox.
+    pub mounts: BTreeMap<GuestPath, Mount>,
+    /// Volumes, by name.
+    pub volumes: BTreeMap<String, Volume>,
+    /// Published ports.
+    pub ports: Vec<Port>,
+    /// Sandboxes that must be done before this one is started on, counts expanded.
+    pub depends_on: BTreeSet<SandboxName>,
+    /// Outbound network policy; unrestricted when none.
+    pub egress: Option<Policy>,
+    /// Whether its disk is guarded.
+    pub protect: Option<Place>,
+    /// How long it may live.
+    pub ttl: Option<(Seconds, Place)>,
+    /// Cluster member or `@group` to create it on.
+    pub target: Option<(String, Place)>,
+    /// Accepted drift.
+    pub ignore: Vec<Ignored>,
+}
+
+impl Sandbox {
+    /// Every sandbox that this one needs, its clone source included.
+    pub fn needs(&self) -> impl Iterator<Item = &SandboxName> {
+        let source = match &self.origin {
+            Origin::Clone { sandbox, .. } => Some(sandbox),
+            Origin::Image { .. } => None,
+        };
+        source.into_iter().chain(&self.depends_on)
+    }
+}
