@@ -1,0 +1,162 @@
+//! What can go wrong at a backend.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// A backend's answer, or what went wrong.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The kinds of failure that callers tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// No such instance, snapshot, file or image.
+    NotFound,
+    /// The name is taken.
+    AlreadyExists,
+    /// Another operation is under way on it; worth trying again.
+    Busy,
+    /// Somebody else changed it in between; worth reading again.
+    Conflict,
+    /// This backend, or this version of it, cannot do that.
+    Unsupported,
+    /// The caller may not do that.
+    Unauthorised,
+    /// No connection; worth trying again.
+    Unreachable,
+    /// No answer in time.
+    Timeout,
+    /// The request itself is wrong.
+    Invalid,
+    /// Anything else the backend says.
+    Failed,
+}
+
+impl ErrorKind {
+    /// Whether the same call may succeed a moment later.
+    #[must_use]
+    pub fn is_transient(self) -> bool {
+        matches!(self, Self::Busy | Self::Conflict | Self::Unreachable)
+    }
+}
+
+/// A failure at a backend: what was tried, of what kind, and what the backend said.
+///
+/// `Display` never contains the source: walk [`StdError::source`] for that.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    hint: Option<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// A failure. `message` says what was tried and what the backend answered: ``cannot start `demo-base`:
+    /// the pool is full``.
+    #[must_use]
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+            source: None,
+        }
+    }
+
+    /// No such thing.
+    #[must_use]
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::NotFound, message)
+    }
+
+    /// The backend cannot do that.
+    #[must_use]
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unsupported, message)
+    }
+
+    /// The same with its cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The same with what to do about it.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same of another kind.
+    #[must_use]
+    pub fn with_kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What to do about it, where there is something.
+    #[must_use]
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+/// Whether an error, or anything it was wrapped around, is a backend's not-found.
+#[must_use]
+pub fn is_not_found(error: &(dyn StdError + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error
+            .downcast_ref::<Error>()
+            .is_some_and(|error| error.kind == ErrorKind::NotFound)
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] Error);
+
+    #[test]
+    fn not_found_is_found_through_wrapping() {
+        let missing = || Error::not_found("no instance `a`");
+        assert!(is_not_found(&Outer(
+            Error::new(ErrorKind::Failed, "middle").with_source(missing())
+        )));
+        assert!(!is_not_found(&Outer(Error::new(ErrorKind::Busy, "busy"))));
+        assert_eq!(
+            Error::new(ErrorKind::Failed, "middle")
+                .with_source(missing())
+                .to_string(),
+            "middle"
+        );
+    }
+}

@@ -1,0 +1,17 @@
+//! Where sandboxes live: the traits that every backend answers, their errors, and the registry that opens a
+//! backend by name.
+//!
+//! Async I/O stands here and nowhere below. Reading ([`Reader`]) and changing ([`Sandboxes`]) are separate
+//! traits: what plan and check are handed can only read. This floor knows the model, not specs or plans.
+
+mod error;
+mod options;
+mod registry;
+mod traits;
+
+pub use error::{Error, ErrorKind, Result, is_not_found};
+pub use options::{
+    Account, Changes, ConsoleOpts, CreateOpts, ExecOpts, FileChange, FileEntry, Output, Scope, Settings, Stop, Streams,
+};
+pub use registry::{Opener, Registry};
+pub use traits::{Backend, Exec, Files, NetworkPolicy, Observe, ReadFiles, ReadPolicy, Reader, Sandboxes};

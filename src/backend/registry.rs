@@ -1,0 +1,89 @@
+//! Backends by name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Error, ErrorKind, Reader, Result, Sandboxes, Settings};
+
+/// Opens one kind of backend.
+#[async_trait]
+pub trait Opener: Send + Sync {
+    /// The name by which specs ask for it.
+    fn name(&self) -> &'static str;
+
+    /// The settings that it takes, with a few words on each.
+    fn settings(&self) -> &'static [(&'static str, &'static str)];
+
+    /// Opens it. May read its own configuration files; must not change anything.
+    async fn open(&self, settings: &Settings) -> Result<Arc<dyn Sandboxes>>;
+}
+
+/// The backends that a program knows.
+#[derive(Default)]
+pub struct Registry(BTreeMap<&'static str, Box<dyn Opener>>);
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.names()).finish()
+    }
+}
+
+impl Registry {
+    /// None.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Every backend of this build.
+    #[must_use]
+    pub fn standard() -> Self {
+        Self::empty()
+    }
+
+    /// Adds one.
+    #[must_use]
+    pub fn with(mut self, opener: impl Opener + 'static) -> Self {
+        self.0.insert(opener.name(), Box::new(opener));
+        self
+    }
+
+    /// Their names, ordered.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.0.keys().copied()
+    }
+
+    /// Opens a backend for changing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a name or a setting that is not known, and whatever the backend says.
+    pub async fn open(&self, name: &str, settings: &Settings) -> Result<Arc<dyn Sandboxes>> {
+        let opener = self.0.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.names().collect();
+            Error::unsupported(format!("this build has no backend `{name}`"))
+                .with_hint(format!("it has: {}", known.join(", ")))
+        })?;
+        let unknown = settings
+            .keys()
+            .find(|key| opener.settings().iter().all(|(known, _)| known != key));
+        if let Some(key) = unknown {
+            let known: Vec<_> = opener.settings().iter().map(|(known, _)| *known).collect();
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("the backend `{name}` has no setting `{key}`"),
+            )
+            .with_hint(format!("it has: {}", known.join(", "))));
+        }
+        opener.open(settings).await
+    }
+
+    /// Opens a backend for reading only.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_reader(&self, name: &str, settings: &Settings) -> Result<Arc<dyn Reader>> {
+        Ok(self.open(name, settings).await?)
+    }
+}

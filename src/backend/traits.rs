@@ -1,0 +1,186 @@
+//! What every backend answers.
+//!
+//! The contract that holds for all calls:
+//! - They may be made concurrently, on different instances; [`Capabilities::concurrency`] says how many at
+//!   once are wise.
+//! - A change has happened when the call returns; there is nothing to wait for afterwards.
+//! - Transient trouble (busy, conflict, a lost connection) is retried inside, with backoff and a bound, where
+//!   trying again cannot do a thing twice.
+//! - An instance that is not there is [`super::ErrorKind::NotFound`].
+//! - Links inside a sandbox never lead a call out of it.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::io::AsyncRead;
+
+use super::{
+    Changes, ConsoleOpts, CreateOpts, Error, ExecOpts, FileChange, FileEntry, Output, Result, Scope, Stop, Streams,
+};
+use crate::model::{
+    Capabilities, Content, EgressMode, GuestPath, Inspection, Instance, InstanceName, LiveInstance, Mode, Owner,
+    Policy, Query, Snapshot,
+};
+
+/// Reading instances and snapshots.
+#[async_trait]
+pub trait Observe: Debug + Send + Sync {
+    /// What it can do.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// What answers, with its version, for people: `Incus 6.0.4 at /run/incus/unix.socket`.
+    async fn describe(&self) -> Result<String>;
+
+    /// One instance, its addresses included.
+    async fn get(&self, name: &InstanceName) -> Result<Instance>;
+
+    /// Every instance in reach, ours and others'.
+    async fn list(&self) -> Result<Vec<Instance>>;
+
+    /// The snapshots of an instance, oldest first.
+    async fn list_snapshots(&self, name: &InstanceName) -> Result<Vec<Snapshot>>;
+
+    /// All that a plan needs of the instances in the scope, but their files. Few requests, whatever their
+    /// number.
+    async fn observe(&self, scope: &Scope) -> Result<Vec<LiveInstance>>;
+}
+
+/// Reading files, of running and stopped instances.
+#[async_trait]
+pub trait ReadFiles: Send + Sync {
+    /// What stands at many paths, in one session. Links are reported, not followed; only regular files are
+    /// opened.
+    async fn inspect(&self, name: &InstanceName, query: &Query) -> Result<Inspection>;
+
+    /// The first `max_bytes` bytes of a file, and whether there are more.
+    async fn read(&self, name: &InstanceName, path: &GuestPath, max_bytes: u64) -> Result<(Vec<u8>, bool)>;
+
+    /// What lies in a folder, or, when `recursive`, anywhere below it, ordered by path.
+    async fn list_files(&self, name: &InstanceName, path: &GuestPath, recursive: bool) -> Result<Vec<FileEntry>>;
+}
+
+/// Reading outbound network policy.
+#[async_trait]
+pub trait ReadPolicy: Send + Sync {
+    /// The policy in force.
+    async fn get_policy(&self, name: &InstanceName) -> Result<Policy>;
+}
+
+/// Life and death of instances.
+#[async_trait]
+pub trait Backend: Observe {
+    /// Makes an instance from an image. It does not run yet when [`CreateOpts::bare`].
+    async fn create(&self, opts: &CreateOpts) -> Result<()>;
+
+    /// Makes an instance with the disk of another: of its snapshot `label`, or as it is now.
+    async fn clone_from(&self, source: &InstanceName, label: Option<&str>, opts: &CreateOpts) -> Result<()>;
+
+    /// Changes settings and labels, unless somebody else changed them in between.
+    async fn configure(&self, name: &InstanceName, changes: &Changes) -> Result<()>;
+
+    /// Starts it; no error when it runs.
+    async fn start(&self, name: &InstanceName) -> Result<()>;
+
+    /// Stops it; no error when it does not run.
+    async fn stop(&self, name: &InstanceName, how: Stop) -> Result<()>;
+
+    /// Deletes it with its snapshots; ends it first when it runs.
+    async fn delete(&self, name: &InstanceName) -> Result<()>;
+
+    /// Takes a snapshot of its disk. It keeps the instance's labels of this moment.
+    async fn create_snapshot(&self, name: &InstanceName, label: &str) -> Result<()>;
+
+    /// Deletes a snapshot.
+    async fn delete_snapshot(&self, name: &InstanceName, label: &str) -> Result<()>;
+
+    /// Puts the disk back to a snapshot; a running instance is stopped for it and started again.
+    async fn restore_snapshot(&self, name: &InstanceName, label: &str) -> Result<()>;
+
+    /// Lets go of connections.
+    async fn close(&self) -> Result<()>;
+}
+
+/// Commands inside a running instance.
+#[async_trait]
+pub trait Exec: Send + Sync {
+    /// Runs a command with streams, to its end. Gives its exit code, 128 + N after signal N.
+    async fn run(&self, name: &InstanceName, opts: &ExecOpts, streams: Streams<'_>) -> Result<i32>;
+
+    /// Runs a command and gives what it said.
+    async fn output(&self, name: &InstanceName, opts: &ExecOpts) -> Result<Output>;
+
+    /// An interactive session on the caller's terminal. Gives its exit code.
+    async fn console(&self, name: &InstanceName, _opts: &ConsoleOpts, _streams: Streams<'_>) -> Result<i32> {
+        Err(Error::unsupported(format!(
+            "no console on `{name}`: this backend has none yet"
+        )))
+    }
+
+    /// Waits until commands can be run.
+    async fn ready(&self, name: &InstanceName, timeout: Duration) -> Result<()>;
+}
+
+/// Changing files, of running and stopped instances.
+#[async_trait]
+pub trait Files: ReadFiles {
+    /// Many changes, in their order, in one session.
+    async fn change_files(&self, name: &InstanceName, changes: &[FileChange]) -> Result<()>;
+
+    /// One file; see [`FileChange::Write`].
+    async fn write(
+        &self,
+        name: &InstanceName,
+        path: &GuestPath,
+        content: Content,
+        mode: Mode,
+        owner: Option<Owner>,
+    ) -> Result<()> {
+        self.change_files(
+            name,
+            &[FileChange::Write {
+                path: path.clone(),
+                content,
+                mode,
+                owner,
+            }],
+        )
+        .await
+    }
+
+    /// One file from a stream, without holding it whole in memory.
+    async fn write_stream(
+        &self,
+        name: &InstanceName,
+        path: &GuestPath,
+        content: &mut (dyn AsyncRead + Send + Unpin),
+        mode: Mode,
+        owner: Option<Owner>,
+    ) -> Result<()>;
+
+    /// Removes what stands at a path; see [`FileChange::Remove`]. Nothing there is not-found here.
+    async fn delete_file(&self, name: &InstanceName, path: &GuestPath) -> Result<()>;
+}
+
+/// Changing outbound network policy.
+#[async_trait]
+pub trait NetworkPolicy: ReadPolicy {
+    /// Sets the mode.
+    async fn set_egress_mode(&self, name: &InstanceName, mode: EgressMode) -> Result<()>;
+
+    /// Allows a domain.
+    async fn allow_domain(&self, name: &InstanceName, domain: &str) -> Result<()>;
+
+    /// Takes a domain back.
+    async fn deny_domain(&self, name: &InstanceName, domain: &str) -> Result<()>;
+}
+
+/// All that can be read. What plan is handed.
+pub trait Reader: Observe + ReadFiles + ReadPolicy {}
+
+impl<T: Observe + ReadFiles + ReadPolicy + ?Sized> Reader for T {}
+
+/// All that can be done: the `Sandbox` of the contract.
+pub trait Sandboxes: Reader + Backend + Exec + Files + NetworkPolicy {}
+
+impl<T: Reader + Backend + Exec + Files + NetworkPolicy + ?Sized> Sandboxes for T {}
