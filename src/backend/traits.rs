@@ -147,6 +147,7 @@ pub trait Files: ReadFiles {
             }],
         )
         .await
+        .map(drop)
     }
 
     /// One file from a stream, without holding it whole in memory.
