@@ -4,6 +4,7 @@
 //! The floors, each importing only from those below it: `cli`, `view`, `apply`, `backend`, then `spec` and
 //! `plan` (which do not see each other), then [`model`].
 
+pub mod apply;
 pub mod backend;
 pub mod model;
 pub mod plan;
