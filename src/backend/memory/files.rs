@@ -41,11 +41,12 @@ impl ReadFiles for Memory {
 
 #[async_trait]
 impl Files for Memory {
-    async fn change_files(&self, name: &InstanceName, changes: &[FileChange]) -> Result<()> {
+    async fn change_files(&self, name: &InstanceName, changes: &[FileChange]) -> Result<Vec<bool>> {
         self.note("change_files", changes.iter().map(|change| entry(name, change)));
         self.pause().await;
         // Even an empty batch opens a session.
         self.with_disk(name, |_| Ok(()))?;
+        let mut there = Vec::with_capacity(changes.len());
         for change in changes {
             // Nothing is undone where a later one fails, as in any session with a real system.
             let bytes = match change {

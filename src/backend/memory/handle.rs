@@ -50,6 +50,7 @@ impl Memory {
                 backend: "memory",
                 able,
                 concurrency: 4,
+                restart_config: &["linux.", "security.syscalls.intercept."],
                 reasons: Vec::new(),
             }),
             latency: Duration::ZERO,
