@@ -53,12 +53,14 @@ impl Files for Memory {
                 FileChange::Write { content, .. } => Some(load(content).await?),
                 _ => None,
             };
-            self.with_disk(name, |disk| {
+            there.push(self.with_disk(name, |disk| {
+                let there = disk.at(change.path().as_str(), false).is_some();
                 disk.apply(change, bytes)
-                    .map_err(|obstacle| cannot(change.path(), obstacle))
-            })?;
+                    .map_err(|obstacle| cannot(change.path(), obstacle))?;
+                Ok(there)
+            })?);
         }
-        Ok(())
+        Ok(there)
     }
 
     async fn write_stream(
