@@ -5,6 +5,7 @@
 //! traits: what plan and check are handed can only read. This floor knows the model, not specs or plans.
 
 mod error;
+pub mod memory;
 mod options;
 mod registry;
 mod traits;

@@ -1,0 +1,51 @@
+//! The real Incus daemon, for tests that want one.
+//!
+//! `tests/incus/daemon start` starts a private one and says where it listens; `SBX_TEST_INCUS=1` says that the
+//! tests may use the daemon at `INCUS_SOCKET`, so that nobody's own one is ever touched by accident.
+
+use std::env;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sbx_apply::backend::Sandboxes;
+
+/// A daemon that may be used.
+#[derive(Debug, Clone)]
+pub(crate) struct Daemon {
+    /// Its unix socket.
+    pub(crate) socket: PathBuf,
+}
+
+/// The daemon that the tests may use. None is said aloud, and is a failure in CI, where nobody would read it.
+///
+/// # Panics
+/// When there is none and `CI` is set.
+pub(crate) fn find() -> Option<Daemon> {
+    let socket = env::var_os("INCUS_SOCKET").map(PathBuf::from);
+    let missing = match socket {
+        _ if env::var("SBX_TEST_INCUS").as_deref() != Ok("1") => "SBX_TEST_INCUS is not 1",
+        None => "INCUS_SOCKET is not set",
+        Some(socket) if !socket.exists() => "nothing listens at INCUS_SOCKET",
+        Some(socket) => return Some(Daemon { socket }),
+    };
+    assert!(env::var_os("CI").is_none(), "no daemon for the tests, in CI: {missing}");
+    skipped(&format!("a check against a real daemon: {missing}"));
+    None
+}
+
+/// The Incus backend at a daemon.
+pub(crate) async fn open(daemon: &Daemon) -> Option<Arc<dyn Sandboxes>> {
+    // The backend comes with the branch that builds it.
+    skipped(&format!(
+        "a check against the daemon at {}: this build has no Incus backend",
+        daemon.socket.display()
+    ));
+    None
+}
+
+/// Says that something was not checked, past the test harness, which keeps the output of tests that pass.
+pub(crate) fn skipped(what: &str) {
+    // A closed stderr is no reason to fail a test.
+    let _ = writeln!(io::stderr(), "SKIPPED: {what}");
+}
