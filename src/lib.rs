@@ -6,5 +6,6 @@
 
 pub mod apply;
 pub mod backend;
+pub mod docs;
 pub mod model;
 pub mod plan;
