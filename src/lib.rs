@@ -5,3 +5,4 @@
 //! `plan` (which do not see each other), then [`model`].
 
 pub mod model;
+pub mod spec;
