@@ -9,3 +9,4 @@ pub mod backend;
 pub mod docs;
 pub mod model;
 pub mod plan;
+pub mod spec;
