@@ -2,4 +2,5 @@
 //! offered, a real daemon.
 
 mod conformance;
+mod spec;
 mod support;
