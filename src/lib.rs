@@ -10,3 +10,4 @@ pub mod docs;
 pub mod model;
 pub mod plan;
 pub mod spec;
+pub mod view;

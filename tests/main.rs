@@ -3,4 +3,5 @@
 
 mod conformance;
 mod convergence;
+mod spec;
 mod support;

@@ -58,6 +58,11 @@ fn skip(text: &str, at: usize) -> Option<usize> {
 
 /// Comments between `/*` and `*/` nest.
 fn skip_comment(text: &str, at: usize) -> usize {
+    comment(text, at, usize::MAX).unwrap_or(text.len())
+}
+
+/// The end of the comment that starts at `at`, or where it nests deeper than `limit`.
+fn comment(text: &str, at: usize, limit: usize) -> Result<usize, usize> {
     let bytes = text.as_bytes();
     let mut depth = 0_usize;
     let mut index = at;
@@ -65,43 +70,36 @@ fn skip_comment(text: &str, at: usize) -> usize {
         match &bytes[index..index + 2] {
             b"/*" => {
                 depth += 1;
+                if depth > limit {
+                    return Err(index);
+                }
                 index += 2;
             }
             b"*/" => {
                 depth -= 1;
                 index += 2;
                 if depth == 0 {
-                    return index;
+                    return Ok(index);
                 }
             }
             _ => index += 1,
         }
     }
-    text.len()
+    Ok(text.len())
 }
 
 /// Where braces, parentheses or comments nest deeper than `limit`; none where they do not.
 pub(super) fn too_deep(text: &str, limit: usize) -> Option<usize> {
     let mut depth = 0_usize;
-    let mut comments = 0_usize;
     let mut index = 0;
     let bytes = text.as_bytes();
     while index < bytes.len() {
-        // Comments are counted apart: the parsers recurse for them too.
+        // The parsers recurse for comments too.
         if bytes[index..].starts_with(b"/*") {
-            let end = skip_comment(text, index);
-            for at in index..end.saturating_sub(1) {
-                match &bytes[at..at + 2] {
-                    b"/*" => comments += 1,
-                    b"*/" => comments = comments.saturating_sub(1),
-                    _ => {}
-                }
-                if comments > limit {
-                    return Some(at);
-                }
+            match comment(text, index, limit) {
+                Ok(end) => index = end,
+                Err(at) => return Some(at),
             }
-            comments = 0;
-            index = end;
             continue;
         }
         // A quote or a hash may start a string; no other byte can, and testing each would be slow.

@@ -1,0 +1,4 @@
+#!/bin/sh
+set -e
+cd /srv/app
+cat requirements.txt

@@ -1,0 +1,188 @@
+//! Diagnostics over the text that they are about.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode, SourceSpan};
+
+use crate::model::{Diagnostic, Place};
+use crate::spec::Sources;
+
+/// How wide a diagnostic may be, and whether it has colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// Columns of the terminal.
+    pub width: usize,
+    /// Whether to use colours.
+    pub color: bool,
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self {
+            width: 100,
+            color: false,
+        }
+    }
+}
+
+/// The longest line of a text that is shown whole; longer ones are drawn without an excerpt, which would fill
+/// the screen and say nothing.
+const LONGEST_LINE: usize = 2_000;
+
+/// Renders diagnostics, an empty line between them: message, `file:line:column`, excerpt, marks, help, code.
+#[must_use]
+pub fn render(diagnostics: &[Diagnostic], sources: &Sources, style: Style) -> String {
+    let theme = if style.color {
+        GraphicalTheme::unicode()
+    } else {
+        GraphicalTheme::unicode_nocolor()
+    };
+    let handler = GraphicalReportHandler::new_themed(theme)
+        .with_width(style.width)
+        .with_context_lines(1)
+        .with_links(false);
+    let mut text = String::new();
+    for (index, diagnostic) in diagnostics.iter().enumerate() {
+        if index > 0 {
+            text.push('\n');
+        }
+        for report in reports(diagnostic, sources) {
+            // Writing to a String cannot fail; a report that cannot be drawn is still told in one line.
+            let mut drawn = String::new();
+            if handler.render_report(&mut drawn, &report).is_err() {
+                drawn = format!("{report}\n");
+            }
+            text.push_str(&drawn);
+        }
+    }
+    text
+}
+
+/// One report for the file of the first mark, and one note for each further file that has marks.
+fn reports<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Report<'a>> {
+    let mut files: Vec<&str> = Vec::new();
+    for mark in &diagnostic.marks {
+        if !files.contains(&&*mark.place.file) {
+            files.push(&mark.place.file);
+        }
+    }
+    let first = files.first().copied().unwrap_or_default();
+    let mut reports = vec![Report::of(diagnostic, first, sources, true)];
+    reports.extend(
+        files
+            .iter()
+            .skip(1)
+            .map(|file| Report::of(diagnostic, file, sources, false)),
+    );
+    // Help and code close the whole.
+    if let Some(last) = reports.last_mut() {
+        last.help = diagnostic.help.as_deref();
+    }
+    reports
+}
+
+struct Report<'a> {
+    message: Cow<'a, str>,
+    code: Option<&'static str>,
+    help: Option<&'a str>,
+    severity: Severity,
+    source: Option<NamedSource<String>>,
+    labels: Vec<LabeledSpan>,
+}
+
+impl<'a> Report<'a> {
+    fn of(diagnostic: &'a Diagnostic, file: &str, sources: &Sources, chief: bool) -> Self {
+        let marks = diagnostic.marks.iter().filter(|mark| &*mark.place.file == file);
+        let text = sources.get(file).filter(|text| {
+            !text.is_empty() && marks.clone().all(|mark| line_length(text, &mark.place) <= LONGEST_LINE)
+        });
+        let labels = marks
+            .clone()
+            .enumerate()
+            .map(|(index, mark)| {
+                let label = (!mark.text.is_empty()).then(|| mark.text.clone());
+                let span = SourceSpan::new(mark.place.offset.into(), mark.place.length);
+                // The excerpt's heading names the place of the chief mark.
+                if index == 0 {
+                    LabeledSpan::new_primary_with_span(label, span)
+                } else {
+                    LabeledSpan::new_with_span(label, span)
+                }
+            })
+            .collect();
+        let place = marks.clone().next().map(|mark| &mark.place);
+        let message = match (chief, text, place) {
+            (true, Some(_), _) | (true, None, None) => Cow::Borrowed(diagnostic.message.as_str()),
+            // What the command line says has no text to point into.
+            (true, None, Some(place)) if place.offset == 0 && place.length == 0 && sources.get(file).is_none() => {
+                let said = marks.clone().next().map_or("", |mark| mark.text.as_str());
+                if said.is_empty() {
+                    Cow::Borrowed(diagnostic.message.as_str())
+                } else {
+                    Cow::Owned(format!("{said}: {}", diagnostic.message))
+                }
+            }
+            (true, None, Some(place)) => Cow::Owned(format!("{place}: {}", diagnostic.message)),
+            (false, Some(_), _) => Cow::Borrowed("see also"),
+            (false, None, _) => Cow::Owned(format!(
+                "see also {}",
+                place.map(ToString::to_string).unwrap_or_default()
+            )),
+        };
+        Self {
+            message,
+            code: chief.then_some(diagnostic.code),
+            help: None,
+            severity: if chief { Severity::Error } else { Severity::Advice },
+            source: text.map(|text| NamedSource::new(file, text.to_owned())),
+            labels: if text.is_some() { labels } else { Vec::new() },
+        }
+    }
+}
+
+fn line_length(text: &str, place: &Place) -> usize {
+    let offset = place.offset.min(text.len());
+    let before = text.get(..offset).unwrap_or_default();
+    let after = text.get(offset..).unwrap_or_default();
+    let start = before.rfind('\n').map_or(0, |index| index + 1);
+    let end = after.find('\n').map_or(text.len(), |index| offset + index);
+    end - start
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Report<'_> {}
+
+impl miette::Diagnostic for Report<'_> {
+    fn code<'b>(&'b self) -> Option<Box<dyn fmt::Display + 'b>> {
+        self.code.map(|code| Box::new(code) as Box<dyn fmt::Display>)
+    }
+
+    fn severity(&self) -> Option<Severity> {
+        Some(self.severity)
+    }
+
+    fn help<'b>(&'b self) -> Option<Box<dyn fmt::Display + 'b>> {
+        self.help.map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.source.as_ref().map(|source| source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        (!self.labels.is_empty())
+            .then(|| Box::new(self.labels.iter().cloned()) as Box<dyn Iterator<Item = LabeledSpan>>)
+    }
+}

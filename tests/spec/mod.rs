@@ -1,0 +1,3 @@
+//! Specs that are right.
+
+mod twins;
