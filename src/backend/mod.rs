@@ -9,9 +9,8 @@ mod options;
 mod registry;
 mod traits;
 
+pub use crate::model::{Changes, CreateOpts, FileChange};
 pub use error::{Error, ErrorKind, Result, is_not_found};
-pub use options::{
-    Account, Changes, ConsoleOpts, CreateOpts, ExecOpts, FileChange, FileEntry, Output, Scope, Settings, Stop, Streams,
-};
+pub use options::{Account, ConsoleOpts, ExecOpts, FileEntry, Output, Scope, Settings, Stop, Streams};
 pub use registry::{Opener, Registry};
 pub use traits::{Backend, Exec, Files, NetworkPolicy, Observe, ReadFiles, ReadPolicy, Reader, Sandboxes};

@@ -124,8 +124,9 @@ pub trait Exec: Send + Sync {
 /// Changing files, of running and stopped instances.
 #[async_trait]
 pub trait Files: ReadFiles {
-    /// Many changes, in their order, in one session.
-    async fn change_files(&self, name: &InstanceName, changes: &[FileChange]) -> Result<()>;
+    /// Many changes, in their order, in one session. Gives, for each, whether something stood at its path
+    /// before.
+    async fn change_files(&self, name: &InstanceName, changes: &[FileChange]) -> Result<Vec<bool>>;
 
     /// One file; see [`FileChange::Write`].
     async fn write(
@@ -146,6 +147,7 @@ pub trait Files: ReadFiles {
             }],
         )
         .await
+        .map(drop)
     }
 
     /// One file from a stream, without holding it whole in memory.

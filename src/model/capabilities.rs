@@ -56,6 +56,8 @@ pub struct Capabilities {
     pub concurrency: usize,
     /// Why it lacks what others have: shown with the error, by capability.
     pub reasons: Vec<(Capability, String)>,
+    /// Backend settings, by key or by a prefix that ends in `.`, that take hold with the next start only.
+    pub restart_config: &'static [&'static str],
 }
 
 impl Capabilities {
@@ -63,6 +65,14 @@ impl Capabilities {
     #[must_use]
     pub fn can(&self, capability: Capability) -> bool {
         self.able.contains(&capability)
+    }
+
+    /// Whether a change of that setting takes hold with the next start only.
+    #[must_use]
+    pub fn needs_restart(&self, key: &str) -> bool {
+        self.restart_config
+            .iter()
+            .any(|known| *known == key || (known.ends_with('.') && key.starts_with(known)))
     }
 
     /// Why it cannot, where there is more to say than that.

@@ -18,6 +18,7 @@ mod live;
 mod name;
 mod place;
 mod quantity;
+mod request;
 mod run;
 mod sandbox;
 mod user;
@@ -37,6 +38,7 @@ pub use live::{Found, Inspection, Instance, Live, LiveInstance, LiveSnapshot, Qu
 pub use name::{EnvironmentName, InstanceName, InvalidName, SandboxName, SnapshotName, StepName};
 pub use place::Place;
 pub use quantity::{Bytes, InvalidQuantity, Memory, Mode, Seconds};
+pub use request::{Changes, CreateOpts, FileChange};
 pub use run::{Ready, Run, Script};
 pub use sandbox::{OnStale, Origin, Power, Sandbox};
 pub use user::{Owner, User};
