@@ -4,5 +4,9 @@
 //! The floors, each importing only from those below it: `cli`, `view`, `apply`, `backend`, then `spec` and
 //! `plan` (which do not see each other), then [`model`].
 
+pub mod apply;
 pub mod backend;
+pub mod docs;
 pub mod model;
+pub mod plan;
+pub mod spec;

@@ -6,6 +6,7 @@
 
 mod error;
 pub mod incus;
+pub mod memory;
 mod options;
 mod registry;
 mod retry;

@@ -16,6 +16,8 @@ const CPU: &str = "limits.cpu";
 const MEMORY: &str = "limits.memory";
 /// The socket inside the guest that talks to the daemon.
 const GUEST_API: &str = "security.guestapi";
+/// Says which settings are our own hardening and nobody's declaration.
+const HARDENED: &str = "user.sbx-apply-hardened";
 /// Key of a root disk's size.
 const SIZE: &str = "size";
 
@@ -78,7 +80,7 @@ pub(super) fn live(from: &wire::Instance, snapshots: &[wire::Snapshot]) -> LiveI
         env: with_prefix(own, ENVIRONMENT),
         config: own
             .iter()
-            .filter(|(key, _)| is_setting(key))
+            .filter(|(key, value)| is_setting(key) && !(is_hardening(own, key) && *value == "false"))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect(),
         snapshots: snapshots
@@ -106,7 +108,11 @@ fn with_prefix(config: &Config, prefix: &str) -> BTreeMap<String, String> {
 /// that the model has its own word for.
 fn is_setting(key: &str) -> bool {
     let foreign = ["volatile.", "image.", LABEL, ENVIRONMENT];
-    key != CPU && key != MEMORY && foreign.iter().all(|prefix| !key.starts_with(prefix))
+    ![CPU, MEMORY, HARDENED].contains(&key) && foreign.iter().all(|prefix| !key.starts_with(prefix))
+}
+
+fn is_hardening(config: &Config, key: &str) -> bool {
+    key == GUEST_API && config.get(HARDENED).is_some_and(|hardened| hardened == GUEST_API)
 }
 
 /// `2` for `2` and `02`; sets such as `0-1` stay as they are.
@@ -127,9 +133,12 @@ fn is(device: &Config, key: &str, value: &str) -> bool {
 
 /// Settings of a new instance.
 pub(super) fn config(opts: &CreateOpts) -> Config {
-    // Hardened: nothing inside needs the daemon's guest API. A setting of the spec's wins.
-    let mut config = Config::from([(GUEST_API.to_owned(), "false".to_owned())]);
-    config.extend(opts.config.clone());
+    let mut config = opts.config.clone();
+    if !config.contains_key(GUEST_API) {
+        // Hardened: nothing inside needs the daemon's guest API.
+        config.insert(GUEST_API.to_owned(), "false".to_owned());
+        config.insert(HARDENED.to_owned(), GUEST_API.to_owned());
+    }
     config.extend(opts.cpu.map(|cpu| (CPU.to_owned(), cpu.to_string())));
     config.extend(opts.memory.map(|memory| (MEMORY.to_owned(), memory.to_string())));
     config.extend(opts.env.iter().map(|(name, value)| (format!("{ENVIRONMENT}{name}"), value.clone())));
@@ -145,9 +154,12 @@ pub(super) fn label_config(labels: &Labels) -> impl Iterator<Item = (String, Str
 /// Changes of settings by key. `None` takes a key away.
 pub(super) fn config_changes(changes: &Changes) -> BTreeMap<String, Option<String>> {
     let mut by_key: BTreeMap<String, Option<String>> = changes.config.clone();
-    if let Some(guest_api) = by_key.get_mut(GUEST_API) {
+    if let Some(guest_api) = changes.config.get(GUEST_API) {
         // What is no longer declared goes back to our default, not to the daemon's.
-        guest_api.get_or_insert_with(|| "false".to_owned());
+        let value = guest_api.clone().unwrap_or_else(|| "false".to_owned());
+        by_key.insert(GUEST_API.to_owned(), Some(value));
+        let hardened = guest_api.is_none().then(|| GUEST_API.to_owned());
+        by_key.insert(HARDENED.to_owned(), hardened);
     }
     if let Some(cpu) = changes.cpu {
         by_key.insert(CPU.to_owned(), cpu.map(|cpu| cpu.to_string()));
@@ -286,11 +298,29 @@ mod tests {
             ("environment.B", "c"),
             ("limits.memory", "10%"),
             ("security.guestapi", "false"),
+            ("user.sbx-apply-hardened", "security.guestapi"),
             ("user.sbx-apply.ttl", "1h"),
             ("volatile.uuid", "u"),
         ];
         assert_eq!(from.put.config, map(&expected));
         assert_eq!(from.put.devices["disk0"], root_device("p", Some(Bytes(1 << 30))));
+    }
+
+    #[test]
+    fn our_own_hardening_is_nobodys_declaration() {
+        let shown = |config: &Config| {
+            let mut from = read(r#"{"name":"a"}"#);
+            from.put.config = config.clone();
+            live(&from, &[]).config
+        };
+        let mut opts = CreateOpts::default();
+        assert_eq!(config(&opts)[GUEST_API], "false");
+        assert_eq!(shown(&config(&opts)), map(&[]));
+        let mut opened = config(&opts);
+        opened.insert(GUEST_API.to_owned(), "true".to_owned());
+        assert_eq!(shown(&opened), map(&[(GUEST_API, "true")]));
+        opts.config.insert(GUEST_API.to_owned(), "false".to_owned());
+        assert_eq!(shown(&config(&opts)), opts.config);
     }
 
     #[test]

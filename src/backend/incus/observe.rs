@@ -78,7 +78,7 @@ fn is_in(instance: &wire::Instance, scope: &Scope) -> bool {
     let environment = labels.get(Labels::ENVIRONMENT);
     let labelled = match &scope.environment {
         Some(wanted) => environment == Some(wanted.as_str()),
-        None => environment.is_some(),
+        None => true,
     };
     labelled || scope.names.contains(&InstanceName::observed(&instance.name))
 }

@@ -1,0 +1,21 @@
+//! Plan × backend → events and a report.
+//!
+//! Observes for the plan, carries its steps out in their order and concurrently, and verifies afterwards. Does
+//! not print and does not read the environment: events are its only way to the outside.
+
+mod error;
+mod event;
+mod executor;
+mod observe;
+mod output;
+mod perform;
+mod progress;
+mod report;
+mod verify;
+
+pub use error::StepError;
+pub use event::{Event, Stream};
+pub use executor::{Interrupt, apply};
+pub use observe::{observe, observe_environment};
+pub use report::{Failure, Report};
+pub use verify::{Verified, verify};

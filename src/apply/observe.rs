@@ -1,0 +1,79 @@
+//! Reading what a plan is made from.
+
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+
+use crate::backend::{ErrorKind, Reader, Result, Scope};
+use crate::model::{Desired, EnvironmentName, InstanceName, Live, SandboxName};
+use crate::plan::{self, Matched};
+
+/// Reads every instance of the environment and of the names that it wants, in one observation, and then, in one
+/// session for each instance of a selected sandbox, the files that its spec or its record names.
+///
+/// # Errors
+/// Whatever the backend says.
+pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet<SandboxName>) -> Result<Live> {
+    let names = desired
+        .sandboxes
+        .keys()
+        .filter_map(|name| InstanceName::of(&desired.environment, name).ok());
+    let scope = Scope {
+        environment: Some(desired.environment.clone()),
+        names: names.collect(),
+    };
+    let mut live = instances(reader, &scope).await?;
+    let matched = Matched::of(desired, &live);
+    let sessions = desired
+        .sandboxes
+        .values()
+        .filter(|sandbox| selected.contains(&sandbox.name))
+        .filter_map(|sandbox| {
+            let instance = *matched.owned.get(&sandbox.name)?;
+            let query = plan::query(sandbox, instance);
+            (!query.is_empty()).then(|| (instance.name.clone(), query))
+        });
+    let sessions: Vec<_> = sessions.collect();
+    let inspected = futures_util::stream::iter(sessions)
+        .map(|(name, query)| async move {
+            match reader.inspect(&name, &query).await {
+                Ok(inspection) => Ok(Some((name, inspection))),
+                // Deleted since a moment ago.
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .buffer_unordered(reader.capabilities().concurrency.max(1))
+        .try_collect::<Vec<_>>()
+        .await?;
+    for (name, inspection) in inspected.into_iter().flatten() {
+        live.files.insert(name, inspection);
+    }
+    Ok(live)
+}
+
+/// Reads every instance of an environment, without files.
+///
+/// # Errors
+/// Whatever the backend says.
+pub async fn observe_environment(reader: &dyn Reader, environment: &EnvironmentName) -> Result<Live> {
+    instances(
+        reader,
+        &Scope {
+            environment: Some(environment.clone()),
+            names: BTreeSet::new(),
+        },
+    )
+    .await
+}
+
+async fn instances(reader: &dyn Reader, scope: &Scope) -> Result<Live> {
+    let instances = reader.observe(scope).await?;
+    Ok(Live {
+        instances: instances
+            .into_iter()
+            .map(|instance| (instance.name.clone(), instance))
+            .collect(),
+        ..Live::default()
+    })
+}

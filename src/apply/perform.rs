@@ -1,0 +1,316 @@
+//! One step carried out: a short match on its work.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::Instant;
+
+use super::output::{Lines, Tail};
+use super::progress::Progress;
+use super::{StepError, Stream};
+use crate::backend::{Account, Changes, ErrorKind, ExecOpts, FileChange, Sandboxes, Stop, Streams};
+use crate::model::{
+    Content, Desired, Field, GuestPath, Inspection, InstanceName, Kind, Mode, Owner, Query, Ready, Run, Script,
+    Seconds, Shape, User,
+};
+use crate::plan::{self, Op, Step};
+
+/// How long a sandbox may take to shut down before it is ended.
+const SHUTDOWN: Duration = Duration::from_secs(30);
+
+/// How long a sandbox without a `ready` of its own may take until commands run in it.
+const READY: Seconds = Seconds(60);
+
+/// What carrying out a step needs.
+#[derive(Clone, Copy)]
+pub(super) struct Site<'a> {
+    pub(super) backend: &'a dyn Sandboxes,
+    pub(super) desired: Option<&'a Desired>,
+    pub(super) progress: &'a Progress,
+}
+
+type NewFacts = Vec<(Field, Option<String>)>;
+
+impl Site<'_> {
+    /// Carries out one step and writes down what has to be written down at once.
+    pub(super) async fn perform(
+        &self,
+        step: &Step,
+        output: UnboundedSender<(Stream, String)>,
+    ) -> Result<(), StepError> {
+        let name = &step.instance;
+        let mut more = NewFacts::new();
+        match &step.op {
+            Op::Delete => self.delete(name).await?,
+            Op::Create(opts) => self.backend.create(opts).await?,
+            Op::Clone { source, snapshot, opts } => {
+                self.backend
+                    .clone_from(source, snapshot.as_ref().map(|name| name.as_str()), opts)
+                    .await?;
+            }
+            Op::Configure(changes) => self.configure(step, changes).await?,
+            Op::Account(user) => self.account(name, user).await?,
+            Op::Files { clean, changes } => more = self.files(step, clean, changes).await?,
+            Op::Start => self.backend.start(name).await?,
+            Op::Ready(ready) => self.ready(name, ready.as_ref()).await?,
+            Op::Run(run) => self.run(step, run, output).await?,
+            Op::Stop => self.backend.stop(name, Stop::Clean(SHUTDOWN)).await?,
+            Op::DeleteSnapshot(label) => self.backend.delete_snapshot(name, label).await?,
+            Op::Snapshot(label) => self.backend.create_snapshot(name, label.as_str()).await?,
+            Op::Record => self.record(step, true).await?,
+        }
+        self.progress.take_in(step, more);
+        if matches!(step.op, Op::Run(_)) {
+            // Once done it must not run again, whatever fails after it.
+            self.record(step, false).await?;
+        }
+        Ok(())
+    }
+
+    /// Somebody else having deleted it is as good.
+    async fn delete(&self, name: &InstanceName) -> Result<(), StepError> {
+        match self.backend.delete(name).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    async fn configure(&self, step: &Step, changes: &Changes) -> Result<(), StepError> {
+        let labels = self.progress.labels(step, false);
+        let mut changes = changes.clone();
+        changes.labels.extend(labels.clone());
+        self.backend.configure(&step.instance, &changes).await?;
+        self.progress.wrote(&step.sandbox, &labels);
+        Ok(())
+    }
+
+    async fn record(&self, step: &Step, complete: bool) -> Result<(), StepError> {
+        let labels = self.progress.labels(step, complete);
+        if !labels.is_empty() {
+            self.backend
+                .configure(
+                    &step.instance,
+                    &Changes {
+                        labels: labels.clone(),
+                        ..Changes::default()
+                    },
+                )
+                .await?;
+            self.progress.wrote(&step.sandbox, &labels);
+        }
+        Ok(())
+    }
+
+    /// Gives, as facts, which files nobody had before us: those go when they leave the spec.
+    async fn files(&self, step: &Step, clean: &[GuestPath], changes: &[FileChange]) -> Result<NewFacts, StepError> {
+        self.clean(step, clean).await?;
+        let existed = self.backend.change_files(&step.instance, changes).await?;
+        let made = changes.iter().zip(existed).filter_map(|(change, existed)| {
+            let FileChange::Write { path, .. } = change else {
+                return None;
+            };
+            let content = Field::of(Kind::File, path.as_str(), "content");
+            let ours = step.facts.iter().any(|(field, _)| *field == content);
+            let known = self.progress.has(&step.sandbox, &content);
+            (ours && !existed && !known)
+                .then(|| (Field::of(Kind::File, path.as_str(), "made"), Some("true".to_owned())))
+        });
+        Ok(made.collect())
+    }
+
+    /// Removes what an image or a clone source left in trees that are to hold nothing else.
+    async fn clean(&self, step: &Step, trees: &[GuestPath]) -> Result<(), StepError> {
+        let sandbox = self.desired.and_then(|desired| desired.sandboxes.get(&step.sandbox));
+        let Some(sandbox) = sandbox.filter(|_| !trees.is_empty()) else {
+            return Ok(());
+        };
+        let query = Query {
+            below: trees.iter().cloned().collect(),
+            ..Query::default()
+        };
+        let found = self.backend.inspect(&step.instance, &query).await?;
+        let extras = trees.iter().flat_map(|tree| plan::extras(sandbox, tree, &found));
+        let removals: Vec<_> = extras.map(|path| FileChange::Remove { path }).collect();
+        if !removals.is_empty() {
+            self.backend.change_files(&step.instance, &removals).await?;
+        }
+        Ok(())
+    }
+
+    async fn account(&self, name: &InstanceName, user: &User) -> Result<(), StepError> {
+        let paths = ["/etc/passwd", "/etc/group", "/etc/shadow"].map(|path| GuestPath::trusted(path.to_owned()));
+        let query = Query {
+            paths: paths.iter().cloned().collect(),
+            ..Default::default()
+        };
+        let found = self.backend.inspect(name, &query).await?;
+        let mut contents = Vec::new();
+        for path in &paths {
+            contents.push(match found.get(path).map(|found| &found.shape) {
+                Some(Shape::File {
+                    content: Some(bytes), ..
+                }) => bytes.to_vec(),
+                // Larger than what comes along.
+                Some(Shape::File { .. }) => self.backend.read(name, path, 64 * Inspection::KEPT).await?.0,
+                _ => Vec::new(),
+            });
+        }
+        let Some(texts) = plan::ensure_account(user, &contents[0], &contents[1], &contents[2])? else {
+            return Ok(());
+        };
+        let mut changes = Vec::new();
+        for ((path, text), before) in paths.iter().zip(texts).zip(&contents) {
+            if text.as_bytes() == before.as_slice() {
+                continue;
+            }
+            let (mode, owner) = match found.get(path) {
+                Some(found) => (found.mode, found.owner),
+                None if path.as_str().ends_with("shadow") => (Mode::SECRET, Owner::ROOT),
+                None => (Mode::FILE, Owner::ROOT),
+            };
+            let content = Content::inline(text.into_bytes());
+            changes.push(FileChange::Write {
+                path: path.clone(),
+                content,
+                mode,
+                owner: Some(owner),
+            });
+        }
+        // The name stands last, so that an account is whole or not there.
+        let passwd_first = changes.first().is_some_and(|change| change.path() == &paths[0]);
+        changes.rotate_left(usize::from(passwd_first));
+        let home = user.home();
+        if self.backend.inspect(name, &one(&home)).await?.get(&home).is_none() {
+            changes.insert(
+                0,
+                FileChange::Directory {
+                    path: home,
+                    mode: Mode::DIRECTORY,
+                    owner: user.owner(),
+                },
+            );
+        }
+        self.backend.change_files(name, &changes).await?;
+        Ok(())
+    }
+
+    async fn ready(&self, name: &InstanceName, ready: Option<&Ready>) -> Result<(), StepError> {
+        let limit = ready.map_or(READY, |ready| ready.timeout);
+        let end = Instant::now() + Duration::from_secs(limit.0);
+        self.backend.ready(name, Duration::from_secs(limit.0)).await?;
+        let Some(command) = ready.and_then(|ready| ready.command.as_deref()) else {
+            return Ok(());
+        };
+        // The guest has no event for this: the command is the only way to ask.
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let opts = ExecOpts {
+                command: shell(command),
+                account: Account::root(),
+                env: Default::default(),
+                timeout: Some(
+                    end.saturating_duration_since(Instant::now())
+                        .max(Duration::from_secs(1)),
+                ),
+            };
+            let output = self.backend.output(name, &opts).await?;
+            if output.code == 0 {
+                return Ok(());
+            }
+            if Instant::now() + pause >= end {
+                let tail = Tail::default();
+                tail.push(&output.stdout);
+                tail.push(&output.stderr);
+                let (command, code) = (command.to_owned(), output.code);
+                return Err(StepError::NotReady {
+                    command,
+                    code,
+                    seconds: limit.0,
+                    tail: tail.text(),
+                });
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
+    }
+
+    async fn run(&self, step: &Step, run: &Run, output: UnboundedSender<(Stream, String)>) -> Result<(), StepError> {
+        let name = &step.instance;
+        let account = self.account_of(step, run).await?;
+        let script = match &run.script {
+            Script::Command(_) => None,
+            Script::File { content, .. } => {
+                let path = GuestPath::trusted(format!("/tmp/.sbx-apply-{}-{}", run.name, content.digest.short()));
+                let mode = Mode::of_bits(0o500);
+                self.backend
+                    .write(name, &path, content.clone(), mode, Some(account.owner))
+                    .await?;
+                Some(path)
+            }
+        };
+        let command = match (&run.script, &script) {
+            (Script::Command(text), _) => shell(text),
+            (Script::File { .. }, path) => path.iter().map(|path| path.as_str().to_owned()).collect(),
+        };
+        let opts = ExecOpts {
+            command,
+            account,
+            env: Default::default(),
+            timeout: Some(Duration::from_secs(run.timeout.0)),
+        };
+        let tail = Tail::default();
+        let streams = Streams {
+            stdin: None,
+            stdout: Some(Box::new(Lines::new(Stream::Stdout, output.clone(), tail.clone()))),
+            stderr: Some(Box::new(Lines::new(Stream::Stderr, output, tail.clone()))),
+        };
+        let code = self.backend.run(name, &opts, streams).await;
+        if let Some(path) = script {
+            self.backend.change_files(name, &[FileChange::Remove { path }]).await?;
+        }
+        match code? {
+            0 => Ok(()),
+            code => Err(StepError::Run {
+                name: run.name.to_string(),
+                code,
+                tail: tail.text(),
+            }),
+        }
+    }
+
+    /// As whom a step runs: root, the sandbox's user, or somebody whom the guest knows.
+    async fn account_of(&self, step: &Step, run: &Run) -> Result<Account, StepError> {
+        let Some(login) = run.user.as_deref().filter(|name| *name != "root") else {
+            return Ok(Account::root());
+        };
+        let declared = self
+            .desired
+            .and_then(|desired| desired.sandboxes.get(&step.sandbox)?.user.as_ref());
+        if let Some(user) = declared.filter(|user| user.name == login) {
+            return Ok(Account {
+                owner: user.owner(),
+                home: user.home().to_string(),
+                name: user.name.clone(),
+            });
+        }
+        let path = GuestPath::trusted("/etc/passwd".to_owned());
+        let (passwd, _) = self.backend.read(&step.instance, &path, 64 * Inspection::KEPT).await?;
+        let account = plan::look_up(&passwd, login).ok_or_else(|| StepError::NoUser(login.to_owned()))?;
+        Ok(Account {
+            owner: account.owner,
+            home: account.home,
+            name: account.name,
+        })
+    }
+}
+
+fn shell(text: &str) -> Vec<String> {
+    vec!["/bin/sh".to_owned(), "-ec".to_owned(), text.to_owned()]
+}
+
+fn one(path: &GuestPath) -> Query {
+    Query {
+        paths: [path.clone()].into(),
+        ..Default::default()
+    }
+}

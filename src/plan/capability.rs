@@ -1,0 +1,94 @@
+//! What a spec needs and a backend lacks.
+
+use super::Refusal;
+use crate::model::{Capabilities, Capability, EgressMode, Enforcement, FileState, Origin, Place, Sandbox};
+
+/// What one sandbox asks of a backend that cannot do it, each at its place in the spec.
+pub(super) fn lacking(sandbox: &Sandbox, capabilities: &Capabilities) -> Vec<Refusal> {
+    needs(sandbox)
+        .into_iter()
+        .filter(|(capability, _, _)| !capabilities.can(*capability))
+        .map(|(capability, what, place)| {
+            let help = capabilities
+                .reason(capability)
+                .unwrap_or("take it out of the spec, or choose a backend that can");
+            Refusal::invalid(
+                "plan::unsupported",
+                format!("the backend `{}` cannot do {what}", capabilities.backend),
+                &place,
+                "needed here",
+                help.to_owned(),
+            )
+        })
+        .collect()
+}
+
+fn needs(sandbox: &Sandbox) -> Vec<(Capability, &'static str, Place)> {
+    let mut needs = Vec::new();
+    let mut need = |capability, what, place: &Place| needs.push((capability, what, place.clone()));
+    if let Origin::Clone { snapshot, at, .. } = &sandbox.origin {
+        match snapshot {
+            Some(_) => need(Capability::CloneFromSnapshot, "clones of snapshots", at),
+            None => need(Capability::CloneFromDisk, "clones of a sandbox without a snapshot", at),
+        }
+    }
+    if let Some((_, at)) = &sandbox.cpu {
+        need(Capability::CpuLimit, "CPU limits", at);
+    }
+    if let Some((_, at)) = &sandbox.memory {
+        need(Capability::MemoryLimit, "memory limits", at);
+    }
+    if let Some((_, at)) = &sandbox.disk {
+        need(Capability::DiskSize, "disk sizes", at);
+    }
+    for (_, at) in sandbox.config.values() {
+        need(Capability::Config, "backend settings", at);
+    }
+    if let Some(user) = &sandbox.user {
+        need(Capability::Users, "users", &user.at);
+    }
+    for file in sandbox.files.values() {
+        match file.state {
+            FileState::Secret(_) => need(Capability::Secrets, "secret files", &file.at),
+            _ => need(Capability::Files, "files", &file.at),
+        }
+    }
+    for tree in sandbox.trees.values() {
+        need(Capability::Files, "trees", &tree.at);
+    }
+    for run in &sandbox.run {
+        need(Capability::Exec, "set-up steps", &run.at);
+    }
+    if let Some(ready) = &sandbox.ready {
+        need(Capability::Exec, "readiness checks", &ready.at);
+    }
+    for (_, at) in &sandbox.snapshots {
+        need(Capability::Snapshots, "snapshots", at);
+    }
+    for mount in sandbox.mounts.values() {
+        need(Capability::Mounts, "mounts", &mount.at);
+    }
+    for volume in sandbox.volumes.values() {
+        need(Capability::Volumes, "volumes", &volume.at);
+    }
+    for port in &sandbox.ports {
+        need(Capability::Ports, "ports", &port.at);
+    }
+    if let Some(policy) = sandbox
+        .egress
+        .as_ref()
+        .filter(|policy| policy.mode != EgressMode::Unrestricted)
+    {
+        match policy.enforce {
+            Some(Enforcement::Guest) => need(Capability::EgressGuest, "egress rules inside the guest", &policy.at),
+            _ => need(Capability::EgressHost, "egress rules", &policy.at),
+        }
+    }
+    if let Some((_, at)) = &sandbox.ttl {
+        need(Capability::Expiry, "expiry", at);
+    }
+    if let Some((_, at)) = &sandbox.target {
+        need(Capability::Target, "placement on a cluster's members", at);
+    }
+    needs
+}

@@ -1,0 +1,490 @@
+//! Desired × last-applied × live of one sandbox → what differs, and from which side.
+
+use std::collections::BTreeMap;
+
+use super::extras::Extra;
+use super::facts::{self, ABSENT};
+use super::{Action, Change, FieldChange, Impact, Origin, Reason, TextChange};
+use crate::model::{
+    Capabilities, Data, Facts, Field, FileState, GuestPath, Ignored, Inspection, InstanceName, Kind, Labels,
+    LiveInstance, Sandbox, Shape, Status,
+};
+
+/// What becomes of a sandbox's instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// There is none yet.
+    Create,
+    /// It is deleted and made again.
+    Replace,
+    /// It stays.
+    Keep,
+}
+
+/// What is known of one sandbox when it is compared.
+pub(super) struct Subject<'a> {
+    pub(super) sandbox: &'a Sandbox,
+    pub(super) name: InstanceName,
+    pub(super) instance: Option<&'a LiveInstance>,
+    pub(super) inspection: Option<&'a Inspection>,
+    pub(super) capabilities: &'a Capabilities,
+    /// What is accepted, expired entries already left out.
+    pub(super) ignored: Vec<&'a Ignored>,
+    pub(super) prune: bool,
+}
+
+/// One sandbox compared.
+pub(super) struct Diff {
+    pub(super) fate: Fate,
+    pub(super) changes: Vec<Change>,
+    /// Differences that are accepted: not counted, not repaired.
+    pub(super) accepted: Vec<FieldChange>,
+    /// Things worth a line: what is released and stays as it is.
+    pub(super) notices: Vec<String>,
+    pub(super) desired: Facts,
+    pub(super) applied: Facts,
+    /// Whether the first apply has finished.
+    pub(super) complete: bool,
+}
+
+/// The three-way rule for one field; none where it is as it should be.
+fn origin(desired: Option<&str>, applied: Option<&str>, live: Option<&str>) -> Option<Origin> {
+    if desired == live {
+        return None;
+    }
+    let spec_moved = desired != applied;
+    let live_moved = live != applied;
+    match (spec_moved, live_moved) {
+        (true, true) if applied.is_some() => Some(Origin::Conflict),
+        // Never applied: whatever is live was there before us.
+        (true, _) => Some(Origin::Pending),
+        (false, _) => Some(Origin::Drift),
+    }
+}
+
+/// Compares one sandbox.
+pub(super) fn diff(subject: &Subject<'_>) -> Diff {
+    let mut desired = facts::desired(subject.sandbox);
+    let mut notices = Vec::new();
+    let Some(instance) = subject.instance else {
+        let changes = created(subject, &desired, Fate::Create, Vec::new());
+        return Diff {
+            fate: Fate::Create,
+            changes,
+            accepted: Vec::new(),
+            notices,
+            desired,
+            applied: Facts::new(),
+            complete: false,
+        };
+    };
+    let mut applied = instance.labels.applied();
+    let complete = instance.labels.is_true(Labels::COMPLETE);
+    let mut live = facts::live(instance, subject.inspection, &desired, &applied);
+    settle_seeds(subject, complete, &desired, &mut live);
+    settle_extras(subject, &mut desired, &mut applied, &live);
+
+    let mut accepted = Vec::new();
+    let mut fields = Vec::new();
+    for field in differing(&desired, &applied, &live) {
+        let [wanted, before, now] = [&desired, &applied, &live].map(|facts| facts.get(&field));
+        let Some(origin) = origin(wanted, before, now) else {
+            continue;
+        };
+        if wanted.is_none() && !undone(subject, &field, &desired, &applied, &mut notices) {
+            continue;
+        }
+        let file_gone = field.kind == Kind::File
+            && matches!(field.field.as_str(), "mode" | "owner")
+            && !live
+                .get(&Field::of(Kind::File, &*field.name, "content"))
+                .is_some_and(|c| c.starts_with("sha256:"));
+        if file_gone {
+            continue;
+        }
+        let after = wanted.map(str::to_owned);
+        let change = FieldChange {
+            before: now.map(str::to_owned),
+            after,
+            origin,
+            field,
+        };
+        if subject
+            .ignored
+            .iter()
+            .any(|ignored| ignored.field.covers(&change.field))
+        {
+            accepted.push(change);
+        } else {
+            fields.push(change);
+        }
+    }
+    let origin_moved: Vec<FieldChange> = fields
+        .iter()
+        .filter(|f| f.field.kind == Kind::Sandbox && is_source(&f.field.field))
+        .cloned()
+        .collect();
+    let (fate, changes) = if origin_moved.is_empty() {
+        (Fate::Keep, kept(subject, instance, complete, &applied, fields))
+    } else {
+        (Fate::Replace, created(subject, &desired, Fate::Replace, origin_moved))
+    };
+    Diff {
+        fate,
+        changes,
+        accepted,
+        notices,
+        desired,
+        applied,
+        complete,
+    }
+}
+
+fn is_source(field: &str) -> bool {
+    matches!(field, "image" | "clone-from")
+}
+
+fn differing(desired: &Facts, applied: &Facts, live: &Facts) -> Vec<Field> {
+    let mut fields: Vec<Field> = desired
+        .iter()
+        .chain(applied.iter())
+        .filter(|(field, _)| desired.get(field) != live.get(field))
+        .map(|(field, _)| field.clone())
+        .collect();
+    fields.sort_unstable();
+    fields.dedup();
+    fields
+}
+
+/// A seed that a finished sandbox has never had is written only where nothing stands: what does is its user's.
+fn settle_seeds(subject: &Subject<'_>, complete: bool, desired: &Facts, live: &mut Facts) {
+    let Some(inspection) = subject.inspection.filter(|_| complete) else {
+        return;
+    };
+    for path in facts::paths(desired, &Facts::new(), Kind::File) {
+        let seed = facts::of_file(&path, "seed");
+        if let Some(value) = desired.get(&seed)
+            && inspection.get(&path).is_some()
+        {
+            live.set(seed, value);
+        }
+    }
+}
+
+/// With `delete=true`, what lies in a tree beside its entries is wanted absent, and was when that was applied.
+fn settle_extras(subject: &Subject<'_>, desired: &mut Facts, applied: &mut Facts, live: &Facts) {
+    for (path, tree) in &subject.sandbox.trees {
+        if !tree.delete {
+            continue;
+        }
+        let mark = facts::of_tree(path, "");
+        let was_deleting = applied.get(&mark) == Some("delete");
+        let Some(extra) = Extra::of(subject.sandbox, path) else {
+            continue;
+        };
+        let entries = live
+            .iter()
+            .filter(|(field, _)| field.kind == Kind::Tree && field.name == path.as_str());
+        let found = entries
+            .map(|(field, _)| field.field.as_str())
+            .filter(|entry| !entry.is_empty());
+        let extras: Vec<Field> = extra
+            .among(found)
+            .into_iter()
+            .map(|entry| facts::of_tree(path, entry))
+            .collect();
+        for extra in extras {
+            if was_deleting && applied.get(&extra).is_none() {
+                applied.set(extra.clone(), ABSENT);
+            }
+            desired.set(extra, ABSENT);
+        }
+    }
+}
+
+/// Whether a field that left the spec is undone; what is only released gets a notice instead.
+fn undone(subject: &Subject<'_>, field: &Field, desired: &Facts, applied: &Facts, notices: &mut Vec<String>) -> bool {
+    match field.kind {
+        Kind::Sandbox if field.field == "user" => false,
+        Kind::Sandbox if field.field == "disk" => {
+            notices.push("the disk keeps its size: it left the spec, and disks never shrink".to_owned());
+            false
+        }
+        // A source that another one takes the place of shows as the new one's change.
+        Kind::Sandbox => true,
+        Kind::File if field.field == "content" => {
+            let path = &field.name;
+            let wanted = [
+                Field::of(Kind::File, &**path, "seed"),
+                Field::of(Kind::File, &**path, "content"),
+            ];
+            let covered = wanted.iter().any(|field| desired.get(field).is_some())
+                || subject.sandbox.files.contains_key(&GuestPath::trusted(path.clone()))
+                || in_tree(desired, path);
+            if covered || applied.get(field) == Some(ABSENT) {
+                return false;
+            }
+            let made = applied.get(&Field::of(Kind::File, &**path, "made")).is_some();
+            if !made {
+                notices.push(format!("{path} is released: it left the spec, and it was there before"));
+            }
+            made
+        }
+        Kind::Tree if field.field.is_empty() => {
+            notices.push(format!(
+                "the tree {} is released: it left the spec; its files stay",
+                field.name
+            ));
+            false
+        }
+        Kind::Snapshot => subject.prune,
+        _ => false,
+    }
+}
+
+fn in_tree(desired: &Facts, path: &str) -> bool {
+    desired.iter().any(|(field, _)| {
+        field.kind == Kind::Tree
+            && path.strip_prefix(&*field.name).and_then(|rest| rest.strip_prefix('/')) == Some(&*field.field)
+    })
+}
+
+/// The changes of a sandbox that is made, or made anew: everything that it declares.
+fn created(subject: &Subject<'_>, desired: &Facts, fate: Fate, moved: Vec<FieldChange>) -> Vec<Change> {
+    let complete = subject
+        .instance
+        .is_some_and(|instance| instance.labels.is_true(Labels::COMPLETE));
+    let fields = desired.iter().map(|(field, value)| FieldChange {
+        field: field.clone(),
+        before: None,
+        after: Some(value.to_owned()),
+        origin: Origin::Pending,
+    });
+    let mut changes = Vec::new();
+    for ((kind, name), fields) in grouped(fields.collect()) {
+        let (action, reason) = match kind {
+            Kind::Sandbox if fate == Fate::Replace => (Action::Replace, replaced_because(&moved)),
+            Kind::Sandbox => (Action::Create, Reason::New),
+            Kind::Power if fields.iter().any(|field| field.after.as_deref() == Some("running")) => {
+                (Action::Start, Reason::New)
+            }
+            Kind::Power => continue,
+            Kind::File if fields.iter().any(|field| field.after.as_deref() == Some(ABSENT)) => {
+                (Action::Delete, Reason::New)
+            }
+            Kind::Run => (Action::Run, Reason::NeverRun),
+            Kind::Snapshot => (Action::Snapshot, Reason::New),
+            _ => (Action::Create, Reason::New),
+        };
+        let reason = if fate == Fate::Replace && kind != Kind::Sandbox {
+            Reason::Recreated
+        } else {
+            reason
+        };
+        let impact = match action {
+            Action::Replace if complete => Impact::DataLoss,
+            Action::Replace => Impact::Restart,
+            _ => Impact::Live,
+        };
+        let fields = if action == Action::Replace {
+            moved.clone()
+        } else {
+            fields
+        };
+        changes.push(change(subject, kind, name, action, impact, reason, fields));
+    }
+    changes
+}
+
+fn replaced_because(moved: &[FieldChange]) -> Reason {
+    let image = moved
+        .iter()
+        .any(|field| field.field.field == "image" && field.after.is_some());
+    if image {
+        Reason::ImageChanged
+    } else {
+        Reason::SourceChanged
+    }
+}
+
+/// The changes of a sandbox that stays.
+fn kept(
+    subject: &Subject<'_>,
+    instance: &LiveInstance,
+    complete: bool,
+    applied: &Facts,
+    fields: Vec<FieldChange>,
+) -> Vec<Change> {
+    let mut changes: Vec<Change> = Vec::new();
+    let mut ran = false;
+    let groups = ordered_runs(subject.sandbox, grouped(fields));
+    for ((kind, name), fields) in groups {
+        let now = fields.iter().find_map(|field| field.before.as_deref());
+        let wanted = fields.iter().find_map(|field| field.after.as_deref());
+        let known = applied.names(kind).any(|known| known == name);
+        let action = match kind {
+            Kind::Power if wanted == Some("running") => Action::Start,
+            Kind::Power => Action::Stop,
+            Kind::Run => Action::Run,
+            Kind::Snapshot if wanted.is_none() => Action::Delete,
+            Kind::Snapshot => Action::Snapshot,
+            Kind::File if wanted.is_none() || wanted == Some(ABSENT) => Action::Delete,
+            Kind::File if now.is_none() || now == Some(ABSENT) => Action::Create,
+            Kind::Tree if !known => Action::Create,
+            _ => Action::Update,
+        };
+        let reason = match (kind, action) {
+            (Kind::Run, _) if ran => Reason::StepBefore,
+            (Kind::Run, _) if !known => Reason::NeverRun,
+            (Kind::Snapshot, Action::Snapshot) | (Kind::File, Action::Create) if known => Reason::Missing,
+            (_, Action::Create | Action::Snapshot) => Reason::New,
+            (Kind::Power, _) if !complete => Reason::Unfinished,
+            (Kind::Snapshot, Action::Delete) => Reason::Pruned,
+            _ if wanted.is_none() => Reason::LeftSpec,
+            _ => reason(&fields),
+        };
+        ran |= kind == Kind::Run;
+        let impact = impact(subject, instance, kind, action, &fields);
+        changes.push(change(subject, kind, name, action, impact, reason, fields));
+    }
+    changes
+}
+
+/// Groups by object, the objects in the order of their kinds and names.
+fn grouped(fields: Vec<FieldChange>) -> Vec<((Kind, String), Vec<FieldChange>)> {
+    let mut groups: BTreeMap<(Kind, String), Vec<FieldChange>> = BTreeMap::new();
+    for field in fields {
+        groups
+            .entry((field.field.kind, field.field.name.clone()))
+            .or_default()
+            .push(field);
+    }
+    groups.into_iter().collect()
+}
+
+/// The same with set-up steps in the order in which they run.
+fn ordered_runs(
+    sandbox: &Sandbox,
+    mut groups: Vec<((Kind, String), Vec<FieldChange>)>,
+) -> Vec<((Kind, String), Vec<FieldChange>)> {
+    let place = |name: &str| {
+        sandbox
+            .run
+            .iter()
+            .position(|run| run.name.as_str() == name)
+            .unwrap_or(usize::MAX)
+    };
+    groups.sort_by_key(|((kind, name), _)| (*kind, if *kind == Kind::Run { place(name) } else { 0 }));
+    groups
+}
+
+fn reason(fields: &[FieldChange]) -> Reason {
+    let has = |origin| fields.iter().any(|field| field.origin == origin);
+    match (has(Origin::Conflict), has(Origin::Pending), has(Origin::Drift)) {
+        (false, true, false) => Reason::SpecChanged,
+        (false, false, _) => Reason::LiveChanged,
+        _ => Reason::BothChanged,
+    }
+}
+
+fn impact(
+    subject: &Subject<'_>,
+    instance: &LiveInstance,
+    kind: Kind,
+    action: Action,
+    fields: &[FieldChange],
+) -> Impact {
+    let restart = match kind {
+        Kind::Power => action == Action::Stop,
+        Kind::Sandbox => fields.iter().any(|field| {
+            field
+                .field
+                .field
+                .strip_prefix("config:")
+                .is_some_and(|key| subject.capabilities.needs_restart(key))
+        }),
+        _ => false,
+    };
+    if restart && instance.status != Status::Stopped {
+        Impact::Restart
+    } else {
+        Impact::Live
+    }
+}
+
+fn change(
+    subject: &Subject<'_>,
+    kind: Kind,
+    name: String,
+    action: Action,
+    impact: Impact,
+    reason: Reason,
+    fields: Vec<FieldChange>,
+) -> Change {
+    let text = if kind == Kind::File {
+        text_change(subject, &name, &fields)
+    } else {
+        None
+    };
+    Change {
+        sandbox: subject.sandbox.name.clone(),
+        instance: subject.name.clone(),
+        kind,
+        name,
+        action,
+        impact,
+        reason,
+        fields,
+        text,
+    }
+}
+
+/// Both texts of a declared file whose contents differ.
+fn text_change(subject: &Subject<'_>, name: &str, fields: &[FieldChange]) -> Option<TextChange> {
+    fields.iter().find(|field| field.field.field == "content")?;
+    let path = GuestPath::new(name).ok()?;
+    let before = match subject.inspection?.get(&path).map(|found| &found.shape) {
+        Some(Shape::File { content, .. }) => content.clone()?,
+        _ => return None,
+    };
+    match &subject.sandbox.files.get(&path)?.state {
+        FileState::Content(content) if content.size <= Inspection::KEPT => match &content.data {
+            Data::Bytes(after) => Some(TextChange {
+                before,
+                after: after.clone(),
+            }),
+            Data::Path(_) => None,
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_side_that_moved_gives_the_origin() {
+        use Origin::{Conflict, Drift, Pending};
+        for (desired, applied, live, expected) in [
+            (Some("a"), Some("a"), Some("a"), None),
+            (Some("b"), Some("a"), Some("a"), Some(Pending)),
+            (Some("a"), Some("a"), Some("b"), Some(Drift)),
+            (Some("b"), Some("a"), Some("c"), Some(Conflict)),
+            (Some("b"), Some("a"), Some("b"), None),
+            (Some("a"), None, None, Some(Pending)),
+            (Some("a"), None, Some("b"), Some(Pending)),
+            (Some("a"), Some("a"), None, Some(Drift)),
+            (Some("b"), Some("a"), None, Some(Conflict)),
+            (None, Some("a"), Some("a"), Some(Pending)),
+            (None, Some("a"), Some("b"), Some(Conflict)),
+            (None, Some("a"), None, None),
+        ] {
+            assert_eq!(
+                origin(desired, applied, live),
+                expected,
+                "{desired:?} {applied:?} {live:?}"
+            );
+        }
+    }
+}

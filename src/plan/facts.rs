@@ -1,0 +1,256 @@
+//! The normal form of what is desired and of what is live.
+
+use std::collections::BTreeMap;
+
+use super::account::Account;
+use super::run_digest::run_digests;
+use crate::model::{
+    Digest, Entry, Facts, Field, File, FileState, Found, GuestPath, Inspection, Kind, Labels, LiveInstance, Mode,
+    Origin, Owner, Power, Sandbox, Shape, Status, Tree, When,
+};
+
+/// Where accounts stand.
+pub(super) const PASSWD: &str = "/etc/passwd";
+
+/// What stands for a file that is not there.
+pub(super) const ABSENT: &str = "absent";
+
+/// What the record says of a seed that has been written.
+const WRITTEN: &str = "written";
+
+/// A field of a file.
+pub(super) fn of_file(path: &GuestPath, field: &str) -> Field {
+    Field::of(Kind::File, path.as_str(), field)
+}
+
+/// An entry of a tree; the tree's own mark when `entry` is empty.
+pub(super) fn of_tree(path: &GuestPath, entry: &str) -> Field {
+    Field::of(Kind::Tree, path.as_str(), entry)
+}
+
+/// Whether a sandbox runs.
+pub(super) fn power() -> Field {
+    Field::of(Kind::Power, "", "state")
+}
+
+/// All that a spec says of a sandbox, field by field.
+pub(super) fn desired(sandbox: &Sandbox) -> Facts {
+    let mut facts = Facts::new();
+    let mut set = |field: &str, value: Option<String>| {
+        if let Some(value) = value {
+            facts.set(Field::sandbox(field), value);
+        }
+    };
+    match &sandbox.origin {
+        Origin::Image { name, .. } => set("image", Some(name.clone())),
+        Origin::Clone { sandbox, snapshot, .. } => {
+            let snapshot = snapshot.as_ref().map(|name| format!("@{name}")).unwrap_or_default();
+            set("clone-from", Some(format!("{sandbox}{snapshot}")));
+        }
+    }
+    set("cpu", sandbox.cpu.as_ref().map(|(cpu, _)| cpu.to_string()));
+    set("memory", sandbox.memory.as_ref().map(|(memory, _)| memory.to_string()));
+    set("disk", sandbox.disk.as_ref().map(|(disk, _)| disk.to_string()));
+    set("protect", sandbox.protect.as_ref().map(|_| "true".to_owned()));
+    set("ttl", sandbox.ttl.as_ref().map(|(ttl, _)| ttl.to_string()));
+    set(
+        "user",
+        sandbox.user.as_ref().map(|user| format!("{}:{}", user.name, user.uid)),
+    );
+    for (name, value) in &sandbox.env {
+        set(&format!("env:{name}"), Some(value.clone()));
+    }
+    for (key, (value, _)) in &sandbox.config {
+        set(&format!("config:{key}"), Some(value.clone()));
+    }
+    sandbox
+        .files
+        .iter()
+        .for_each(|(path, file)| desired_file(&mut facts, path, file));
+    sandbox
+        .trees
+        .iter()
+        .for_each(|(path, tree)| desired_tree(&mut facts, path, tree));
+    for (run, digest) in sandbox.run.iter().zip(run_digests(sandbox)) {
+        facts.set(Field::of(Kind::Run, run.name.as_str(), "digest"), digest.as_str());
+    }
+    for (name, _) in &sandbox.snapshots {
+        facts.set(Field::of(Kind::Snapshot, name.as_str(), "exists"), "true");
+    }
+    facts.set(power(), sandbox.state.as_str());
+    facts
+}
+
+fn desired_file(facts: &mut Facts, path: &GuestPath, file: &File) {
+    if file.when == When::Create {
+        facts.set(of_file(path, "seed"), WRITTEN);
+        return;
+    }
+    match &file.state {
+        FileState::Content(content) => facts.set(of_file(path, "content"), content_value(&content.digest)),
+        FileState::Absent => {
+            facts.set(of_file(path, "content"), ABSENT);
+            return;
+        }
+        // Compared by a keyed hash, which a backend without the capability does not reach.
+        FileState::Secret(_) => return,
+    }
+    facts.set(of_file(path, "mode"), file.mode.to_string());
+    facts.set(of_file(path, "owner"), file.owner.to_string());
+}
+
+fn desired_tree(facts: &mut Facts, path: &GuestPath, tree: &Tree) {
+    facts.set(of_tree(path, ""), if tree.delete { "delete" } else { "keep" });
+    for (entry, what) in &tree.entries {
+        let value = match what {
+            Entry::File { content, mode } => entry_file(*mode, tree.owner, &content.digest),
+            Entry::Directory => entry_directory(Mode::DIRECTORY, tree.owner),
+            Entry::Symlink(target) => entry_symlink(target),
+        };
+        facts.set(of_tree(path, entry), value);
+    }
+}
+
+fn content_value(digest: &Digest) -> String {
+    format!("sha256:{digest}")
+}
+
+/// A tree's records can be many, so a content stands in them by 96 bits of its digest.
+fn entry_file(mode: Mode, owner: Owner, digest: &Digest) -> String {
+    format!("file {mode} {owner} {}", digest.as_str().get(..24).unwrap_or_default())
+}
+
+fn entry_directory(mode: Mode, owner: Owner) -> String {
+    format!("directory {mode} {owner}")
+}
+
+fn entry_symlink(target: &str) -> String {
+    format!("link to {target}")
+}
+
+/// All that the live system says about the fields that a spec declares or declared.
+pub(super) fn live(
+    instance: &LiveInstance,
+    inspection: Option<&Inspection>,
+    desired: &Facts,
+    applied: &Facts,
+) -> Facts {
+    let mut facts = Facts::new();
+    // What a disk was made from cannot be read back: the record is the live state, as it is of set-up steps
+    // and seeds.
+    for (field, value) in applied.iter() {
+        let recorded = match field.kind {
+            Kind::Run => true,
+            Kind::Sandbox => matches!(field.field.as_str(), "image" | "clone-from"),
+            Kind::File => field.field == "seed",
+            Kind::Tree => field.field.is_empty(),
+            _ => false,
+        };
+        if recorded {
+            facts.set(field.clone(), value);
+        }
+    }
+    let mut set = |field: String, value: Option<&String>| {
+        if let Some(value) = value {
+            facts.set(Field::sandbox(field), value.clone());
+        }
+    };
+    set("cpu".to_owned(), instance.cpu.as_ref());
+    set("memory".to_owned(), instance.memory.as_ref());
+    set("disk".to_owned(), instance.disk.as_ref());
+    instance
+        .env
+        .iter()
+        .for_each(|(name, value)| set(format!("env:{name}"), Some(value)));
+    instance
+        .config
+        .iter()
+        .for_each(|(key, value)| set(format!("config:{key}"), Some(value)));
+    set("protect".to_owned(), instance.labels.0.get(Labels::PROTECT));
+    set("ttl".to_owned(), instance.labels.0.get(Labels::TTL));
+    facts.set(power(), status(instance.status));
+    for label in instance.snapshots.keys() {
+        facts.set(Field::of(Kind::Snapshot, label.as_str(), "exists"), "true");
+    }
+    if let Some(inspection) = inspection {
+        live_user(&mut facts, inspection, desired, applied);
+        live_files(&mut facts, inspection, desired, applied);
+        live_trees(&mut facts, inspection, desired, applied);
+    }
+    facts
+}
+
+fn status(status: Status) -> &'static str {
+    match status {
+        Status::Running => Power::Running.as_str(),
+        Status::Stopped => Power::Stopped.as_str(),
+        Status::Frozen | Status::Other => status.as_str(),
+    }
+}
+
+fn live_user(facts: &mut Facts, inspection: &Inspection, desired: &Facts, applied: &Facts) {
+    let field = Field::sandbox("user");
+    let Some(wanted) = desired.get(&field).or_else(|| applied.get(&field)) else {
+        return;
+    };
+    let name = wanted.split(':').next().unwrap_or_default();
+    let passwd = inspection.get(&GuestPath::trusted(PASSWD.to_owned()));
+    if let Some(Found {
+        shape: Shape::File {
+            content: Some(bytes), ..
+        },
+        ..
+    }) = passwd
+        && let Some(account) = Account::read(bytes).find(|account| account.name == name)
+    {
+        facts.set(field, format!("{}:{}", account.name, account.owner.uid));
+    }
+}
+
+fn live_files(facts: &mut Facts, inspection: &Inspection, desired: &Facts, applied: &Facts) {
+    for path in paths(desired, applied, Kind::File) {
+        let found = inspection.get(&path);
+        let value = match found.map(|found| &found.shape) {
+            None => ABSENT.to_owned(),
+            Some(Shape::File { digest, .. }) => content_value(digest),
+            Some(Shape::Directory) => "a folder".to_owned(),
+            Some(Shape::Symlink(target)) => format!("a link to {target}"),
+            Some(Shape::Special) => "a special file".to_owned(),
+        };
+        facts.set(of_file(&path, "content"), value);
+        if let Some(Found {
+            shape: Shape::File { .. },
+            mode,
+            owner,
+        }) = found
+        {
+            facts.set(of_file(&path, "mode"), mode.to_string());
+            facts.set(of_file(&path, "owner"), owner.to_string());
+        }
+    }
+}
+
+fn live_trees(facts: &mut Facts, inspection: &Inspection, desired: &Facts, applied: &Facts) {
+    let roots: BTreeMap<GuestPath, ()> = paths(desired, applied, Kind::Tree).map(|path| (path, ())).collect();
+    for (path, found) in &inspection.0 {
+        let Some((root, entry)) = roots.keys().rev().find_map(|root| Some((root, path.below(root)?))) else {
+            continue;
+        };
+        let value = match &found.shape {
+            Shape::File { digest, .. } => entry_file(found.mode, found.owner, digest),
+            Shape::Directory => entry_directory(found.mode, found.owner),
+            Shape::Symlink(target) => entry_symlink(target),
+            Shape::Special => "a special file".to_owned(),
+        };
+        facts.set(of_tree(root, entry), value);
+    }
+}
+
+/// The paths of the files or trees that are declared, or were when last applied. A record that no longer reads
+/// as a path is passed over.
+pub(super) fn paths<'a>(desired: &'a Facts, applied: &'a Facts, kind: Kind) -> impl Iterator<Item = GuestPath> {
+    let mut names: Vec<&str> = desired.names(kind).chain(applied.names(kind)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter().filter_map(|name| GuestPath::new(name).ok())
+}

@@ -1,0 +1,441 @@
+//! Changes of one sandbox → its steps, in their order: create or clone → settings → user → files → start →
+//! ready → set-up steps → final power state → snapshots → the record.
+
+use super::diff::{Diff, Fate, Subject};
+use super::facts::{self, ABSENT};
+use super::{Action, Change, Impact, Op, Step, StepId};
+use crate::model::{
+    Changes, CreateOpts, Entry, EnvironmentName, Facts, Field, File, FileChange, FileState, GuestPath, Kind, Labels,
+    Mode, Origin, Power, Run, SandboxName, SnapshotName, Status, Tree, When,
+};
+
+/// What lowering one sandbox needs to know of the others.
+pub(super) struct Surroundings<'a> {
+    pub(super) environment: &'a EnvironmentName,
+    /// The instance that a sandbox has or will have.
+    pub(super) instance_of: &'a dyn Fn(&SandboxName) -> crate::model::InstanceName,
+}
+
+/// The steps of one sandbox in the making.
+struct Lowering<'a> {
+    subject: &'a Subject<'a>,
+    steps: Vec<Step>,
+}
+
+/// The name of a step.
+pub(super) fn id(sandbox: &SandboxName, op: &Op) -> StepId {
+    StepId(match op {
+        Op::Run(run) => format!("{sandbox}/run:{}", run.name),
+        Op::Snapshot(name) => format!("{sandbox}/snapshot:{name}"),
+        Op::DeleteSnapshot(name) => format!("{sandbox}/delete-snapshot:{name}"),
+        op => format!("{sandbox}/{}", op.as_str()),
+    })
+}
+
+impl Lowering<'_> {
+    /// Adds a step after all the others.
+    fn push(&mut self, op: Op, title: impl Into<String>, facts: Vec<(Field, Option<String>)>) -> &mut Step {
+        let needs: Vec<StepId> = self.steps.last().map(|step| step.id.clone()).into_iter().collect();
+        let sandbox = self.subject.sandbox.name.clone();
+        let mut step = Step {
+            id: id(&sandbox, &op),
+            sandbox,
+            instance: self.subject.name.clone(),
+            op,
+            title: title.into(),
+            needs,
+            facts,
+        };
+        // A restart stops twice only if the final state is stopped; the two are told apart by their place.
+        if self.steps.iter().any(|other| other.id == step.id) {
+            step.id = StepId(format!("{}:last", step.id));
+        }
+        let index = self.steps.len();
+        self.steps.push(step);
+        &mut self.steps[index]
+    }
+}
+
+/// The steps of one sandbox. Needs on other sandboxes name steps that may not be in the plan; they then count
+/// as met.
+pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_>) -> Vec<Step> {
+    let sandbox = subject.sandbox;
+    let mut lowering = Lowering {
+        subject,
+        steps: Vec::new(),
+    };
+    let made = diff.fate != Fate::Keep;
+    let mut running = !made
+        && subject
+            .instance
+            .is_some_and(|instance| instance.status == Status::Running);
+    let mut stopped = made
+        || subject
+            .instance
+            .is_some_and(|instance| instance.status == Status::Stopped);
+
+    if diff.fate == Fate::Replace {
+        lowering.push(Op::Delete, "delete", Vec::new());
+    }
+    if made {
+        make(&mut lowering, diff, around);
+    } else if let Some(change) = of_kind(diff, Kind::Sandbox).next() {
+        if change.impact == Impact::Restart && !stopped {
+            lowering.push(Op::Stop, "stop, for settings that take hold with a start", Vec::new());
+            (running, stopped) = (false, true);
+        }
+        configure(&mut lowering, change);
+    }
+    if let Some(user) = &sandbox.user
+        && (made || changes_user(diff))
+    {
+        let facts = vec![(
+            Field::sandbox("user"),
+            diff.desired.get(&Field::sandbox("user")).map(str::to_owned),
+        )];
+        lowering.push(
+            Op::Account(user.clone()),
+            format!("make the user {} when there is none", user.name),
+            facts,
+        );
+    }
+    files(&mut lowering, diff, made);
+
+    let runs: Vec<(&Run, &Change)> = of_kind(diff, Kind::Run)
+        .filter_map(|change| Some((sandbox.run.iter().find(|run| run.name.as_str() == change.name)?, change)))
+        .collect();
+    // What is accepted as it is, is left as it is.
+    let power_accepted = diff.accepted.iter().any(|field| field.field.kind == Kind::Power);
+    let restarted = stopped
+        && !made
+        && subject
+            .instance
+            .is_some_and(|instance| instance.status != Status::Stopped);
+    let wants_start = sandbox.state == Power::Running && (!power_accepted || restarted) && !running;
+    if (wants_start || !runs.is_empty()) && !running {
+        let waits = sandbox
+            .depends_on
+            .iter()
+            .map(|name| StepId(format!("{name}/record")))
+            .collect::<Vec<_>>();
+        let step = lowering.push(Op::Start, "start", Vec::new());
+        step.needs.extend(waits);
+        (running, stopped) = (true, false);
+        if sandbox.ready.is_some() || !runs.is_empty() {
+            lowering.push(Op::Ready(sandbox.ready.clone()), "wait until it is ready", Vec::new());
+        }
+    }
+    for (run, change) in runs {
+        let fact = Field::of(Kind::Run, run.name.as_str(), "digest");
+        let digest = change.fields.iter().find_map(|field| field.after.clone());
+        lowering.push(Op::Run(run.clone()), format!("run {}", run.name), vec![(fact, digest)]);
+    }
+    let wants_stop = sandbox.state == Power::Stopped && !power_accepted;
+    if wants_stop && (running || !stopped) {
+        lowering.push(Op::Stop, "stop", Vec::new());
+    }
+    for change in of_kind(diff, Kind::Snapshot) {
+        match change.action {
+            Action::Delete => {
+                let facts = vec![(Field::of(Kind::Snapshot, change.name.as_str(), "exists"), None)];
+                lowering.push(
+                    Op::DeleteSnapshot(change.name.clone()),
+                    format!("delete the snapshot {}", change.name),
+                    facts,
+                );
+            }
+            _ => {
+                if let Some((name, _)) = sandbox.snapshots.iter().find(|(name, _)| name.as_str() == change.name) {
+                    lowering.push(Op::Snapshot(name.clone()), format!("snapshot {name}"), Vec::new());
+                }
+            }
+        }
+    }
+    let record = record_facts(subject, diff, made);
+    if !lowering.steps.is_empty() || !record.is_empty() || !diff.complete {
+        lowering.push(Op::Record, "write down what was applied", record);
+    }
+    lowering.steps
+}
+
+fn of_kind(diff: &Diff, kind: Kind) -> impl Iterator<Item = &Change> {
+    diff.changes.iter().filter(move |change| change.kind == kind)
+}
+
+fn changes_user(diff: &Diff) -> bool {
+    diff.fate == Fate::Keep
+        && of_kind(diff, Kind::Sandbox).any(|change| change.fields.iter().any(|field| field.field.field == "user"))
+}
+
+/// Creation from an image or a clone.
+fn make(lowering: &mut Lowering<'_>, diff: &Diff, around: &Surroundings<'_>) {
+    let sandbox = lowering.subject.sandbox;
+    let mut facts: Vec<(Field, Option<String>)> = diff
+        .desired
+        .iter()
+        .filter(|(field, _)| field.kind == Kind::Sandbox && field.field != "user")
+        .map(|(field, value)| (field.clone(), Some(value.to_owned())))
+        .collect();
+    facts.push((facts::power(), Some(Power::Stopped.as_str().to_owned())));
+    let mut applied = Facts::new();
+    applied.extend(
+        facts
+            .iter()
+            .filter_map(|(field, value)| Some((field.clone(), value.clone()?))),
+    );
+
+    let mut labels = Labels::owned(around.environment, &sandbox.name, &lowering.subject.name);
+    labels.set_applied(&applied);
+    if sandbox.protect.is_some() {
+        labels.0.insert(Labels::PROTECT.to_owned(), "true".to_owned());
+    }
+    if let Some((ttl, _)) = &sandbox.ttl {
+        labels.0.insert(Labels::TTL.to_owned(), ttl.to_string());
+    }
+    let opts = CreateOpts {
+        name: lowering.subject.name.to_string(),
+        image: match &sandbox.origin {
+            Origin::Image { name, .. } => Some(name.clone()),
+            Origin::Clone { .. } => None,
+        },
+        cpu: sandbox.cpu.as_ref().map(|(cpu, _)| *cpu),
+        memory: sandbox.memory.as_ref().map(|(memory, _)| *memory),
+        disk: sandbox.disk.as_ref().map(|(disk, _)| *disk),
+        env: sandbox.env.clone(),
+        config: sandbox
+            .config
+            .iter()
+            .map(|(key, (value, _))| (key.clone(), value.clone()))
+            .collect(),
+        labels,
+        target: sandbox.target.as_ref().map(|(target, _)| target.clone()),
+        bare: true,
+    };
+    match &sandbox.origin {
+        Origin::Image { name, .. } => {
+            lowering.push(Op::Create(opts), format!("create from image {name}"), facts);
+        }
+        Origin::Clone {
+            sandbox: source,
+            snapshot,
+            ..
+        } => {
+            let at = snapshot.as_ref().map(|name| format!("@{name}")).unwrap_or_default();
+            let op = Op::Clone {
+                source: (around.instance_of)(source),
+                snapshot: snapshot.clone(),
+                opts,
+            };
+            let step = lowering.push(op, format!("clone from {source}{at}"), facts);
+            step.needs.push(clone_needs(source, snapshot.as_ref()));
+        }
+    }
+}
+
+/// A clone of a snapshot waits for that; a clone of a disk for all that is done to it.
+fn clone_needs(source: &SandboxName, snapshot: Option<&SnapshotName>) -> StepId {
+    match snapshot {
+        Some(name) => id(source, &Op::Snapshot(name.clone())),
+        None => id(source, &Op::Record),
+    }
+}
+
+fn configure(lowering: &mut Lowering<'_>, change: &Change) {
+    let sandbox = lowering.subject.sandbox;
+    let mut changes = Changes::default();
+    let mut facts = Vec::new();
+    for field in change.fields.iter().filter(|field| field.field.field != "user") {
+        let after = field.after.clone();
+        match field.field.field.as_str() {
+            "cpu" => changes.cpu = Some(sandbox.cpu.as_ref().map(|(cpu, _)| *cpu)),
+            "memory" => changes.memory = Some(sandbox.memory.as_ref().map(|(memory, _)| *memory)),
+            "disk" => changes.disk = Some(sandbox.disk.as_ref().map(|(disk, _)| *disk)),
+            "protect" => drop(changes.labels.insert(Labels::PROTECT.to_owned(), after.clone())),
+            "ttl" => drop(changes.labels.insert(Labels::TTL.to_owned(), after.clone())),
+            name => match name.split_once(':') {
+                Some(("env", name)) => drop(changes.env.insert(name.to_owned(), after.clone())),
+                Some((_, key)) => drop(changes.config.insert(key.to_owned(), after.clone())),
+                None => {}
+            },
+        }
+        facts.push((field.field.clone(), after));
+    }
+    if !changes.is_empty() {
+        let names: Vec<_> = facts.iter().map(|(field, _)| field.to_string()).collect();
+        lowering.push(Op::Configure(changes), format!("set {}", names.join(", ")), facts);
+    }
+}
+
+/// One step for all files and trees: what goes first, then folders and files by their paths.
+fn files(lowering: &mut Lowering<'_>, diff: &Diff, made: bool) {
+    let sandbox = lowering.subject.sandbox;
+    let (mut removals, mut writes, mut facts) = (Vec::new(), Vec::new(), Vec::new());
+    for change in diff
+        .changes
+        .iter()
+        .filter(|change| matches!(change.kind, Kind::File | Kind::Tree))
+    {
+        for field in &change.fields {
+            facts.push((
+                field.field.clone(),
+                field
+                    .after
+                    .clone()
+                    .filter(|after| after != ABSENT || change.kind == Kind::File),
+            ));
+        }
+        let Ok(path) = GuestPath::new(change.name.clone()) else {
+            continue;
+        };
+        if change.kind == Kind::Tree {
+            let Some(tree) = sandbox.trees.get(&path) else { continue };
+            for field in change.fields.iter().filter(|field| !field.field.field.is_empty()) {
+                let at = path.join(&field.field.field);
+                match tree.entries.get(&field.field.field) {
+                    Some(entry) => writes.push(tree_change(at, tree, entry)),
+                    None => removals.push(FileChange::Remove { path: at }),
+                }
+            }
+            if made
+                || change
+                    .fields
+                    .iter()
+                    .any(|field| field.field.field.is_empty() && field.before.is_none())
+            {
+                writes.push(FileChange::Directory {
+                    path,
+                    mode: Mode::DIRECTORY,
+                    owner: tree.owner,
+                });
+            }
+            continue;
+        }
+        let content_moved = made
+            || change
+                .fields
+                .iter()
+                .any(|field| matches!(field.field.field.as_str(), "content" | "seed"));
+        match sandbox.files.get(&path) {
+            Some(file) => file_change(path, file, content_moved, &mut removals, &mut writes),
+            None => removals.push(FileChange::Remove { path }),
+        }
+    }
+    if removals.is_empty() && writes.is_empty() {
+        return;
+    }
+    // What lies in a removed folder goes with it.
+    removals.sort_by(|a, b| a.path().cmp(b.path()));
+    removals.dedup_by(|next, kept| next.path().below(kept.path()).is_some());
+    writes.sort_by(|a, b| a.path().cmp(b.path()));
+    let (gone, written) = (removals.len(), writes.len());
+    removals.append(&mut writes);
+    let title = match (written, gone) {
+        (0, gone) => format!("remove {}", counted(gone)),
+        (written, 0) => format!("write {}", counted(written)),
+        (written, gone) => format!("write {}, remove {gone}", counted(written)),
+    };
+    let clean = sandbox
+        .trees
+        .iter()
+        .filter(|(_, tree)| made && tree.delete)
+        .map(|(path, _)| path.clone())
+        .collect();
+    lowering.push(
+        Op::Files {
+            clean,
+            changes: removals,
+        },
+        title,
+        facts,
+    );
+}
+
+fn counted(files: usize) -> String {
+    if files == 1 {
+        "1 file".to_owned()
+    } else {
+        format!("{files} files")
+    }
+}
+
+fn tree_change(path: GuestPath, tree: &Tree, entry: &Entry) -> FileChange {
+    match entry {
+        Entry::File { content, mode } => FileChange::Write {
+            path,
+            content: content.clone(),
+            mode: *mode,
+            owner: Some(tree.owner),
+        },
+        Entry::Directory => FileChange::Directory {
+            path,
+            mode: Mode::DIRECTORY,
+            owner: tree.owner,
+        },
+        Entry::Symlink(target) => FileChange::Symlink {
+            path,
+            target: target.clone(),
+            owner: tree.owner,
+        },
+    }
+}
+
+fn file_change(
+    path: GuestPath,
+    file: &File,
+    content_moved: bool,
+    removals: &mut Vec<FileChange>,
+    writes: &mut Vec<FileChange>,
+) {
+    match &file.state {
+        FileState::Absent => removals.push(FileChange::Remove { path }),
+        FileState::Content(content) if content_moved => {
+            writes.push(FileChange::Write {
+                path,
+                content: content.clone(),
+                mode: file.mode,
+                owner: Some(file.owner),
+            });
+        }
+        FileState::Content(_) => {
+            writes.push(FileChange::Attributes {
+                path,
+                mode: file.mode,
+                owner: file.owner,
+            });
+        }
+        // Refused before, where the backend cannot.
+        FileState::Secret(_) => {}
+    }
+}
+
+/// What the last step writes down: all that is declared and not in the record, and nothing that no longer is.
+fn record_facts(subject: &Subject<'_>, diff: &Diff, made: bool) -> Vec<(Field, Option<String>)> {
+    let before = if made { &Facts::new() } else { &diff.applied };
+    let accepted = |field: &Field| diff.accepted.iter().any(|change| change.field == *field);
+    let wanted = diff
+        .desired
+        .iter()
+        .filter(|(field, value)| !(field.kind == Kind::Tree && *value == ABSENT))
+        .filter(|(field, value)| before.get(field) != Some(value) && !accepted(field))
+        .map(|(field, value)| (field.clone(), Some(value.to_owned())));
+    let gone = before
+        .iter()
+        .filter(|(field, _)| diff.desired.get(field).is_none() && !stays_recorded(subject, field))
+        .filter(|(field, value)| !(field.kind == Kind::Tree && *value == ABSENT))
+        .map(|(field, _)| (field.clone(), None));
+    wanted.chain(gone).collect()
+}
+
+/// Whether a fact that no spec states stays in the record: that we made a file which is still declared, and
+/// that we took a snapshot which is still there.
+fn stays_recorded(subject: &Subject<'_>, field: &Field) -> bool {
+    match field.kind {
+        Kind::File if field.field == "made" => subject
+            .sandbox
+            .files
+            .get(&GuestPath::trusted(field.name.clone()))
+            .is_some_and(|file| file.when == When::Always),
+        Kind::Snapshot => !subject.prune && subject.instance.is_some_and(|i| i.snapshots.contains_key(&field.name)),
+        _ => false,
+    }
+}

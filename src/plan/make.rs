@@ -1,0 +1,337 @@
+//! The plan itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::diff::{Fate, Subject, diff};
+use super::lower::{Surroundings, id, lower};
+use super::match_up::Matched;
+use super::{
+    Action, Change, FieldChange, Graph, Impact, Op, Reason, Refusal, Step, Summary, UnknownTarget, capability, select,
+};
+use crate::model::{
+    Bytes, Capabilities, Date, Desired, EnvironmentName, Field, Ignored, InstanceName, Kind, Labels, Live,
+    LiveInstance, Ownership, Place, SandboxName,
+};
+
+/// How to plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Whether what left the spec is deleted.
+    pub prune: bool,
+    /// The sandboxes to plan for, by name or by a count's base name; all when empty.
+    pub targets: Vec<String>,
+    /// Drift accepted on the command line, by name or base name of the sandbox.
+    pub ignore: Vec<(String, Field)>,
+    /// The moment, in seconds since 1970-01-01T00:00:00Z.
+    pub now: u64,
+}
+
+/// An owned sandbox that the spec no longer names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// Its name when it was in the spec.
+    pub sandbox: SandboxName,
+    /// Its instance.
+    pub instance: InstanceName,
+    /// Whether its disk is guarded.
+    pub protected: bool,
+}
+
+/// A line worth reading that is no change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// The sandbox that it is about.
+    pub sandbox: SandboxName,
+    /// What there is to say.
+    pub text: String,
+}
+
+/// What has to be done, why, and in which order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// The backend's name.
+    pub backend: String,
+    /// What differs, by sandbox in the spec's order, then by kind.
+    pub changes: Vec<Change>,
+    /// Differences that are accepted, by sandbox.
+    pub accepted: Vec<(SandboxName, FieldChange)>,
+    /// Owned sandboxes that the spec no longer names; with `prune` they are among the changes instead.
+    pub leftovers: Vec<Leftover>,
+    /// Lines worth reading.
+    pub notices: Vec<Notice>,
+    /// What stands in its way. While there is anything here, nothing is applied.
+    pub refusals: Vec<Refusal>,
+    /// The work. Empty changes can come with steps: records to bring up to date, which nobody sees.
+    pub steps: Vec<Step>,
+    /// The sandboxes that it is about.
+    pub selected: BTreeSet<SandboxName>,
+}
+
+impl Plan {
+    /// Whether everything is as it should be.
+    #[must_use]
+    pub fn in_sync(&self) -> bool {
+        !self.changes.iter().any(Change::counts)
+    }
+
+    /// How many changes there are of each sort.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary::of(&self.changes)
+    }
+
+    /// The order of its steps.
+    #[must_use]
+    pub fn graph(&self) -> Graph {
+        Graph::of(&self.steps)
+    }
+
+    /// The changes that lose what is on a disk and were not consented to by `--prune`.
+    pub fn data_loss(&self) -> impl Iterator<Item = &Change> {
+        self.changes
+            .iter()
+            .filter(|change| change.impact == Impact::DataLoss && change.reason != Reason::Pruned)
+    }
+}
+
+/// Plans: compares what is desired with what was last applied and what is live.
+///
+/// `live` must hold every instance of the environment and of the names that the spec wants, and the files that
+/// [`super::query`] asks for.
+///
+/// # Errors
+/// When a target names no sandbox. All else that stands in the way is in [`Plan::refusals`].
+pub fn plan(
+    desired: &Desired,
+    live: &Live,
+    capabilities: &Capabilities,
+    options: &Options,
+) -> Result<Plan, UnknownTarget> {
+    let selected = select(desired, &options.targets)?;
+    let matched = Matched::of(desired, live);
+    let instance_of = |name: &SandboxName| matched.name_of(&desired.environment, name);
+    let around = Surroundings {
+        environment: &desired.environment,
+        instance_of: &instance_of,
+    };
+    let today = Date::of_unix(options.now);
+    let command_line = ignored_on_command_line(options);
+    let mut plan = Plan {
+        environment: desired.environment.clone(),
+        backend: capabilities.backend.to_owned(),
+        changes: Vec::new(),
+        accepted: Vec::new(),
+        leftovers: Vec::new(),
+        notices: Vec::new(),
+        refusals: Vec::new(),
+        steps: Vec::new(),
+        selected,
+    };
+    for sandbox in desired
+        .sandboxes
+        .values()
+        .filter(|sandbox| plan.selected.contains(&sandbox.name))
+    {
+        let mut ignored: Vec<&Ignored> = sandbox
+            .ignore
+            .iter()
+            .filter(|ignored| ignored.until.is_none_or(|until| until >= today))
+            .collect();
+        let named = |name: &String| name == sandbox.name.as_str() || name == sandbox.base.as_str();
+        ignored.extend(
+            command_line
+                .iter()
+                .filter(|(name, _)| named(name))
+                .map(|(_, ignored)| ignored),
+        );
+        let instance = matched.owned.get(&sandbox.name).copied();
+        let name = instance_of(&sandbox.name);
+        let subject = Subject {
+            sandbox,
+            inspection: instance.and_then(|instance| live.files.get(&instance.name)),
+            name,
+            instance,
+            capabilities,
+            ignored,
+            prune: options.prune,
+        };
+        let diff = diff(&subject);
+        plan.refusals.extend(capability::lacking(sandbox, capabilities));
+        plan.refusals.extend(guard(&subject, diff.fate));
+        plan.steps.extend(lower(&subject, &diff, &around));
+        plan.changes.extend(diff.changes);
+        plan.accepted
+            .extend(diff.accepted.into_iter().map(|change| (sandbox.name.clone(), change)));
+        plan.notices.extend(diff.notices.into_iter().map(|text| Notice {
+            sandbox: sandbox.name.clone(),
+            text,
+        }));
+    }
+    plan.refusals.extend(matched.refusals.into_iter());
+    if options.targets.is_empty() {
+        let left = matched
+            .owned
+            .iter()
+            .filter(|(name, _)| !desired.sandboxes.contains_key(*name));
+        leftovers(
+            &mut plan,
+            left.map(|(name, instance)| (name, *instance)).collect(),
+            options.prune,
+        );
+    }
+    drop_met_needs(&mut plan.steps);
+    Ok(plan)
+}
+
+fn ignored_on_command_line(options: &Options) -> Vec<(String, Ignored)> {
+    let ignored = |field: &Field| Ignored {
+        field: field.clone(),
+        until: None,
+        reason: None,
+        at: Place::nowhere(),
+    };
+    options
+        .ignore
+        .iter()
+        .map(|(sandbox, field)| (sandbox.clone(), ignored(field)))
+        .collect()
+}
+
+/// What must not be done to one sandbox, whatever the consent.
+fn guard(subject: &Subject<'_>, fate: Fate) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let Some(instance) = subject.instance else {
+        return refusals;
+    };
+    let sandbox = subject.sandbox;
+    let protected = sandbox.protect.is_some() || instance.labels.is_true(Labels::PROTECT);
+    if fate == Fate::Replace && protected && instance.labels.is_true(Labels::COMPLETE) {
+        refusals.push(Refusal::refused(
+            "plan::protected",
+            format!("`{}` is protected, and this plan would make it anew", sandbox.name),
+            sandbox.protect.as_ref().unwrap_or(&sandbox.at),
+            "its disk is guarded",
+            "keep its image and clone source as they are, or apply once with `protect false`".to_owned(),
+        ));
+    }
+    let size = instance.disk.as_ref().and_then(|disk| disk.parse::<Bytes>().ok());
+    if let (Some((wanted, at)), Some(size), Fate::Keep) = (&sandbox.disk, size, fate)
+        && *wanted < size
+    {
+        refusals.push(Refusal::invalid(
+            "plan::disk-shrinks",
+            format!(
+                "the disk of `{}` has {size}, and cannot shrink to {wanted}",
+                sandbox.name
+            ),
+            at,
+            "smaller than it is",
+            format!("say `disk \"{size}\"`, or make the sandbox anew under another name"),
+        ));
+    }
+    for (name, at) in &sandbox.snapshots {
+        let foreign = fate == Fate::Keep
+            && instance.snapshot(name).is_some_and(|snapshot| {
+                !matches!(snapshot.labels.ownership(&subject.name), Ownership::Owned { sandbox: of, .. } if of == sandbox.name)
+            });
+        if foreign {
+            refusals.push(Refusal::invalid(
+                "plan::foreign-snapshot",
+                format!(
+                    "`{}` has a snapshot `{name}` that this environment did not take",
+                    sandbox.name
+                ),
+                at,
+                "declared here",
+                "rename the snapshot on either side".to_owned(),
+            ));
+        }
+    }
+    refusals
+}
+
+/// Shows what the spec no longer names, or, to prune, deletes it: clones before what they were made from.
+fn leftovers(plan: &mut Plan, left: Vec<(&SandboxName, &LiveInstance)>, prune: bool) {
+    if !prune {
+        plan.leftovers
+            .extend(left.into_iter().map(|(sandbox, instance)| Leftover {
+                sandbox: sandbox.clone(),
+                instance: instance.name.clone(),
+                protected: instance.labels.is_true(Labels::PROTECT),
+            }));
+        return;
+    }
+    let (changes, steps, refusals) = deletions(&left, Reason::Pruned);
+    plan.changes.extend(changes);
+    plan.steps.extend(steps);
+    plan.refusals.extend(refusals);
+}
+
+/// Deletes instances, clones before what they were made from.
+pub(super) fn deletions(
+    left: &[(&SandboxName, &LiveInstance)],
+    reason: Reason,
+) -> (Vec<Change>, Vec<Step>, Vec<Refusal>) {
+    let (mut changes, mut steps, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
+    let mut clones: BTreeMap<&str, Vec<&SandboxName>> = BTreeMap::new();
+    let sources: Vec<Option<String>> = left.iter().map(|(_, instance)| clone_source(instance)).collect();
+    for ((sandbox, _), source) in left.iter().zip(&sources) {
+        if let Some(source) = source {
+            clones.entry(source).or_default().push(sandbox);
+        }
+    }
+    for (sandbox, instance) in left {
+        if instance.labels.is_true(Labels::PROTECT) {
+            refusals.push(Refusal::refused(
+                "plan::protected",
+                format!("`{sandbox}` is protected, and this would delete it"),
+                &Place::nowhere(),
+                "",
+                format!("put `{sandbox}` back into the spec with `protect false`, apply, and try again"),
+            ));
+        }
+        changes.push(Change {
+            sandbox: (*sandbox).clone(),
+            instance: instance.name.clone(),
+            kind: Kind::Sandbox,
+            name: String::new(),
+            action: Action::Delete,
+            impact: Impact::DataLoss,
+            reason,
+            fields: Vec::new(),
+            text: None,
+        });
+        let before = clones.get(sandbox.as_str()).into_iter().flatten();
+        steps.push(Step {
+            id: id(sandbox, &Op::Delete),
+            sandbox: (*sandbox).clone(),
+            instance: instance.name.clone(),
+            op: Op::Delete,
+            title: "delete".to_owned(),
+            needs: before
+                .filter(|clone| *clone != sandbox)
+                .map(|clone| id(clone, &Op::Delete))
+                .collect(),
+            facts: Vec::new(),
+        });
+    }
+    (changes, steps, refusals)
+}
+
+fn clone_source(instance: &LiveInstance) -> Option<String> {
+    let applied = instance.labels.applied();
+    let source = applied.get(&Field::sandbox("clone-from"))?;
+    Some(source.split('@').next().unwrap_or(source).to_owned())
+}
+
+/// A need that no step of the plan meets is met already.
+fn drop_met_needs(steps: &mut [Step]) {
+    let known: BTreeSet<_> = steps.iter().map(|step| step.id.clone()).collect();
+    for step in steps {
+        step.needs.retain(|need| known.contains(need));
+        step.needs.sort_unstable();
+        step.needs.dedup();
+    }
+}

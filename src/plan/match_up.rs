@@ -1,0 +1,76 @@
+//! Which instance is which sandbox.
+
+use std::collections::BTreeMap;
+
+use super::Refusal;
+use crate::model::{Desired, EnvironmentName, InstanceName, Live, LiveInstance, Ownership, Sandbox, SandboxName};
+
+/// The instances of an environment, by sandbox.
+#[derive(Debug, Default)]
+pub struct Matched<'a> {
+    /// Owned by this environment, declared or not.
+    pub owned: BTreeMap<SandboxName, &'a LiveInstance>,
+    /// What stands in the way: names that somebody else holds, and sandboxes with two instances.
+    pub refusals: Vec<Refusal>,
+}
+
+impl<'a> Matched<'a> {
+    /// Finds the instances of an environment by their labels, and the names that others hold.
+    #[must_use]
+    pub fn of(desired: &Desired, live: &'a Live) -> Self {
+        let mut matched = Self::owned_by(&desired.environment, live);
+        for sandbox in desired.sandboxes.values() {
+            matched.refuse_foreign(&desired.environment, sandbox, live);
+        }
+        matched
+    }
+
+    /// Finds the instances of an environment by their labels.
+    #[must_use]
+    pub fn owned_by(environment: &EnvironmentName, live: &'a Live) -> Self {
+        let mut matched = Self::default();
+        for instance in live.instances.values() {
+            if let Ownership::Owned {
+                environment: of,
+                sandbox,
+            } = instance.labels.ownership(&instance.name)
+                && of == *environment
+            {
+                // Of two, an adopted one and one of the sandbox's own name, the first by name is as good as
+                // the other: the second is refused below, by its name.
+                matched.owned.entry(sandbox).or_insert(instance);
+            }
+        }
+        matched
+    }
+
+    /// The instance that a sandbox has, or the name that it will get.
+    #[must_use]
+    pub fn name_of(&self, environment: &EnvironmentName, sandbox: &SandboxName) -> InstanceName {
+        match self.owned.get(sandbox) {
+            Some(instance) => instance.name.clone(),
+            // The spec's floor has checked the length.
+            None => InstanceName::of(environment, sandbox)
+                .unwrap_or_else(|_| InstanceName::observed(format!("{environment}-{sandbox}"))),
+        }
+    }
+
+    fn refuse_foreign(&mut self, environment: &EnvironmentName, sandbox: &Sandbox, live: &Live) {
+        if self.owned.contains_key(&sandbox.name) {
+            return;
+        }
+        let name = self.name_of(environment, &sandbox.name);
+        if live.instances.contains_key(&name) {
+            self.refusals.push(Refusal::refused(
+                "plan::foreign",
+                format!("the name `{name}` is taken by an instance that this environment does not own"),
+                &sandbox.at,
+                "this sandbox would need it",
+                format!(
+                    "rename the sandbox or the environment, or take the instance over: adopt SPEC {} {name}",
+                    sandbox.name
+                ),
+            ));
+        }
+    }
+}

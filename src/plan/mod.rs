@@ -1,0 +1,35 @@
+//! What has to be done: desired × last-applied × live → changes, and changes → steps.
+//!
+//! Pure and synchronous: no I/O, no clock, no randomness; the same input gives the same plan. Knows the model
+//! only: neither specs nor backends.
+
+mod account;
+mod capability;
+mod change;
+mod consent;
+mod destroy;
+mod diff;
+mod extras;
+mod facts;
+mod graph;
+mod lower;
+mod make;
+mod match_up;
+mod query;
+mod reason;
+mod run_digest;
+mod select;
+mod step;
+
+pub use account::{Account, AccountError, ensure_account, look_up};
+pub use change::{Change, FieldChange, Summary, TextChange};
+pub use consent::{Refusal, RefusalKind};
+pub use destroy::destroy;
+pub use extras::extras;
+pub use graph::Graph;
+pub use make::{Leftover, Notice, Options, Plan, plan};
+pub use match_up::Matched;
+pub use query::query;
+pub use reason::{Action, Impact, Origin, Reason};
+pub use select::{UnknownTarget, select};
+pub use step::{Op, Step, StepId};

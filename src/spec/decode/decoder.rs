@@ -1,0 +1,496 @@
+//! From nodes to blocks.
+
+use crate::model::{Diagnostic, Place};
+use crate::spec::language::{Body, DOCUMENT, Form, Label, Shape, Type};
+use crate::spec::problems::Problems;
+use crate::spec::suggest::{nearest, unknown};
+use crate::spec::syntax::{Format, Name, Node, Scalar, Tree, Value};
+
+use super::{Block, Content, Entry};
+
+/// Decodes a file. What is wrong is left out of the block and reported.
+pub(crate) fn document(tree: &Tree, problems: &mut Problems) -> Block {
+    let mut decoder = Decoder {
+        format: tree.format,
+        problems,
+    };
+    let mut block = Block {
+        body: &DOCUMENT,
+        label: None,
+        entries: Vec::new(),
+        open: Vec::new(),
+        at: tree.start.clone(),
+    };
+    for node in &tree.nodes {
+        decoder.child(&mut block, node, None);
+    }
+    block
+}
+
+struct Decoder<'a> {
+    format: Format,
+    problems: &'a mut Problems,
+}
+
+impl Decoder<'_> {
+    /// How the file's format spells a form's name.
+    fn word(&self, form: &Form) -> &'static str {
+        match self.format {
+            Format::Kdl => form.name,
+            Format::Yaml => form.key,
+        }
+    }
+
+    fn push(&mut self, code: &'static str, message: String, at: &Place, text: &str, help: impl Into<String>) {
+        self.problems
+            .push(Diagnostic::new(code, message, at, text).with_help(help));
+    }
+
+    /// Decodes a node that is a block.
+    fn block(&mut self, node: &Node, form: &'static Form, body: &'static Body) -> Block {
+        let mut args = node.args.iter();
+        let mut label = None;
+        let word = self.word(form);
+        match (&body.label, args.next()) {
+            (Label::None, None) | (Label::Optional { .. }, None) => {}
+            (Label::None, Some(value)) => {
+                let fields = self.known(body);
+                self.push(
+                    "spec::unexpected-value",
+                    format!("\"{word}\" takes no value of its own"),
+                    &value.at,
+                    "not expected here",
+                    format!("it holds {fields}"),
+                );
+            }
+            (Label::Required { kind, key }, None) => {
+                let help = match self.format {
+                    Format::Kdl => format!("write it after the name: `{word} …`, {}", kind.description()),
+                    Format::Yaml => format!("add \"{key}\", {}", kind.description()),
+                };
+                self.push(
+                    "spec::missing-label",
+                    format!("this \"{word}\" does not say its {}", key),
+                    &node.at,
+                    "here",
+                    help,
+                );
+            }
+            (Label::Optional { kind, .. } | Label::Required { kind, .. }, Some(value)) => {
+                if self.fits(value, *kind, word) {
+                    label = Some(value.clone());
+                }
+            }
+        }
+        if let Some(extra) = args.next() {
+            self.push(
+                "spec::unexpected-value",
+                format!("\"{word}\" takes one value, this is one more"),
+                &extra.at,
+                "not expected here",
+                "properties are written `name=value`",
+            );
+        }
+        let mut block = Block {
+            body,
+            label,
+            entries: Vec::new(),
+            open: Vec::new(),
+            at: node.at.clone(),
+        };
+        for (name, value) in &node.props {
+            self.property(&mut block, form, name, value);
+        }
+        for child in &node.children {
+            self.child(&mut block, child, Some(form));
+        }
+        for form in body.forms().filter(|form| form.required) {
+            if block.entry(form.name).is_none() {
+                let field = self.word(form);
+                let description = match &form.shape {
+                    Shape::Value(kind) => kind.description(),
+                    _ => "what it holds".to_owned(),
+                };
+                self.push(
+                    "spec::missing-property",
+                    format!("this \"{word}\" has no \"{field}\""),
+                    &node.at,
+                    "needs one more property",
+                    format!("add \"{field}\", {description}"),
+                );
+            }
+        }
+        block
+    }
+
+    /// `name=value` in KDL, `name: value` in YAML.
+    fn property(&mut self, block: &mut Block, parent: &'static Form, name: &Name, value: &Value) {
+        let Some(form) = block.body.forms().find(|form| form.name == name.text) else {
+            if block.body.open {
+                self.open(block, name, value);
+            } else {
+                self.unknown(block.body, Some(parent), name);
+            }
+            return;
+        };
+        match &form.shape {
+            Shape::Value(kind) => {
+                if self.fits(value, *kind, self.word(form)) && !self.doubled(block, form, &name.at) {
+                    block.entries.push(Entry {
+                        form,
+                        content: Content::Value(value.clone()),
+                        at: name.at.clone(),
+                    });
+                }
+            }
+            _ => self.push(
+                "spec::wrong-type",
+                format!("\"{}\" is a node of its own, not a property", form.name),
+                &name.at,
+                "not a property",
+                format!("write it between braces: `{{ {} … }}`", form.name),
+            ),
+        }
+    }
+
+    /// A setting of a backend.
+    fn open(&mut self, block: &mut Block, name: &Name, value: &Value) {
+        if !self.fits(value, Type::Text, &name.text) {
+            return;
+        }
+        if let Some((first, _)) = block.open.iter().find(|(first, _)| first.text == name.text) {
+            let first = first.at.clone();
+            self.twice("property", &name.text, &first, &name.at);
+            return;
+        }
+        block.open.push((name.clone(), value.clone()));
+    }
+
+    /// A node in a block.
+    fn child(&mut self, block: &mut Block, node: &Node, parent: Option<&'static Form>) {
+        let Some(form) = block.body.forms().find(|form| form.name == node.name.text) else {
+            if !block.body.open {
+                return self.unknown(block.body, parent, &node.name);
+            }
+            if let Some(value) = self.only_value(node, Type::Text, &node.name.text) {
+                self.open(block, &node.name, &value);
+            }
+            return;
+        };
+        let word = self.word(form);
+        let content = match &form.shape {
+            Shape::Value(kind) => self.only_value(node, *kind, word).map(Content::Value),
+            Shape::Values(kind) => {
+                let values = self.values(block, node, form, *kind);
+                if let Some(Entry {
+                    content: Content::Values(before),
+                    ..
+                }) = block.entries.iter_mut().find(|entry| entry.form.name == form.name)
+                {
+                    before.extend(values);
+                    return;
+                }
+                Some(Content::Values(values))
+            }
+            Shape::Map { keys, values } => {
+                let before = block.map(form.name).to_vec();
+                let added = self.map(&before, node, form, (*keys, *values));
+                if let Some(Entry {
+                    content: Content::Map(before),
+                    ..
+                }) = block.entries.iter_mut().find(|entry| entry.form.name == form.name)
+                {
+                    before.extend(added);
+                    return;
+                }
+                Some(Content::Map(added))
+            }
+            Shape::Block(body) => {
+                let inner = self.block(node, form, body);
+                if body.written.repeats() {
+                    // Without its label nothing can be said of it that has not been said.
+                    let Some(label) = &inner.label else { return };
+                    let same = block
+                        .blocks(form.name)
+                        .find(|other| other.name() == label.text && doubles(other, &inner));
+                    if let Some(first) = same.map(|other| other.label_at().clone()) {
+                        return self.twice(form.name, &label.text, &first, &label.at);
+                    }
+                    block.entries.push(Entry {
+                        form,
+                        at: node.name.at.clone(),
+                        content: Content::Block(inner),
+                    });
+                    return;
+                }
+                Some(Content::Block(inner))
+            }
+        };
+        if let Some(content) = content
+            && !self.doubled(block, form, &node.name.at)
+        {
+            block.entries.push(Entry {
+                form,
+                content,
+                at: node.name.at.clone(),
+            });
+        }
+    }
+
+    fn only_value(&mut self, node: &Node, kind: Type, word: &str) -> Option<Value> {
+        for (name, _) in &node.props {
+            self.push(
+                "spec::unknown-property",
+                unknown("property", &name.text, []),
+                &name.at,
+                "not known here",
+                format!("\"{word}\" holds one value and no properties"),
+            );
+        }
+        for child in &node.children {
+            self.push(
+                "spec::unknown-property",
+                unknown("property", &child.name.text, []),
+                &child.name.at,
+                "not known here",
+                format!("\"{word}\" holds one value and nothing more"),
+            );
+        }
+        match node.args.as_slice() {
+            [value] => self.fits(value, kind, word).then(|| value.clone()),
+            [] => {
+                self.push(
+                    "spec::missing-value",
+                    format!("\"{word}\" has no value"),
+                    &node.name.at,
+                    "says nothing",
+                    format!("expected {}", kind.description()),
+                );
+                None
+            }
+            [_, extra, ..] => {
+                self.push(
+                    "spec::unexpected-value",
+                    format!("\"{word}\" takes one value, this is one more"),
+                    &extra.at,
+                    "not expected here",
+                    format!("expected {}", kind.description()),
+                );
+                None
+            }
+        }
+    }
+
+    fn values(&mut self, block: &Block, node: &Node, form: &'static Form, kind: Type) -> Vec<Value> {
+        let word = self.word(form);
+        let names = node
+            .props
+            .iter()
+            .map(|(name, _)| name)
+            .chain(node.children.iter().map(|child| &child.name));
+        for name in names {
+            self.push(
+                "spec::unknown-property",
+                unknown("property", &name.text, []),
+                &name.at,
+                "not known here",
+                format!("\"{word}\" holds values only"),
+            );
+        }
+        if node.args.is_empty() {
+            self.push(
+                "spec::missing-value",
+                format!("\"{word}\" has no value"),
+                &node.name.at,
+                "says nothing",
+                format!("expected {}", kind.description()),
+            );
+        }
+        let mut values: Vec<Value> = Vec::new();
+        for value in &node.args {
+            if !self.fits(value, kind, word) {
+                continue;
+            }
+            let same = |other: &&Value| other.text == value.text;
+            let first = block
+                .values(form.name)
+                .iter()
+                .find(same)
+                .or_else(|| values.iter().find(same));
+            // The same pattern twice does no harm, and order matters among patterns.
+            if let (Some(first), false) = (first, kind == Type::Pattern) {
+                let first = first.at.clone();
+                self.twice(form.name, &value.text, &first, &value.at);
+            } else {
+                values.push(value.clone());
+            }
+        }
+        values
+    }
+
+    fn map(
+        &mut self,
+        before: &[(Name, Value)],
+        node: &Node,
+        form: &'static Form,
+        (keys, values): (Type, Type),
+    ) -> Vec<(Name, Value)> {
+        let word = self.word(form);
+        for value in &node.args {
+            self.push(
+                "spec::unexpected-value",
+                format!("\"{word}\" takes names with values, this has no name"),
+                &value.at,
+                "has no name",
+                format!("write `{word} NAME=\"value\"`"),
+            );
+        }
+        let mut pairs: Vec<(Name, Value)> = Vec::new();
+        let from_props = node
+            .props
+            .iter()
+            .map(|(name, value)| (name.clone(), Some(value.clone())));
+        let from_children: Vec<(Name, Option<Value>)> = node
+            .children
+            .iter()
+            .map(|child| (child.name.clone(), self.only_value(child, values, &child.name.text)))
+            .collect();
+        for (name, value) in from_props.chain(from_children) {
+            let Some(value) = value else { continue };
+            if let Err(complaint) = keys.check(&name.text) {
+                self.push(
+                    complaint.code,
+                    complaint.message,
+                    &name.at,
+                    "not allowed here",
+                    complaint.help,
+                );
+                continue;
+            }
+            if !self.fits(&value, values, &name.text) {
+                continue;
+            }
+            if let Some((first, _)) = before.iter().chain(&pairs).find(|(first, _)| first.text == name.text) {
+                let first = first.at.clone();
+                self.twice("key", &name.text, &first, &name.at);
+                continue;
+            }
+            pairs.push((name, value));
+        }
+        pairs
+    }
+
+    /// Whether the value is of a kind that its type can read.
+    fn fits(&mut self, value: &Value, kind: Type, word: &str) -> bool {
+        let fits = match value.scalar {
+            Scalar::Plain => true,
+            Scalar::String => kind.takes_string() || (kind.expands() && value.text.contains("${")),
+            Scalar::Number => kind.takes_number(),
+            Scalar::Boolean => kind.takes_boolean(),
+            Scalar::Null => false,
+        };
+        if fits {
+            return true;
+        }
+        let expected = kind.description();
+        let (code, message, help) = if value.scalar == Scalar::Null {
+            (
+                "spec::missing-value",
+                format!("\"{word}\" has no value"),
+                format!("expected {expected}"),
+            )
+        } else {
+            let help = match (value.scalar, kind.takes_string()) {
+                (Scalar::String, _) => "remove the quotes".to_owned(),
+                (_, true) => "put it in quotes".to_owned(),
+                _ => format!("write {expected}"),
+            };
+            let found = value.description();
+            (
+                "spec::wrong-type",
+                format!("\"{word}\" is {expected}, not {found}"),
+                help,
+            )
+        };
+        let text = if value.scalar == Scalar::Null {
+            "nothing here"
+        } else {
+            "of the wrong type"
+        };
+        self.push(code, message, &value.at, text, help);
+        false
+    }
+
+    fn doubled(&mut self, block: &Block, form: &'static Form, at: &Place) -> bool {
+        match block.entry(form.name) {
+            Some(first) => {
+                let first = first.at.clone();
+                self.twice("property", self.word(form), &first, at);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn twice(&mut self, what: &str, name: &str, first: &Place, second: &Place) {
+        let (code, message) = match what {
+            "property" => (
+                "spec::duplicate-property",
+                format!("property \"{name}\" is given twice"),
+            ),
+            _ => ("spec::duplicate-name", format!("{what} \"{name}\" is declared twice")),
+        };
+        self.problems.push(
+            Diagnostic::new(code, message, second, "again here")
+                .with_mark(first, "first here")
+                .with_help("keep one of the two, or give one of them another name"),
+        );
+    }
+
+    fn known(&self, body: &'static Body) -> String {
+        let mut names: Vec<&str> = body.forms().map(|form| self.word(form)).collect();
+        names.sort_unstable();
+        if names.is_empty() {
+            "nothing more".to_owned()
+        } else {
+            names.join(", ")
+        }
+    }
+
+    fn unknown(&mut self, body: &'static Body, parent: Option<&'static Form>, name: &Name) {
+        let what = match (parent, self.format) {
+            (Some(_), _) => "property",
+            (None, Format::Kdl) => "node",
+            (None, Format::Yaml) => "key",
+        };
+        // `file` in YAML and `files` in KDL are the commonest slips.
+        let slip = body
+            .forms()
+            .find(|form| form.name == name.text || form.key == name.text)
+            .map(|form| self.word(form));
+        let candidate = slip.or_else(|| nearest(&name.text, body.forms().map(|form| self.word(form))));
+        let message = match candidate {
+            Some(candidate) => format!("unknown {what} \"{}\", did you mean \"{candidate}\"?", name.text),
+            None => format!("unknown {what} \"{}\"", name.text),
+        };
+        let code = if parent.is_some() {
+            "spec::unknown-property"
+        } else {
+            "spec::unknown-node"
+        };
+        let help = match (parent, name.text.as_str()) {
+            (_, "<<") => "merge keys are not part of YAML 1.2; use `templates` for what sandboxes share".to_owned(),
+            (Some(parent), _) => format!("\"{}\" holds {}", self.word(parent), self.known(body)),
+            (None, _) => format!("a spec holds {}", self.known(body)),
+        };
+        self.push(code, message, &name.at, "not known here", help);
+    }
+}
+
+/// Whether two blocks with the same label are the same thing twice. Two rules for one destination are not,
+/// when they let different ports through.
+fn doubles(first: &Block, second: &Block) -> bool {
+    ["port", "protocol"]
+        .iter()
+        .all(|name| first.text(name) == second.text(name))
+}

@@ -1,0 +1,114 @@
+//! KDL 1, by the syntax tree of the `knuffel` package.
+
+use knuffel::ast::{Literal, SpannedNode};
+use knuffel::span::Span;
+use miette::Diagnostic as _;
+
+use crate::model::Diagnostic;
+use crate::spec::source::Source;
+use crate::spec::syntax::{Name, Node, Scalar, Value};
+
+use super::scan;
+
+pub(super) fn parse(source: &Source) -> Result<Vec<Node>, Vec<Diagnostic>> {
+    match knuffel::parse_ast::<Span>(&*source.name, &source.text) {
+        Ok(document) => {
+            let mut problems = Vec::new();
+            let nodes = document.nodes.iter().map(|n| node(source, n, &mut problems)).collect();
+            if problems.is_empty() { Ok(nodes) } else { Err(problems) }
+        }
+        Err(error) => {
+            let errors: Vec<Diagnostic> = error
+                .related()
+                .into_iter()
+                .flatten()
+                .map(|e| diagnostic(source, e))
+                .collect();
+            if errors.is_empty() {
+                return Err(vec![syntax(source, "this is not KDL", 0, 0, "")]);
+            }
+            Err(errors)
+        }
+    }
+}
+
+fn syntax(source: &Source, message: &str, offset: usize, length: usize, label: &str) -> Diagnostic {
+    Diagnostic::new("spec::syntax", message, &source.place(offset, length), label)
+}
+
+fn diagnostic(source: &Source, error: &dyn miette::Diagnostic) -> Diagnostic {
+    let mut labels = error.labels().into_iter().flatten();
+    let message = error.to_string();
+    let mut diagnostic = match labels.next() {
+        Some(label) => syntax(
+            source,
+            &message,
+            label.offset(),
+            label.len(),
+            label.label().unwrap_or("here"),
+        ),
+        None => syntax(source, &message, 0, 0, ""),
+    };
+    for label in labels {
+        let place = source.place(label.offset(), label.len());
+        diagnostic = diagnostic.with_mark(&place, label.label().unwrap_or("and here"));
+    }
+    match error.help() {
+        Some(help) => diagnostic.with_help(help.to_string()),
+        None => diagnostic,
+    }
+}
+
+fn name(source: &Source, text: &str, span: Span) -> Name {
+    Name {
+        text: text.to_owned(),
+        at: source.place(span.0, span.length()),
+    }
+}
+
+fn value(source: &Source, value: &knuffel::ast::Value<Span>, problems: &mut Vec<Diagnostic>) -> Value {
+    let span = *value.literal.span();
+    if let Some(annotation) = &value.type_name {
+        let span = *annotation.span();
+        problems.push(scan::annotation(source, span.0, span.length()));
+    }
+    let raw = source.text.get(span.0..span.1).unwrap_or_default();
+    let (scalar, text) = match &*value.literal {
+        Literal::Null => (Scalar::Null, "null".to_owned()),
+        Literal::Bool(is) => (Scalar::Boolean, is.to_string()),
+        Literal::Int(_) | Literal::Decimal(_) => (Scalar::Number, raw.to_owned()),
+        Literal::String(text) => (Scalar::String, text.to_string()),
+    };
+    Value {
+        scalar,
+        text,
+        at: source.place(span.0, span.length()),
+    }
+}
+
+fn node(source: &Source, parsed: &SpannedNode<Span>, problems: &mut Vec<Diagnostic>) -> Node {
+    let own = name(source, &parsed.node_name, *parsed.node_name.span());
+    if let Some(annotation) = &parsed.type_name {
+        let span = *annotation.span();
+        problems.push(scan::annotation(source, span.0, span.length()));
+    }
+    let args: Vec<Value> = parsed.arguments.iter().map(|v| value(source, v, problems)).collect();
+    let mut props: Vec<(Name, Value)> = parsed
+        .properties
+        .iter()
+        .map(|(key, v)| (name(source, key, *key.span()), value(source, v, problems)))
+        .collect();
+    props.sort_by_key(|(key, _)| key.at.offset);
+    // The tree keeps one of two properties with the same name, so the text has to tell.
+    for (first, second) in scan::doubled_properties(&source.text, own.at.offset + own.at.length) {
+        problems.push(scan::doubled(source, first, second));
+    }
+    let at = scan::node_place(source, &own, &args);
+    Node {
+        name: own,
+        args,
+        props,
+        children: parsed.children().map(|n| node(source, n, problems)).collect(),
+        at,
+    }
+}

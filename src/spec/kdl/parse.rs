@@ -1,0 +1,49 @@
+//! Which version of KDL a text is, and whose errors to report.
+
+use crate::model::Diagnostic;
+use crate::spec::source::Source;
+use crate::spec::syntax::{DEPTH_LIMIT, Node};
+
+use super::{one, scan, two};
+
+/// Reads KDL 1 or KDL 2.
+///
+/// # Errors
+/// When the text is neither: the errors of KDL 2 where the text has a mark of it, else those of KDL 1.
+pub(crate) fn parse(source: &Source) -> Result<Vec<Node>, Vec<Diagnostic>> {
+    let text = &*source.text;
+    if let Some(offset) = scan::too_deep(text, DEPTH_LIMIT) {
+        return Err(vec![
+            Diagnostic::new(
+                "spec::nesting-too-deep",
+                format!("nodes lie more than {DEPTH_LIMIT} deep in each other"),
+                &source.place(offset, 1),
+                "one level too many",
+            )
+            .with_help("a spec needs no more than four levels"),
+        ]);
+    }
+    match version(text) {
+        Some(1) => one::parse(source),
+        Some(_) => two::parse(source),
+        None if looks_like_two(text) => two::parse(source).or_else(|errors| one::parse(source).map_err(|_| errors)),
+        None => one::parse(source).or_else(|errors| two::parse(source).map_err(|_| errors)),
+    }
+}
+
+/// The version that a marker at the top of the text names (KDL 2.0.0, "Version marker").
+fn version(text: &str) -> Option<u8> {
+    let rest = text.trim_start().strip_prefix("/-")?.trim_start();
+    let rest = rest.strip_prefix("kdl-version")?.trim_start();
+    match rest.split_whitespace().next()? {
+        "1" => Some(1),
+        "2" => Some(2),
+        _ => None,
+    }
+}
+
+fn looks_like_two(text: &str) -> bool {
+    ["#true", "#false", "#null", "\"\"\""]
+        .iter()
+        .any(|mark| text.contains(mark))
+}

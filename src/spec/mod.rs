@@ -1,0 +1,29 @@
+//! The language of specs: text in, [`crate::model::Desired`] out.
+//!
+//! A pipeline, one room per step: [`source`] holds texts and their places; [`kdl`] and [`yaml`] read them into
+//! the tree of [`syntax`]; [`decode`] holds that against the [`language`]; [`resolve`] includes, expands,
+//! layers and builds; [`validate`] finds what is well-formed and yet makes no sense. [`schema`] and [`convert`]
+//! follow from the same description of the language.
+//!
+//! This floor may read files below the spec's root. It never reads the environment, never prints, never
+//! runs anything and never reaches for the network. A spec is untrusted: sizes, depths and counts are bounded
+//! everywhere, and every problem is reported, not the first alone.
+
+pub mod convert;
+mod decode;
+mod kdl;
+mod language;
+mod load;
+mod problems;
+mod resolve;
+mod schema;
+mod source;
+mod suggest;
+mod syntax;
+mod validate;
+mod yaml;
+
+pub use load::{Input, Loaded, Rejected, Request, check_text, load};
+pub use schema::schema;
+pub use source::{FILE_LIMIT, Source, Sources};
+pub use syntax::Format;

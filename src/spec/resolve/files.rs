@@ -1,0 +1,209 @@
+//! Files of the spec's folder: found below the root and nowhere else, read within bounds.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use crate::model::{Content, Data, Diagnostic, Hasher};
+use crate::spec::syntax::Value;
+
+/// Contents up to this many bytes are kept; larger ones are hashed, and read again when they are written.
+const KEPT: u64 = 1 << 20;
+/// The largest file that a spec may name.
+pub(super) const SOURCE_LIMIT: u64 = 1 << 30;
+
+/// What a path must lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    File,
+    Folder,
+}
+
+/// The root, and the folder of each file of the spec.
+#[derive(Debug)]
+pub(super) struct Folders {
+    root: PathBuf,
+    of_file: HashMap<Arc<str>, PathBuf>,
+}
+
+/// The path without `.` and, as far as the text tells, without `..`.
+pub(super) fn lexical(path: &Path) -> PathBuf {
+    let mut result = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(result.components().next_back(), Some(Component::Normal(_))) => {
+                result.pop();
+            }
+            other => result.push(other),
+        }
+    }
+    result
+}
+
+impl Folders {
+    pub(super) fn new(root: PathBuf) -> Self {
+        Self {
+            root,
+            of_file: HashMap::new(),
+        }
+    }
+
+    pub(super) fn insert(&mut self, name: Arc<str>, folder: PathBuf) {
+        self.of_file.insert(name, folder);
+    }
+
+    /// The real path that a value names, relative to the file that it stands in.
+    pub(super) fn locate(&self, value: &Value, kind: Kind) -> Result<PathBuf, Box<Diagnostic>> {
+        let fail = |code, message: String, text: &str, help: &str| {
+            Err(Box::new(
+                Diagnostic::new(code, message, &value.at, text).with_help(help),
+            ))
+        };
+        let outside = |text: &str| {
+            fail(
+                "spec::outside-root",
+                format!("\"{}\" leads outside the spec's root folder", value.text),
+                text,
+                "everything that a spec uses lies in its own folder, or in the one that --root names",
+            )
+        };
+        let folder = self.of_file.get(&value.at.file).unwrap_or(&self.root);
+        let path = folder.join(&value.text);
+        // Said before looking, so that nothing is told of files elsewhere.
+        if !lexical(&path).starts_with(&self.root) {
+            return outside("leaves it");
+        }
+        let real = match path.canonicalize() {
+            Ok(real) => real,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let parent = path.parent().and_then(|parent| parent.canonicalize().ok());
+                let names = parent
+                    .filter(|parent| parent.starts_with(&self.root))
+                    .map(|parent| names(&parent))
+                    .unwrap_or_default();
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let help = match crate::spec::suggest::nearest(&name, names.iter().map(String::as_str)) {
+                    Some(near) => format!("did you mean \"{near}\"? Paths are relative to the file that names them"),
+                    None => "paths are relative to the file that names them".to_owned(),
+                };
+                return fail(
+                    "spec::missing-source",
+                    format!("\"{}\" does not exist", value.text),
+                    "no such file or folder",
+                    &help,
+                );
+            }
+            Err(error) => {
+                return fail(
+                    "spec::unreadable",
+                    format!("\"{}\" cannot be opened: {}", value.text, super::include::plain(&error)),
+                    "here",
+                    "name something that can be read",
+                );
+            }
+        };
+        if !real.starts_with(&self.root) {
+            return outside("a symbolic link on the way leaves it");
+        }
+        let is = real.metadata().map(|metadata| metadata.file_type());
+        match (kind, is) {
+            (Kind::File, Ok(is)) if is.is_file() => Ok(real),
+            (Kind::Folder, Ok(is)) if is.is_dir() => Ok(real),
+            (Kind::File, Ok(is)) if is.is_dir() => fail(
+                "spec::source-not-a-file",
+                format!("\"{}\" is a folder, not a file", value.text),
+                "a folder",
+                "a folder is copied by \"tree\"",
+            ),
+            (Kind::File, Ok(_)) => fail(
+                "spec::source-not-a-file",
+                format!("\"{}\" is a device, socket or pipe, not a file", value.text),
+                "not a regular file",
+                "name a regular file",
+            ),
+            (Kind::Folder, Ok(_)) => fail(
+                "spec::source-not-a-folder",
+                format!("\"{}\" is not a folder", value.text),
+                "not a folder",
+                "a single file is copied by \"file\"",
+            ),
+            (_, Err(error)) => fail(
+                "spec::unreadable",
+                format!("\"{}\" cannot be opened: {}", value.text, super::include::plain(&error)),
+                "here",
+                "name something that can be read",
+            ),
+        }
+    }
+}
+
+/// Names in a folder, as far as it takes to suggest one.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .take(1_000)
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}
+
+/// Opens a regular file without following a last link and without waiting for a pipe's other end.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::from(io::ErrorKind::InvalidInput))
+    }
+}
+
+/// At most `limit` bytes of a regular file.
+pub(super) fn bytes(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The contents of a regular file; none when it is larger than [`SOURCE_LIMIT`].
+pub(super) fn content(path: &Path) -> io::Result<Option<Content>> {
+    let mut file = open(path)?;
+    let size = file.metadata()?.len();
+    if size > SOURCE_LIMIT {
+        return Ok(None);
+    }
+    if size <= KEPT {
+        let mut bytes = Vec::new();
+        // One byte more than may be, to notice a file that grows.
+        let read = (&mut file).take(KEPT + 1).read_to_end(&mut bytes)?;
+        if read as u64 <= KEPT {
+            return Ok(Some(Content::inline(bytes)));
+        }
+        return content(path);
+    }
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 256 << 10];
+    let mut total = 0;
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        total += read as u64;
+        if total > SOURCE_LIMIT {
+            return Ok(None);
+        }
+        hasher.update(&buffer[..read]);
+    }
+    Ok(Some(Content {
+        digest: hasher.finish(),
+        size: total,
+        data: Data::Path(path.to_owned()),
+    }))
+}

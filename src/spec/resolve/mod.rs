@@ -1,0 +1,11 @@
+//! From decoded files to [`crate::model::Desired`]: what is included, expanded, layered, read and counted.
+
+mod build;
+mod desired;
+mod files;
+mod include;
+mod layers;
+mod trees;
+mod variables;
+
+pub(super) use desired::{Declared, desired};

@@ -1,0 +1,15 @@
+//! What is well-formed and yet makes no sense: values, conflicting keys, references, cycles, paths.
+
+mod config;
+mod cycles;
+mod paths;
+mod references;
+mod rules;
+mod values;
+
+pub(super) use config::config;
+pub(super) use cycles::cycles;
+pub(super) use paths::paths;
+pub(super) use references::{references, undeclared};
+pub(super) use rules::{layered, rules};
+pub(super) use values::values;

@@ -1,0 +1,56 @@
+//! Files, trees, mounts and volumes that get in each other's way.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Diagnostic, GuestPath, Place};
+use crate::spec::decode::Block;
+use crate::spec::problems::Problems;
+
+/// Checks the paths of a sandbox whose layers are merged.
+pub(crate) fn paths(sandbox: &Block, problems: &mut Problems) {
+    let mut taken: BTreeMap<GuestPath, (&str, Place)> = BTreeMap::new();
+    let labelled = |name: &'static str| sandbox.blocks(name).map(move |block| (name, block.label.as_ref()));
+    let volumes = sandbox.blocks("volume").map(|block| ("volume", block.value("path")));
+    let all = labelled("file")
+        .chain(labelled("tree"))
+        .chain(labelled("mount"))
+        .chain(volumes);
+    for (what, value) in all {
+        let Some(value) = value else { continue };
+        let Ok(path) = GuestPath::new(value.text.as_str()) else {
+            continue;
+        };
+        if let Some((other, place)) = taken.get(&path) {
+            problems.push(
+                Diagnostic::new(
+                    "spec::path-clash",
+                    format!("both a {other} and a {what} are declared at \"{path}\""),
+                    &value.at,
+                    format!("a {what}"),
+                )
+                .with_mark(place, format!("a {other}"))
+                .with_help("there can be one thing at a path: remove one, or move it"),
+            );
+            continue;
+        }
+        taken.insert(path, (what, value.at.clone()));
+    }
+    for (path, (what, place)) in &taken {
+        let mut above = path.parent();
+        while let Some(folder) = above {
+            if let Some(("file", file)) = taken.get(&folder) {
+                problems.push(
+                    Diagnostic::new(
+                        "spec::path-clash",
+                        format!("\"{path}\" cannot lie below \"{folder}\", which is a file"),
+                        place,
+                        format!("a {what} below it"),
+                    )
+                    .with_mark(file, "a file")
+                    .with_help("a file holds no other files: move one of the two"),
+                );
+            }
+            above = folder.parent();
+        }
+    }
+}

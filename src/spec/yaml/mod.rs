@@ -1,0 +1,24 @@
+//! YAML, read into the tree.
+//!
+//! [`events`] builds a plain tree of maps, lists and scalars, aliases expanded within a budget; [`lower`] turns
+//! it into nodes as KDL has them, by the language's own table.
+
+mod events;
+mod lower;
+
+use crate::model::Diagnostic;
+use crate::spec::source::Source;
+use crate::spec::syntax::Node;
+
+/// Reads YAML.
+///
+/// # Errors
+/// The first syntax error, since YAML has no way to go on after one; or every entry that is a map where the
+/// language has a list, and the like.
+pub(super) fn parse(source: &Source) -> Result<Vec<Node>, Vec<Diagnostic>> {
+    match events::read(source) {
+        Ok(Some(tree)) => lower::document(&tree),
+        Ok(None) => Ok(Vec::new()),
+        Err(diagnostic) => Err(vec![*diagnostic]),
+    }
+}

@@ -1,0 +1,3 @@
+//! What several tests need: the real daemon; if there is one.
+
+pub(crate) mod daemon;
