@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode, Upgraded, Url};
+use rustls::ClientConfig;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
 use super::failure::{answered, unheard};
+use super::tls;
 use super::wire::{Envelope, Server};
 use crate::backend::retry::retry;
 use crate::backend::{Error, ErrorKind, Result};
@@ -36,7 +38,7 @@ pub(super) enum Endpoint {
     /// A socket of this machine.
     Socket(PathBuf),
     /// A URL, and whom to trust there and how to show who we are.
-    Https(Url, Arc<rustls::ClientConfig>),
+    Https(Url, Arc<ClientConfig>),
 }
 
 /// The version of an object that was read, for writing it back only if nobody else has.
@@ -77,12 +79,15 @@ impl Client {
                 // No pool. The daemon's accept loop waits for the first bytes of every new connection before it
                 // serves the next, and a pool connects ahead of need: such an idle connection would freeze the
                 // socket for everybody. A new connection costs no measurable time here.
-                builder.unix_socket(path.as_path()).pool_max_idle_per_host(0),
+                builder
+                    .unix_socket(path.as_path())
+                    .pool_max_idle_per_host(0)
+                    .tls_backend_preconfigured(tls::nobody()?),
                 Url::parse("http://incus/"),
                 path.display().to_string(),
             ),
-            Endpoint::Https(url, tls) => (
-                builder.tls_backend_preconfigured(rustls::ClientConfig::clone(tls)),
+            Endpoint::Https(url, rules) => (
+                builder.tls_backend_preconfigured(ClientConfig::clone(rules)),
                 Ok(url.clone()),
                 url.as_str().trim_end_matches('/').to_owned(),
             ),
