@@ -1,2 +1,7 @@
 //! The `sbx-apply` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sbx_apply::cli::run()
+}

@@ -55,6 +55,14 @@ impl Registry {
         self.0.keys().copied()
     }
 
+    /// The keys of the settings that a backend takes; none for a name that is not known.
+    pub fn settings(&self, name: &str) -> impl Iterator<Item = &'static str> {
+        let opener = self.0.get(name);
+        opener
+            .into_iter()
+            .flat_map(|opener| opener.settings().iter().map(|(key, _)| *key))
+    }
+
     /// Opens a backend for changing.
     ///
     /// # Errors

@@ -1,5 +1,35 @@
-//! What people and programs get to see.
+//! Plans, events and problems in forms to be read: for people, as JSON, as graphs and tables.
 //!
-//! This floor turns plans, events and diagnostics into text. It reads nothing but what it is handed.
+//! The only floor besides the command line that writes to the caller's streams. It decides nothing: what it
+//! shows has been decided below. It does not read the environment; whether to colour is told to it.
 
+mod clean;
 pub mod diagnostics;
+pub mod graph;
+pub mod human;
+pub mod json;
+mod outcome;
+mod output;
+mod palette;
+pub mod progress;
+pub mod show;
+mod table;
+
+pub use clean::clean;
+pub use outcome::{Outcome, Verdict};
+pub use output::{Output, Sink};
+
+use crate::apply::Event;
+use crate::plan::Plan;
+
+/// One way to follow a plan from its making to its end.
+pub trait View {
+    /// The plan has been made.
+    fn plan(&mut self, plan: &Plan);
+
+    /// Something happens while it is applied.
+    fn event(&mut self, plan: &Plan, event: &Event<'_>);
+
+    /// It is over.
+    fn outcome(&mut self, outcome: &Outcome<'_>);
+}

@@ -1,0 +1,212 @@
+//! The arguments as they are typed.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+use super::commands::Command;
+use crate::model::Field;
+
+const ABOUT: &str = "Bring sandboxes in line with a spec: plan the difference, then apply it.";
+
+const LONG_ABOUT: &str = "\
+Bring sandboxes in line with a spec: plan the difference, then apply it.
+
+A KDL or YAML file describes an environment: sandboxes, their files, set-up steps,
+snapshots and clones. The live system is read, the difference is planned and shown,
+and `apply` carries it out.";
+
+const EXAMPLES: &str = "\
+Examples:
+  sbx-apply plan                      what would change, for the spec in this folder
+  sbx-apply apply --yes               change it
+  sbx-apply apply sbx.kdl --target base
+  sbx-apply plan --json | jq .summary
+  sbx-apply destroy                   delete all that the environment owns
+
+Exit codes:
+  0 done, or nothing to do   1 error   2, 3 see plan --detailed-exitcode
+  4 refused, or consent is missing   130 interrupted
+
+SPEC is a path, or - for standard input; without it, sbx.kdl or sbx.yaml in the current folder.";
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sbx-apply",
+    version,
+    about = ABOUT,
+    long_about = LONG_ABOUT,
+    after_help = EXAMPLES,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) command: Command,
+    /// What holds for every command.
+    #[command(flatten)]
+    pub(super) global: Global,
+    /// How to reach the backend.
+    #[command(flatten)]
+    pub(super) connection: Connection,
+}
+
+/// Flags of every command.
+#[derive(Debug, clap::Args)]
+pub(super) struct Global {
+    /// Use this environment's name instead of the spec's
+    #[arg(long, value_name = "E", global = true)]
+    pub(super) environment: Option<String>,
+
+    /// Use this backend instead of the spec's
+    #[arg(long, value_name = "B", global = true)]
+    pub(super) backend: Option<String>,
+
+    /// Set a variable of the spec
+    #[arg(long = "var", value_name = "N=V", value_parser = pair, global = true)]
+    pub(super) variables: Vec<(String, String)>,
+
+    /// The folder that everything the spec reads must lie in [default: the spec's own]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(super) root: Option<PathBuf>,
+
+    /// Accept drift of a sandbox's field, such as base/file:/etc/hosts
+    #[arg(long, value_name = "S/F", value_parser = ignored, global = true)]
+    pub(super) ignore: Vec<(String, Field)>,
+
+    /// Allow this key in `config`, although it may run code on the host
+    #[arg(long, value_name = "KEY", global = true)]
+    pub(super) allow_unsafe_config: Vec<String>,
+
+    /// When to use colours
+    #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
+    pub(super) color: Color,
+
+    /// Say more on standard error: -v what is done, -vv each request
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(super) verbose: u8,
+
+    /// Say only what was asked for and what went wrong
+    #[arg(short, long, conflicts_with = "verbose", global = true)]
+    pub(super) quiet: bool,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// How to reach the backend: each setting by its flag, then by its `SBX_*` variable, then by the spec.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Connection (also SBX_SOCKET, SBX_REMOTE, …)")]
+pub(super) struct Connection {
+    /// Unix socket of the backend's daemon
+    #[arg(long, value_name = "PATH", global = true)]
+    socket: Option<String>,
+
+    /// Remote of the incus client's configuration
+    #[arg(long, value_name = "NAME", global = true)]
+    remote: Option<String>,
+
+    /// Project
+    #[arg(long, value_name = "NAME", global = true)]
+    project: Option<String>,
+
+    /// Profile of new instances
+    #[arg(long, value_name = "NAME", global = true)]
+    profile: Option<String>,
+
+    /// Storage pool of new instances
+    #[arg(long, value_name = "NAME", global = true)]
+    pool: Option<String>,
+
+    /// Network of new instances
+    #[arg(long, value_name = "NAME", global = true)]
+    network: Option<String>,
+
+    /// Address of a daemon that is no configured remote
+    #[arg(long, value_name = "URL", hide_short_help = true, global = true)]
+    url: Option<String>,
+
+    /// Client certificate for it
+    #[arg(long, value_name = "FILE", hide_short_help = true, global = true)]
+    client_certificate: Option<String>,
+
+    /// Key of the client certificate
+    #[arg(long, value_name = "FILE", hide_short_help = true, global = true)]
+    client_key: Option<String>,
+
+    /// Certificate that the daemon must have
+    #[arg(long, value_name = "FILE", hide_short_help = true, global = true)]
+    server_certificate: Option<String>,
+}
+
+impl Connection {
+    /// What was given, by the backend's own keys.
+    pub(super) fn given(self) -> impl Iterator<Item = (&'static str, String)> {
+        [
+            ("socket", self.socket),
+            ("remote", self.remote),
+            ("project", self.project),
+            ("profile", self.profile),
+            ("pool", self.pool),
+            ("network", self.network),
+            ("url", self.url),
+            ("client-certificate", self.client_certificate),
+            ("client-key", self.client_key),
+            ("server-certificate", self.server_certificate),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("a variable is set as NAME=VALUE".to_owned()),
+    }
+}
+
+fn ignored(text: &str) -> Result<(String, Field), String> {
+    let (sandbox, field) = text
+        .split_once('/')
+        .filter(|(sandbox, _)| !sandbox.is_empty())
+        .ok_or("what is ignored is SANDBOX/FIELD, such as base/power")?;
+    let field = field.parse::<Field>().map_err(|error| error.to_string())?;
+    Ok((sandbox.to_owned(), field))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn an_ignored_field_may_hold_slashes() {
+        let (sandbox, field) = ignored("base/file:/etc/hosts.mode").expect("a field");
+        assert_eq!(
+            (sandbox.as_str(), field.to_string().as_str()),
+            ("base", "file:/etc/hosts.mode")
+        );
+        for bad in ["base", "/power", "base/nothing"] {
+            assert!(ignored(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The commands, one file each.
+
+mod apply;
+mod completions;
+mod convert;
+mod destroy;
+mod graph;
+mod plan;
+mod schema;
+mod show;
+mod validate;
+
+use clap::Subcommand;
+
+use super::Code;
+use super::error::Error;
+use super::settings::Settings;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show what would change; writes nothing anywhere
+    Plan(plan::Args),
+    /// Bring the live system in line with the spec
+    Apply(apply::Args),
+    /// Delete all that the environment owns
+    Destroy(destroy::Args),
+    /// Check a spec without reaching for the backend
+    Validate(validate::Args),
+    /// Show the sandboxes that there are
+    Show(show::Args),
+    /// Draw the plan's steps as a graph
+    Graph(graph::Args),
+    /// Turn a spec into the other language
+    Convert(convert::Args),
+    /// Print a JSON Schema
+    Schema(schema::Args),
+    /// Print completions for a shell
+    Completions(completions::Args),
+}
+
+/// Carries a command out.
+pub(super) async fn run(command: Command, settings: &Settings) -> Result<Code, Error> {
+    match command {
+        Command::Plan(args) => plan::run(&args, settings).await,
+        Command::Apply(args) => apply::run(&args, settings).await,
+        Command::Destroy(args) => destroy::run(&args, settings).await,
+        Command::Validate(args) => validate::run(&args, settings),
+        Command::Show(args) => show::run(&args, settings).await,
+        Command::Graph(args) => graph::run(&args, settings).await,
+        Command::Convert(args) => convert::run(&args, settings),
+        Command::Schema(args) => schema::run(&args, settings),
+        Command::Completions(args) => Ok(completions::run(&args, settings)),
+    }
+}

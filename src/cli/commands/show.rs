@@ -1,0 +1,109 @@
+//! `show`: what there is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::Code;
+use super::super::error::Error;
+use super::super::interrupt::Interrupts;
+use super::super::session::{self, SpecArg};
+use super::super::settings::Settings;
+use crate::apply::observe;
+use crate::backend::Reader;
+use crate::model::{Desired, Field, Instance, InstanceName, Labels, Live, LiveInstance, SandboxName};
+use crate::plan::Matched;
+use crate::view::show::{self, Row, Show};
+
+/// Arguments of `show`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    spec: SpecArg,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows the sandboxes of the spec, and those that are left over.
+pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error> {
+    let loaded = session::load(settings, &args.spec)?;
+    let desired = &loaded.desired;
+    let interrupts = Interrupts::listen();
+    let (live, instances) = interrupts
+        .guard(async {
+            let reader = session::open_reader(settings, &desired.backend).await?;
+            look(&*reader, desired).await
+        })
+        .await??;
+    let mut shown = Show::new(desired.environment.as_str(), desired.backend.name.as_str());
+    let matched = Matched::of(desired, &live);
+    let row = |sandbox: &SandboxName, leftover| {
+        let name = matched.name_of(&desired.environment, sandbox);
+        let owned = matched.owned.get(sandbox).copied();
+        let foreign = owned.is_none() && live.instances.contains_key(&name);
+        let mut row = row(sandbox, &name, owned, instances.get(&name), settings.now);
+        row.leftover = leftover;
+        if foreign {
+            row.status = "foreign";
+        }
+        row
+    };
+    shown.sandboxes = desired.sandboxes.keys().map(|name| row(name, false)).collect();
+    let left = matched
+        .owned
+        .keys()
+        .filter(|name| !desired.sandboxes.contains_key(*name));
+    shown.sandboxes.extend(left.map(|name| row(name, true)));
+    settings.output.result(&if args.json {
+        show::json(&shown)
+    } else {
+        show::human(&shown)
+    });
+    Ok(Code::Done)
+}
+
+async fn look(reader: &dyn Reader, desired: &Desired) -> Result<(Live, BTreeMap<InstanceName, Instance>), Error> {
+    let live = observe(reader, desired, &BTreeSet::new()).await?;
+    let instances = reader.list().await?;
+    Ok((
+        live,
+        instances
+            .into_iter()
+            .map(|instance| (instance.name.clone(), instance))
+            .collect(),
+    ))
+}
+
+fn row(
+    sandbox: &SandboxName,
+    name: &InstanceName,
+    owned: Option<&LiveInstance>,
+    instance: Option<&Instance>,
+    now: u64,
+) -> Row {
+    let applied = owned.map(|instance| instance.labels.applied()).unwrap_or_default();
+    let fact = |field: &str| applied.get(&Field::sandbox(field)).map(str::to_owned);
+    let mut snapshots: Vec<_> = owned
+        .map(|instance| instance.snapshots.values().collect())
+        .unwrap_or_default();
+    snapshots.sort_by_key(|snapshot| snapshot.snapshot.created_at);
+    Row {
+        sandbox: sandbox.to_string(),
+        instance: name.to_string(),
+        status: owned.map_or("missing", |instance| instance.status.as_str()),
+        addresses: instance
+            .filter(|_| owned.is_some())
+            .map(|instance| instance.addresses.iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
+        source: fact("image").or_else(|| Some(format!("clone of {}", fact("clone-from")?))),
+        snapshots: snapshots
+            .into_iter()
+            .map(|snapshot| snapshot.snapshot.label.clone())
+            .collect(),
+        age: owned
+            .and_then(|instance| instance.created_at)
+            .map(|created| now.saturating_sub(created)),
+        complete: owned.is_some_and(|instance| instance.labels.is_true(Labels::COMPLETE)),
+        leftover: false,
+    }
+}

@@ -1,0 +1,155 @@
+//! Who says yes to what.
+//!
+//! `--yes` answers the ordinary question, `--allow-data-loss` the one about data. Where nobody can be asked, a
+//! missing answer is a no.
+
+use std::io::ErrorKind;
+
+use dialoguer::{Confirm, Input};
+
+use super::error::Error;
+use super::interrupt::Interrupts;
+use super::settings::Settings;
+use crate::plan::Plan;
+use crate::view::human::{counted, losses};
+
+/// What was said on the command line.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct ConsentArgs {
+    /// Answer the ordinary question with yes
+    #[arg(long)]
+    pub(super) yes: bool,
+
+    /// Consent to steps that lose what is on a disk
+    #[arg(long)]
+    pub(super) allow_data_loss: bool,
+}
+
+/// What is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// An apply.
+    Apply,
+    /// A destroy: whoever allows its losses has said yes to all of it.
+    Destroy,
+}
+
+/// Which question is still open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Question {
+    Ordinary,
+    DataLoss,
+}
+
+impl ConsentArgs {
+    /// What has to be asked.
+    fn open_question(self, purpose: Purpose, loses: bool, interactive: bool) -> Option<Question> {
+        if loses && !self.allow_data_loss {
+            return Some(Question::DataLoss);
+        }
+        let allowed_all = purpose == Purpose::Destroy && self.allow_data_loss && !interactive;
+        (!self.yes && !allowed_all).then_some(Question::Ordinary)
+    }
+}
+
+/// Comes back when there is a yes to all that the plan does.
+pub(super) async fn consent(
+    settings: &Settings,
+    interrupts: &Interrupts,
+    plan: &Plan,
+    args: ConsentArgs,
+    purpose: Purpose,
+    interactive: bool,
+) -> Result<(), Error> {
+    let lost = plan.data_loss().count();
+    let Some(question) = args.open_question(purpose, lost > 0, interactive) else {
+        return Ok(());
+    };
+    let count = counted(lost, "change loses", "changes lose");
+    if !interactive {
+        return Err(match question {
+            Question::DataLoss => Error::Consent {
+                message: format!(
+                    "{count} what is on a disk, and nobody consented to that:\n{}",
+                    losses(plan)
+                ),
+                hint: Some(format!(
+                    "read the plan, then pass {}--allow-data-loss",
+                    if args.yes || purpose == Purpose::Destroy {
+                        ""
+                    } else {
+                        "--yes "
+                    }
+                )),
+            },
+            Question::Ordinary => Error::Consent {
+                message: "there is no terminal to ask at, and nobody said yes to this plan".to_owned(),
+                hint: Some("read the plan, then pass --yes".to_owned()),
+            },
+        });
+    }
+    if question == Question::DataLoss {
+        let text = format!("{count} what is on a disk, for ever:\n{}", losses(plan));
+        settings.output.message(&format!("\n{text}"));
+    }
+    let prompt = match (question, purpose) {
+        (Question::DataLoss, _) => "Type yes to go on",
+        (Question::Ordinary, Purpose::Apply) => "Apply this plan?",
+        (Question::Ordinary, Purpose::Destroy) => "Destroy all of this?",
+    };
+    let answer = interrupts.guard(tokio::task::spawn_blocking(move || ask(question, prompt)));
+    match answer.await? {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err(Error::Consent {
+            message: "declined; nothing was changed".to_owned(),
+            hint: None,
+        }),
+        Ok(Err(dialoguer::Error::IO(error))) if error.kind() == ErrorKind::Interrupted => Err(Error::Interrupted),
+        Ok(Err(dialoguer::Error::IO(error))) => Err(Error::io("cannot ask", error)),
+        Err(error) => Err(Error::io("cannot ask", std::io::Error::other(error))),
+    }
+}
+
+/// Asks on the terminal, on standard error.
+fn ask(question: Question, prompt: &str) -> Result<bool, dialoguer::Error> {
+    match question {
+        Question::Ordinary => Confirm::new().with_prompt(prompt).default(false).interact(),
+        Question::DataLoss => {
+            let typed: String = Input::new().with_prompt(prompt).allow_empty(true).interact_text()?;
+            Ok(typed.trim() == "yes")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_flag_answers_its_own_question() {
+        use Purpose::{Apply, Destroy};
+        use Question::{DataLoss, Ordinary};
+        for (yes, allow, purpose, loses, interactive, open) in [
+            (false, false, Apply, false, true, Some(Ordinary)),
+            (false, false, Apply, false, false, Some(Ordinary)),
+            (true, false, Apply, false, false, None),
+            (true, false, Apply, true, true, Some(DataLoss)),
+            (true, false, Apply, true, false, Some(DataLoss)),
+            (false, true, Apply, true, false, Some(Ordinary)),
+            (true, true, Apply, true, false, None),
+            (true, false, Destroy, true, false, Some(DataLoss)),
+            (false, true, Destroy, true, false, None),
+            (false, true, Destroy, true, true, Some(Ordinary)),
+        ] {
+            let args = ConsentArgs {
+                yes,
+                allow_data_loss: allow,
+            };
+            assert_eq!(
+                args.open_question(purpose, loses, interactive),
+                open,
+                "{args:?} {purpose:?} {loses} {interactive}"
+            );
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Why a command did not do what it was asked to.
+
+use std::error::Error as StdError;
+
+use super::Code;
+use crate::backend;
+use crate::model::Diagnostic;
+use crate::spec::{Rejected, Sources};
+use crate::view::diagnostics::{Style, render};
+use crate::view::{Output, human};
+
+/// Why a command did not do what it was asked to; expected ones all.
+#[derive(Debug)]
+pub(super) enum Error {
+    /// The spec does not make sense.
+    Rejected(Box<Rejected>),
+    /// The plan must not be carried out.
+    Refused {
+        /// Why, one by one.
+        diagnostics: Vec<Diagnostic>,
+        /// What they point into.
+        sources: Sources,
+        /// 4, or 1 where all of it is the spec's fault.
+        code: Code,
+    },
+    /// The backend said no.
+    Backend(backend::Error),
+    /// A file or a stream could not be read or written.
+    Io {
+        /// What was tried.
+        doing: String,
+        /// What came of it.
+        source: std::io::Error,
+    },
+    /// Something on the command line makes no sense.
+    Usage {
+        /// What.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// Nobody said yes.
+    Consent {
+        /// To what.
+        message: String,
+        /// How to.
+        hint: Option<String>,
+    },
+    /// Ctrl-C before anything was done.
+    Interrupted,
+}
+
+impl From<backend::Error> for Error {
+    fn from(error: backend::Error) -> Self {
+        Self::Backend(error)
+    }
+}
+
+impl From<Rejected> for Error {
+    fn from(rejected: Rejected) -> Self {
+        Self::Rejected(Box::new(rejected))
+    }
+}
+
+impl Error {
+    /// A failure of the caller's own files or streams.
+    pub(super) fn io(doing: impl Into<String>, source: std::io::Error) -> Self {
+        Self::Io {
+            doing: doing.into(),
+            source,
+        }
+    }
+
+    /// A mistake on the command line.
+    pub(super) fn usage(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Usage {
+            message: message.into(),
+            hint: Some(hint.into()),
+        }
+    }
+
+    /// How the program ends.
+    pub(super) fn code(&self) -> Code {
+        match self {
+            Self::Rejected(_) | Self::Backend(_) | Self::Io { .. } | Self::Usage { .. } => Code::Error,
+            Self::Refused { code, .. } => *code,
+            Self::Consent { .. } => Code::Refused,
+            Self::Interrupted => Code::Interrupted,
+        }
+    }
+
+    /// Tells it.
+    pub(super) fn report(&self, output: &Output, style: Style) {
+        let text = match self {
+            Self::Rejected(rejected) => problems(&rejected.diagnostics, &rejected.sources, style),
+            Self::Refused {
+                diagnostics, sources, ..
+            } => problems(diagnostics, sources, style),
+            Self::Backend(error) => human::error(&error.to_string(), error.source(), error.hint()),
+            Self::Io { doing, source } => human::error(&format!("{doing}: {source}"), None, None),
+            Self::Usage { message, hint } | Self::Consent { message, hint } => {
+                human::error(message, None, hint.as_deref())
+            }
+            Self::Interrupted => "Interrupted; nothing was changed.".to_owned(),
+        };
+        output.message(&text);
+    }
+}
+
+fn problems(diagnostics: &[Diagnostic], sources: &Sources, style: Style) -> String {
+    let drawn = render(diagnostics, sources, style);
+    if diagnostics.len() < 2 {
+        return drawn;
+    }
+    format!("{}\n\n{} problems.", drawn.trim_end(), diagnostics.len())
+}

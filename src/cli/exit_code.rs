@@ -1,0 +1,41 @@
+//! The exit codes, which CI jobs depend on.
+
+use std::process::ExitCode;
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// 0: done, or nothing to do.
+    Done,
+    /// 1: an error; wrong usage and an invalid spec included.
+    Error,
+    /// 2: the spec has changes that are not applied (`plan --detailed-exitcode`).
+    Pending,
+    /// 3: the live system drifted, alone or with pending changes (`plan --detailed-exitcode`).
+    Drift,
+    /// 4: refused: consent is missing or declined, protected, not ours.
+    Refused,
+    /// 130: interrupted.
+    Interrupted,
+}
+
+impl Code {
+    /// The number.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Error => 1,
+            Self::Pending => 2,
+            Self::Drift => 3,
+            Self::Refused => 4,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        code.number().into()
+    }
+}

@@ -1,0 +1,206 @@
+//! What most commands begin with: the spec, the backend, what is live, the plan.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Code;
+use super::error::Error;
+use super::interrupt::Interrupts;
+use super::settings::Settings;
+use crate::apply::observe;
+use crate::backend::{Reader, Sandboxes};
+use crate::model::{BackendChoice, Desired, Live};
+use crate::plan::{self, Options, Plan, RefusalKind};
+use crate::spec::{self, FILE_LIMIT, Input, Loaded, Request};
+
+/// The files that are looked for where none is named.
+const USUAL: [&str; 2] = ["sbx.kdl", "sbx.yaml"];
+
+/// The spec's argument.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct SpecArg {
+    /// Spec: a path, or - for standard input [default: sbx.kdl or sbx.yaml here]
+    #[arg(value_name = "SPEC")]
+    pub(super) spec: Option<PathBuf>,
+}
+
+impl SpecArg {
+    /// Whether the spec itself comes by standard input, so that nobody can answer there.
+    pub(super) fn is_stdin(&self) -> bool {
+        self.spec.as_deref() == Some(Path::new("-"))
+    }
+
+    /// Where the spec is.
+    fn find(&self) -> Result<PathBuf, Error> {
+        if let Some(path) = &self.spec {
+            return Ok(path.clone());
+        }
+        match usual() {
+            (Some(path), None) | (None, Some(path)) => Ok(path),
+            (Some(_), Some(_)) => Err(Error::usage(
+                format!("this folder has both {} and {}", USUAL[0], USUAL[1]),
+                "name the one you mean",
+            )),
+            (None, None) => Err(Error::usage(
+                format!("no spec: this folder has neither {} nor {}", USUAL[0], USUAL[1]),
+                "name one, or - for standard input",
+            )),
+        }
+    }
+}
+
+/// The usual files that are here.
+fn usual() -> (Option<PathBuf>, Option<PathBuf>) {
+    let here = |name: &str| Some(PathBuf::from(name)).filter(|path| path.is_file());
+    (here(USUAL[0]), here(USUAL[1]))
+}
+
+/// Whether a spec would be found where none is named.
+pub(super) fn has_usual() -> bool {
+    !matches!(usual(), (None, None))
+}
+
+/// Reads the spec.
+pub(super) fn load(settings: &Settings, spec: &SpecArg) -> Result<Loaded, Error> {
+    let path = spec.find()?;
+    let input = if path == Path::new("-") {
+        Input::Text {
+            name: "<stdin>".to_owned(),
+            bytes: read_stdin()?,
+            format: None,
+        }
+    } else {
+        Input::File(path)
+    };
+    let loaded = spec::load(&Request {
+        input,
+        root: settings.root.clone(),
+        environment: settings.environment.clone(),
+        backend: settings.backend.clone(),
+        variables: settings.variables.clone(),
+        allow_unsafe_config: settings.allow_unsafe_config.clone(),
+    })?;
+    check_ignored(settings, &loaded.desired)?;
+    Ok(loaded)
+}
+
+/// All of standard input, or one byte more than a spec may have, so that the spec's own error says so.
+pub(super) fn read_stdin() -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .lock()
+        .take(FILE_LIMIT as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Error::io("cannot read standard input", error))?;
+    Ok(bytes)
+}
+
+/// A misspelt `--ignore` would go unnoticed, and what it was meant for be repaired.
+fn check_ignored(settings: &Settings, desired: &Desired) -> Result<(), Error> {
+    let unknown = settings.ignore.iter().find(|(name, _)| {
+        desired
+            .sandboxes
+            .values()
+            .all(|sandbox| sandbox.name.as_str() != name && sandbox.base.as_str() != name)
+    });
+    match unknown {
+        Some((name, _)) => Err(unknown_sandbox("--ignore", name, desired)),
+        None => Ok(()),
+    }
+}
+
+fn unknown_sandbox(flag: &str, name: &str, desired: &Desired) -> Error {
+    let mut names: Vec<&str> = Vec::new();
+    for sandbox in desired.sandboxes.values() {
+        if !names.contains(&sandbox.base.as_str()) {
+            names.push(sandbox.base.as_str());
+        }
+    }
+    Error::usage(
+        format!("{flag}: no sandbox is named `{name}`"),
+        format!("the spec has: {}", names.join(", ")),
+    )
+}
+
+/// Opens the backend for changing.
+pub(super) async fn open(settings: &Settings, choice: &BackendChoice) -> Result<Arc<dyn Sandboxes>, Error> {
+    let connection = settings.connection(choice);
+    Ok(settings.registry.open(&choice.name, &connection).await?)
+}
+
+/// Opens the backend for reading.
+pub(super) async fn open_reader(settings: &Settings, choice: &BackendChoice) -> Result<Arc<dyn Reader>, Error> {
+    let connection = settings.connection(choice);
+    Ok(settings.registry.open_reader(&choice.name, &connection).await?)
+}
+
+/// A plan, and what it was made from.
+#[derive(Debug)]
+pub(super) struct Made {
+    /// The plan.
+    pub(super) plan: Plan,
+    /// What was live.
+    pub(super) live: Live,
+    /// How it was planned.
+    pub(super) options: Options,
+}
+
+/// Which part of the spec is planned for, and whether what left it goes.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct PlanArgs {
+    /// Also delete what left the spec: sandboxes, snapshots, volumes
+    #[arg(long)]
+    pub(super) prune: bool,
+
+    /// Only this sandbox, and what it depends on; may be repeated
+    #[arg(long = "target", value_name = "S")]
+    pub(super) targets: Vec<String>,
+}
+
+/// Looks and plans.
+pub(super) async fn make_plan(
+    settings: &Settings,
+    desired: &Desired,
+    reader: &dyn Reader,
+    args: &PlanArgs,
+) -> Result<Made, Error> {
+    let options = Options {
+        prune: args.prune,
+        targets: args.targets.clone(),
+        ignore: settings.ignore.clone(),
+        now: settings.now,
+    };
+    let unknown = |error: plan::UnknownTarget| unknown_sandbox("--target", &error.0, desired);
+    let selected = plan::select(desired, &options.targets).map_err(unknown)?;
+    let live = observe(reader, desired, &selected).await?;
+    let plan = plan::plan(desired, &live, reader.capabilities(), &options).map_err(unknown)?;
+    tracing::info!(changes = plan.changes.len(), steps = plan.steps.len(), "planned");
+    Ok(Made { plan, live, options })
+}
+
+/// The same for a command that only reads: loads, opens, looks and plans.
+pub(super) async fn plan_of(settings: &Settings, spec: &SpecArg, args: &PlanArgs) -> Result<(Loaded, Made), Error> {
+    let loaded = load(settings, spec)?;
+    let interrupts = Interrupts::listen();
+    let made = interrupts
+        .guard(async {
+            let reader = open_reader(settings, &loaded.desired.backend).await?;
+            make_plan(settings, &loaded.desired, &*reader, args).await
+        })
+        .await??;
+    Ok((loaded, made))
+}
+
+/// What stands in a plan's way, as an error.
+pub(super) fn refusals(plan: &Plan, loaded: Option<&Loaded>) -> Option<Error> {
+    if plan.refusals.is_empty() {
+        return None;
+    }
+    let refused = plan.refusals.iter().any(|refusal| refusal.kind == RefusalKind::Refused);
+    Some(Error::Refused {
+        diagnostics: plan.refusals.iter().map(|refusal| refusal.diagnostic.clone()).collect(),
+        sources: loaded.map(|loaded| loaded.sources.clone()).unwrap_or_default(),
+        code: if refused { Code::Refused } else { Code::Error },
+    })
+}

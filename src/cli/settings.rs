@@ -1,0 +1,267 @@
+//! From what is typed and what the environment says to what is meant.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::Host;
+use super::args::{Args, Color, Connection, Global};
+use super::commands::Command;
+use crate::backend::Registry;
+use crate::model::{BackendChoice, Field};
+use crate::view::diagnostics::Style;
+use crate::view::{Output, Sink};
+
+/// What holds for the whole run.
+#[derive(Debug)]
+pub(super) struct Settings {
+    /// `--environment`.
+    pub(super) environment: Option<String>,
+    /// `--backend`.
+    pub(super) backend: Option<String>,
+    /// `--var`.
+    pub(super) variables: Vec<(String, String)>,
+    /// `--root`.
+    pub(super) root: Option<PathBuf>,
+    /// `--ignore`.
+    pub(super) ignore: Vec<(String, Field)>,
+    /// `--allow-unsafe-config`.
+    pub(super) allow_unsafe_config: Vec<String>,
+    /// The backends.
+    pub(super) registry: Registry,
+    /// Where everything is written to.
+    pub(super) output: Output,
+    /// How diagnostics are drawn.
+    pub(super) diagnostics: Style,
+    /// Whether somebody is there to answer a question.
+    pub(super) interactive: bool,
+    /// The moment.
+    pub(super) now: u64,
+    /// Backend settings by their keys, as flags say.
+    flags: BTreeMap<String, String>,
+    /// Backend settings by their keys, as the environment says: for the backends that have them.
+    ambient: BTreeMap<String, String>,
+}
+
+/// Backend settings that the tool's own variables say: `SBX_` and the key.
+const VARIABLES: [&str; 10] = [
+    "socket",
+    "remote",
+    "project",
+    "profile",
+    "pool",
+    "network",
+    "url",
+    "client-certificate",
+    "client-key",
+    "server-certificate",
+];
+
+impl Settings {
+    /// What the arguments and the host mean.
+    pub(super) fn of(args: Args, host: Host) -> (Self, Command) {
+        let Args {
+            command,
+            global,
+            connection,
+        } = args;
+        trace(global.verbose);
+        let output = output(&global, host.terminals, &host.variables, host.stdout, host.stderr);
+        let style = Style {
+            color: output.colored_messages(),
+            width: width(host.terminals.stderr),
+        };
+        let interactive =
+            host.terminals.stdin && host.terminals.stderr && !is_set(&host.variables, "CI") && !dumb(&host.variables);
+        let settings = Self {
+            environment: global.environment,
+            backend: global.backend,
+            variables: global.variables,
+            root: global.root,
+            ignore: global.ignore,
+            allow_unsafe_config: global.allow_unsafe_config,
+            registry: host.registry,
+            output,
+            diagnostics: style,
+            interactive,
+            now: host.now,
+            flags: flags(connection),
+            ambient: ambient(&host.variables),
+        };
+        (settings, command)
+    }
+
+    /// Streams for when the arguments could not be read.
+    pub(super) fn plain(host: Host) -> Output {
+        let color = |terminal: bool| terminal && !is_set(&host.variables, "NO_COLOR") && !dumb(&host.variables);
+        let (results, messages) = (color(host.terminals.stdout), color(host.terminals.stderr));
+        Output::new(
+            Sink {
+                writer: host.stdout,
+                color: results,
+            },
+            Sink {
+                writer: host.stderr,
+                color: messages,
+            },
+            false,
+            false,
+        )
+    }
+
+    /// The settings for a backend: flags over variables over the spec.
+    pub(super) fn connection(&self, choice: &BackendChoice) -> BTreeMap<String, String> {
+        let mut settings = choice.settings.clone();
+        let known: Vec<&str> = self.registry.settings(&choice.name).collect();
+        let ambient = self
+            .ambient
+            .iter()
+            .filter(|(key, _)| known.contains(&key.as_str()))
+            .map(|(key, value)| (key.clone(), value.clone()));
+        over(&mut settings, ambient.collect());
+        over(&mut settings, self.flags.clone());
+        settings
+    }
+}
+
+/// Lays settings over others. Who says where the daemon is says all of it: an address from a weaker source
+/// would contradict it.
+fn over(settings: &mut BTreeMap<String, String>, nearer: BTreeMap<String, String>) {
+    const WHERE: [&str; 3] = ["socket", "remote", "url"];
+    if WHERE.iter().any(|key| nearer.contains_key(*key)) {
+        WHERE.iter().for_each(|key| drop(settings.remove(*key)));
+    }
+    settings.extend(nearer);
+}
+
+fn flags(connection: Connection) -> BTreeMap<String, String> {
+    connection.given().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// What the environment says of backends: our own variables, over those of the incus client.
+fn ambient(variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let get = |name: &str| variables.get(name).filter(|value| !value.is_empty()).cloned();
+    let mut settings = BTreeMap::new();
+    let theirs = [
+        ("INCUS_SOCKET", "socket"),
+        ("INCUS_DIR", "incus-dir"),
+        ("INCUS_CONF", "config-dir"),
+    ];
+    for (name, key) in theirs {
+        if let Some(value) = get(name) {
+            settings.insert(key.to_owned(), value);
+        }
+    }
+    let home = get("HOME").map(PathBuf::from).or_else(|| etcetera::home_dir().ok());
+    if let Some(home) = home.filter(|_| !settings.contains_key("config-dir")) {
+        // Where the incus client keeps it; a folder that is not there is no error.
+        let folder = home.join(".config/incus");
+        settings.insert("config-dir".to_owned(), folder.to_string_lossy().into_owned());
+    }
+    let ours = VARIABLES.iter().filter_map(|key| {
+        let name = format!("SBX_{}", key.to_uppercase().replace('-', "_"));
+        Some(((*key).to_owned(), get(&name)?))
+    });
+    over(&mut settings, ours.collect());
+    settings
+}
+
+/// How wide messages are drawn.
+fn width(terminal: bool) -> usize {
+    let usual = Style::default().width;
+    if !terminal {
+        return usual;
+    }
+    rustix::termios::tcgetwinsize(std::io::stderr()).map_or(usual, |size| usize::from(size.ws_col).clamp(40, usual))
+}
+
+fn is_set(variables: &BTreeMap<String, String>, name: &str) -> bool {
+    variables
+        .get(name)
+        .is_some_and(|value| !value.is_empty() && value != "false" && value != "0")
+}
+
+fn dumb(variables: &BTreeMap<String, String>) -> bool {
+    variables.get("TERM").is_some_and(|term| term == "dumb")
+}
+
+fn output(
+    global: &Global,
+    terminals: super::Terminals,
+    variables: &BTreeMap<String, String>,
+    stdout: Box<dyn std::io::Write + Send>,
+    stderr: Box<dyn std::io::Write + Send>,
+) -> Output {
+    // https://no-color.org: any value but the empty one.
+    let no_color = variables.get("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let color = |terminal: bool| match global.color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => terminal && !no_color && !dumb(variables),
+    };
+    // Requests that are told on the same stream would tear live lines apart.
+    let live = terminals.stderr && global.verbose == 0 && !is_set(variables, "CI") && !dumb(variables);
+    let (results, messages) = (color(terminals.stdout), color(terminals.stderr));
+    Output::new(
+        Sink {
+            writer: stdout,
+            color: results,
+        },
+        Sink {
+            writer: stderr,
+            color: messages,
+        },
+        global.quiet,
+        live,
+    )
+}
+
+/// Tells on standard error what is going on below, as often as `-v` was given.
+fn trace(verbose: u8) {
+    let level = match verbose {
+        0 => return,
+        1 => "sbx_apply=info",
+        2 => "sbx_apply=debug",
+        _ => "sbx_apply=trace,info",
+    };
+    // A second run in one process, as tests have, keeps the first one's.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(level))
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn our_variables_stand_over_the_clients() {
+        let found = ambient(&map(&[
+            ("INCUS_SOCKET", "/a"),
+            ("INCUS_CONF", "/c"),
+            ("SBX_REMOTE", "far"),
+            ("SBX_CLIENT_KEY", "k"),
+            ("SBX_POOL", ""),
+        ]));
+        assert_eq!(
+            found,
+            map(&[("remote", "far"), ("config-dir", "/c"), ("client-key", "k")])
+        );
+    }
+
+    #[test]
+    fn who_says_where_says_all_of_it() {
+        let mut settings = map(&[("remote", "far"), ("project", "p")]);
+        over(&mut settings, map(&[("socket", "/s")]));
+        assert_eq!(settings, map(&[("socket", "/s"), ("project", "p")]));
+    }
+}

@@ -1,0 +1,237 @@
+//! One sandbox of a plan.
+
+use super::super::clean;
+use super::super::clean::short;
+use super::super::palette::{Tone, paint};
+use super::text_diff::text_diff;
+use super::wording::{tone, transition, value};
+use crate::model::{Kind, SandboxName};
+use crate::plan::{Action, Change, FieldChange, Impact, Origin, Reason};
+
+/// How many fields of one object are shown.
+const FIELDS: usize = 12;
+
+/// Where lists of a new sandbox's settings are broken.
+const WIDTH: usize = 96;
+
+/// A sandbox's part of a plan, without its name: what other sandboxes can share.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Block {
+    symbol: &'static str,
+    tone: Tone,
+    headline: String,
+    lines: Vec<String>,
+}
+
+impl Block {
+    /// The part of one sandbox; `changes` are all of its changes.
+    pub(super) fn of(changes: &[&Change]) -> Self {
+        let own = changes.iter().find(|change| change.kind == Kind::Sandbox);
+        let fate = own.map(|change| change.action);
+        let mut block = Self {
+            symbol: Action::Update.symbol(),
+            tone: tone(Action::Update),
+            headline: String::new(),
+            lines: Vec::new(),
+        };
+        let made = matches!(fate, Some(Action::Create | Action::Replace));
+        if let Some(change) = own {
+            if made || fate == Some(Action::Delete) {
+                block.symbol = change.action.symbol();
+                block.tone = tone(change.action);
+            }
+            match fate {
+                Some(Action::Create) => block.created(change),
+                Some(Action::Replace | Action::Delete) => {
+                    block.headline = format!("{}{}", change.action.as_str(), remarks(change));
+                    block.fields(change, 4);
+                }
+                _ => block.object(change, "settings", false),
+            }
+        }
+        for change in changes.iter().filter(|change| change.kind != Kind::Sandbox) {
+            block.object(change, &what(change), made);
+        }
+        if changes.iter().all(|change| !change.counts()) {
+            (block.symbol, block.tone) = (Action::None.symbol(), tone(Action::None));
+        }
+        block
+    }
+
+    /// The text, for the sandboxes that it holds for.
+    pub(super) fn text(&self, names: &[&SandboxName]) -> String {
+        let symbol = paint(self.tone, self.symbol);
+        let (name, more) = match names {
+            [first, .., last] => (
+                format!("{first} … {last}"),
+                paint(Tone::Faint, format!("  ({} sandboxes alike)", names.len())),
+            ),
+            _ => (
+                names.first().map(ToString::to_string).unwrap_or_default(),
+                String::new(),
+            ),
+        };
+        let mut text = format!("{symbol} {}{more}", paint(Tone::Strong, name));
+        if !self.headline.is_empty() {
+            text.push_str("  ");
+            text.push_str(&self.headline);
+        }
+        for line in &self.lines {
+            text.push('\n');
+            text.push_str(line);
+        }
+        text
+    }
+
+    /// A new sandbox: what it is made from, and its settings in few lines.
+    fn created(&mut self, change: &Change) {
+        let mut settings = Vec::new();
+        for field in &change.fields {
+            let value = value(field.after.as_deref());
+            match field.field.field.as_str() {
+                "image" => self.headline = format!("create from image {value}"),
+                "clone-from" => self.headline = format!("clone from {value}"),
+                name => match name.split_once(':') {
+                    Some(("env", name)) => settings.push(format!("env {}={value}", clean(name))),
+                    Some((_, key)) => settings.push(format!("{} {value}", clean(key))),
+                    None => settings.push(format!("{} {value}", clean(name))),
+                },
+            }
+        }
+        let mut line = String::new();
+        for setting in settings {
+            if !line.is_empty() && line.chars().count() + setting.chars().count() > WIDTH {
+                self.lines.push(paint(Tone::Faint, format!("    {line},")));
+                line.clear();
+            }
+            if !line.is_empty() {
+                line.push_str(", ");
+            }
+            line.push_str(&setting);
+        }
+        if !line.is_empty() {
+            self.lines.push(paint(Tone::Faint, format!("    {line}")));
+        }
+    }
+
+    /// Something in or about a sandbox. In one that is made anyway, only what it is.
+    fn object(&mut self, change: &Change, what: &str, made: bool) {
+        let symbol = paint(tone(change.action), change.action.symbol());
+        if made {
+            let details = paint(Tone::Faint, details(change));
+            self.lines.push(format!("  {symbol} {what}{details}"));
+            return;
+        }
+        self.lines.push(format!("  {symbol} {what}{}", remarks(change)));
+        if !folded(change.kind) {
+            self.fields(change, 6);
+        }
+    }
+
+    fn fields(&mut self, change: &Change, indent: usize) {
+        let indent = " ".repeat(indent);
+        // A file that comes or goes is told by its line; its contents may still be worth seeing.
+        let whole = matches!(change.action, Action::Create | Action::Delete);
+        let shown = change
+            .fields
+            .iter()
+            .filter(|field| !whole || field.before.is_some() && field.after.is_some());
+        let shown: Vec<&FieldChange> = shown.collect();
+        for field in shown.iter().take(FIELDS) {
+            self.lines.push(format!("{indent}{}", field_line(change, field)));
+            if let ("content", Some(text)) = (field.field.field.as_str(), &change.text) {
+                self.lines
+                    .extend(text_diff(text).into_iter().map(|line| format!("{indent}  {line}")));
+            }
+        }
+        if let Some(more) = shown.len().checked_sub(FIELDS).filter(|more| *more > 0) {
+            self.lines.push(paint(Tone::Faint, format!("{indent}… {more} more")));
+        }
+    }
+}
+
+/// `cpu: 2 → 4 (drift)`.
+fn field_line(change: &Change, field: &FieldChange) -> String {
+    let name = match field.field.field.as_str() {
+        "" => change.kind.as_str().to_owned(),
+        name => short(name, 80).into_owned(),
+    };
+    let transition = if name == "content" && change.text.is_some() {
+        "changed".to_owned()
+    } else {
+        transition(field)
+    };
+    format!("{name}: {transition} {}", origin(field.origin))
+}
+
+pub(super) fn origin(origin: Origin) -> String {
+    let tone = match origin {
+        Origin::Pending => Tone::Faint,
+        Origin::Drift => Tone::Warning,
+        Origin::Conflict => Tone::Wrong,
+    };
+    paint(tone, format!("({origin})"))
+}
+
+/// Kinds whose one field says no more than that there is a change.
+fn folded(kind: Kind) -> bool {
+    matches!(kind, Kind::Run | Kind::Power | Kind::Snapshot)
+}
+
+/// What a change is about, in words.
+fn what(change: &Change) -> String {
+    let name = short(&change.name, 120);
+    match (change.kind, change.action) {
+        (Kind::Power, action) => action.as_str().to_owned(),
+        (Kind::Snapshot, Action::Delete) => format!("delete snapshot {name}"),
+        (Kind::Egress, _) => "egress".to_owned(),
+        (kind, _) => format!("{kind} {name}"),
+    }
+}
+
+/// Why, and what it does to whoever uses the sandbox.
+fn remarks(change: &Change) -> String {
+    let mut why = change.reason.to_string();
+    if folded(change.kind)
+        && let Some(field) = change.fields.first()
+        && Reason::from(field.origin) != change.reason
+    {
+        why = format!("{why}, {}", field.origin);
+    }
+    let drifted = change.has(Origin::Drift) && folded(change.kind);
+    let tone = if drifted { Tone::Warning } else { Tone::Faint };
+    let mut text = format!("  {}", paint(tone, format!("({why})")));
+    match change.impact {
+        Impact::Live => {}
+        Impact::Restart => text.push_str(&format!(" {}", paint(Tone::Warning, "[restart]"))),
+        Impact::DataLoss => text.push_str(&format!(" {}", paint(Tone::Wrong, "[data loss]"))),
+    }
+    text
+}
+
+/// What is worth knowing of an object that is made with its sandbox.
+fn details(change: &Change) -> String {
+    let field = |name: &str| {
+        change
+            .fields
+            .iter()
+            .find(|field| field.field.field == name)
+            .and_then(|field| field.after.as_deref())
+    };
+    match change.kind {
+        Kind::File if field("seed").is_some() => "  once".to_owned(),
+        Kind::File => match (field("mode"), field("owner")) {
+            (Some(mode), Some(owner)) => format!("  {mode} {}", clean(owner)),
+            _ => String::new(),
+        },
+        Kind::Tree => {
+            let entries = change
+                .fields
+                .iter()
+                .filter(|field| !field.field.field.is_empty())
+                .count();
+            format!("  {}", super::counted(entries, "entry", "entries"))
+        }
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,17 @@
+//! For people: plain words, symbols and, where they are wanted, colours.
+
+mod change;
+mod failure;
+mod follow;
+mod outcome;
+mod plan;
+mod text_diff;
+mod wording;
+
+pub use failure::{error, step_error};
+pub use follow::Follow;
+pub(super) use outcome::is_shown;
+pub use outcome::outcome;
+pub use plan::{losses, plan};
+pub(super) use wording::took;
+pub use wording::{age, counted, summary};

@@ -1,0 +1,142 @@
+//! A whole plan.
+
+use super::super::clean;
+use super::super::palette::{Tone, paint};
+use super::change::{Block, origin};
+use super::wording::{counted, summary, transition};
+use crate::model::SandboxName;
+use crate::plan::{Change, Plan, Reason};
+
+/// A plan for people: its changes by sandbox, what else there is to know, and a line that sums it up.
+#[must_use]
+pub fn plan(plan: &Plan) -> String {
+    let mut parts: Vec<String> = blocks(&plan.changes);
+    if let Some(first) = parts.first_mut() {
+        let changed = plan
+            .changes
+            .iter()
+            .map(|change| &change.sandbox)
+            .collect::<std::collections::BTreeSet<_>>();
+        *first = format!(
+            "Environment {} on {}, {}:\n\n{first}",
+            paint(Tone::Strong, &plan.environment),
+            clean(&plan.backend),
+            counted(changed.len(), "sandbox", "sandboxes"),
+        );
+    }
+    parts.extend(accepted(plan));
+    parts.extend(notices(plan));
+    parts.extend(leftovers(plan));
+    parts.push(last_line(plan));
+    parts.join("\n\n")
+}
+
+/// The sandboxes that lose what is on their disk without `--prune` having asked for it, one line each.
+#[must_use]
+pub fn losses(plan: &Plan) -> String {
+    let lines = plan.data_loss().map(|change| {
+        format!(
+            "  {} {} ({}): {}, {}",
+            paint(Tone::Wrong, change.action.symbol()),
+            change.sandbox,
+            clean(change.instance.as_str()),
+            change.action.as_str(),
+            change.reason
+        )
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// One part for each run of sandboxes that change alike.
+fn blocks(changes: &[Change]) -> Vec<String> {
+    let mut sandboxes: Vec<(&SandboxName, Vec<&Change>)> = Vec::new();
+    for change in changes {
+        match sandboxes.last_mut() {
+            Some((name, of)) if **name == change.sandbox => of.push(change),
+            _ => sandboxes.push((&change.sandbox, vec![change])),
+        }
+    }
+    let mut blocks: Vec<(Block, Vec<&SandboxName>)> = Vec::new();
+    for (name, changes) in sandboxes {
+        let block = Block::of(&changes);
+        match blocks.last_mut() {
+            Some((last, names)) if *last == block && is_sibling(names, name) => names.push(name),
+            _ => blocks.push((block, vec![name])),
+        }
+    }
+    blocks.iter().map(|(block, names)| block.text(names)).collect()
+}
+
+/// Whether the name goes on where the others of a count stand: `task-2` after `task-1`.
+fn is_sibling(names: &[&SandboxName], next: &SandboxName) -> bool {
+    let numbered = |name: &SandboxName| {
+        let (base, number) = name.as_str().rsplit_once('-')?;
+        Some((base.to_owned(), number.parse::<u64>().ok()?))
+    };
+    match (names.last().and_then(|last| numbered(last)), numbered(next)) {
+        (Some((base, number)), Some((next_base, next_number))) => base == next_base && next_number == number + 1,
+        _ => false,
+    }
+}
+
+fn accepted(plan: &Plan) -> Option<String> {
+    section(
+        "Accepted drift, left as it is:",
+        plan.accepted.iter().map(|(sandbox, change)| {
+            format!(
+                "{sandbox}: {}: {} {}",
+                clean(&change.field.to_string()),
+                transition(change),
+                origin(change.origin)
+            )
+        }),
+    )
+}
+
+fn notices(plan: &Plan) -> Option<String> {
+    section(
+        "To know:",
+        plan.notices
+            .iter()
+            .map(|notice| format!("{}: {}", notice.sandbox, clean(&notice.text))),
+    )
+}
+
+fn leftovers(plan: &Plan) -> Option<String> {
+    section(
+        "Left over, no longer in the spec (--prune deletes them):",
+        plan.leftovers.iter().map(|left| {
+            let protected = if left.protected { ", protected" } else { "" };
+            format!("{} ({}{protected})", left.sandbox, clean(left.instance.as_str()))
+        }),
+    )
+}
+
+fn section(title: &str, lines: impl Iterator<Item = String>) -> Option<String> {
+    let mut text = String::new();
+    for line in lines {
+        text.push_str("\n  · ");
+        text.push_str(&line);
+    }
+    (!text.is_empty()).then(|| format!("{title}{text}"))
+}
+
+fn last_line(plan: &Plan) -> String {
+    if !plan.in_sync() {
+        let counts = summary(&plan.summary());
+        return format!("{} {counts}.", paint(Tone::Strong, "Plan:"));
+    }
+    let destroying = plan.selected.is_empty() && plan.leftovers.is_empty();
+    let text = if destroying {
+        "No changes. The environment is empty."
+    } else {
+        "No changes. The environment matches the spec."
+    };
+    paint(Tone::Added, text)
+}
+
+/// Whether it is the plan of a `destroy`.
+#[must_use]
+pub(super) fn destroys(plan: &Plan) -> bool {
+    plan.changes.iter().any(|change| change.reason == Reason::Destroyed)
+}

@@ -1,0 +1,194 @@
+//! The vocabulary of events.
+
+use std::error::Error;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::super::{Outcome, Verdict};
+use super::plan::{FORMAT_VERSION, PlanDocument};
+use crate::apply::{self, StepError, Stream};
+use crate::plan::Summary;
+
+/// One line: an event of an apply or a destroy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(title = "sbx-apply event")]
+pub struct Line<'a> {
+    /// The version of this form: `1`.
+    pub format_version: &'static str,
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event<'a>,
+}
+
+/// What happened. The first event is the plan, the last one the summary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event<'a> {
+    /// The plan was made.
+    Plan {
+        /// It.
+        plan: Box<PlanDocument<'a>>,
+    },
+    /// A step is being carried out.
+    StepStarted {
+        /// The step.
+        step: &'a str,
+        /// Its sandbox.
+        sandbox: &'a str,
+        /// What it does, in a word.
+        op: &'static str,
+        /// What it does, for people.
+        title: &'a str,
+    },
+    /// A set-up step wrote a line.
+    Output {
+        /// The step.
+        step: &'a str,
+        /// Its sandbox.
+        sandbox: &'a str,
+        /// `stdout` or `stderr`.
+        stream: &'static str,
+        /// The line without its end; bytes that are no UTF-8 are replaced.
+        line: &'a str,
+    },
+    /// A step is done.
+    StepFinished {
+        /// The step.
+        step: &'a str,
+        /// Its sandbox.
+        sandbox: &'a str,
+        /// How long it took, in milliseconds.
+        elapsed_ms: u64,
+    },
+    /// A step failed.
+    StepFailed {
+        /// The step.
+        step: &'a str,
+        /// Its sandbox.
+        sandbox: &'a str,
+        /// How long it took, in milliseconds.
+        elapsed_ms: u64,
+        /// What was tried.
+        error: String,
+        /// The chain of causes, outermost first.
+        causes: Vec<String>,
+        /// What to do about it.
+        hint: Option<String>,
+        /// The end of what a command wrote.
+        output: Option<String>,
+    },
+    /// A step is not carried out, because one that it needs failed.
+    StepSkipped {
+        /// The step.
+        step: &'a str,
+        /// Its sandbox.
+        sandbox: &'a str,
+        /// The one that failed.
+        because: &'a str,
+    },
+    /// Nothing new is started any more.
+    Interrupted,
+    /// It is over.
+    Summary {
+        /// How it ended.
+        outcome: Verdict,
+        /// How many steps are done.
+        done: usize,
+        /// How many failed.
+        failed: usize,
+        /// How many were skipped.
+        skipped: usize,
+        /// How many an interrupt left undone.
+        not_finished: usize,
+        /// How long it took, in milliseconds.
+        elapsed_ms: u64,
+        /// What a fresh observation says that is left; null where there was none.
+        remaining: Option<Summary>,
+    },
+}
+
+fn milliseconds(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn causes(error: &StepError) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
+    causes
+}
+
+impl<'a> Event<'a> {
+    /// The event of something that happened.
+    #[must_use]
+    pub fn of(event: &'a apply::Event<'a>) -> Self {
+        match event {
+            apply::Event::Started(step) => Self::StepStarted {
+                step: step.id.as_str(),
+                sandbox: step.sandbox.as_str(),
+                op: step.op.as_str(),
+                title: &step.title,
+            },
+            apply::Event::Output { step, stream, line } => Self::Output {
+                step: step.id.as_str(),
+                sandbox: step.sandbox.as_str(),
+                stream: match stream {
+                    Stream::Stdout => "stdout",
+                    Stream::Stderr => "stderr",
+                },
+                line,
+            },
+            apply::Event::Finished { step, elapsed } => Self::StepFinished {
+                step: step.id.as_str(),
+                sandbox: step.sandbox.as_str(),
+                elapsed_ms: milliseconds(*elapsed),
+            },
+            apply::Event::Failed { step, elapsed, error } => Self::StepFailed {
+                step: step.id.as_str(),
+                sandbox: step.sandbox.as_str(),
+                elapsed_ms: milliseconds(*elapsed),
+                error: error.to_string(),
+                causes: causes(error),
+                hint: error.hint(),
+                output: error.tail().map(str::to_owned),
+            },
+            apply::Event::Skipped { step, because } => Self::StepSkipped {
+                step: step.id.as_str(),
+                sandbox: step.sandbox.as_str(),
+                because: because.as_str(),
+            },
+            apply::Event::Draining => Self::Interrupted,
+        }
+    }
+
+    /// The last event.
+    #[must_use]
+    pub fn summary(outcome: &Outcome<'_>) -> Self {
+        let count = |of: fn(&apply::Report) -> usize| outcome.report.map_or(0, of);
+        Self::Summary {
+            outcome: outcome.verdict,
+            done: count(|report| report.done.len()),
+            failed: count(|report| report.failed.len()),
+            skipped: count(|report| report.skipped.len()),
+            not_finished: count(|report| report.not_started.len()),
+            elapsed_ms: milliseconds(outcome.elapsed),
+            remaining: outcome.remaining.map(crate::plan::Plan::summary),
+        }
+    }
+
+    /// The event as a line of its stream.
+    #[must_use]
+    pub fn line(self) -> String {
+        let line = Line {
+            format_version: FORMAT_VERSION,
+            event: self,
+        };
+        // Strings, numbers and lists of them always serialize.
+        serde_json::to_string(&line).unwrap_or_default()
+    }
+}

@@ -1,0 +1,68 @@
+//! One line for each thing that ends, for logs.
+
+use super::super::human::step_error;
+use super::super::palette::{Tone, paint};
+use super::super::{Output, clean};
+use crate::apply::Event;
+use crate::plan::{Op, Step};
+use crate::view::human::{is_shown, took};
+
+#[derive(Debug)]
+pub(super) struct Plain {
+    output: Output,
+}
+
+impl Plain {
+    pub(super) fn new(output: Output) -> Self {
+        Self { output }
+    }
+
+    pub(super) fn event(&self, event: &Event<'_>) {
+        match event {
+            // What may take long, or write something, is announced.
+            Event::Started(step) if matches!(step.op, Op::Run(_) | Op::Ready(_)) => {
+                self.output.note(&format!("{} ...", title(step)));
+            }
+            Event::Started(_) => {}
+            Event::Output { step, line, .. } => self.output.note(&output_line(step, line)),
+            Event::Finished { step, elapsed } => {
+                if is_shown(step) {
+                    self.output
+                        .note(&format!("{} ... done {}", title(step), took(*elapsed)));
+                }
+            }
+            Event::Failed { step, elapsed, error } => {
+                let failed = paint(Tone::Wrong, "failed");
+                self.output.note(&format!(
+                    "{} ... {failed} {}\n{}",
+                    title(step),
+                    took(*elapsed),
+                    step_error(error)
+                ));
+            }
+            Event::Skipped { step, because } => {
+                if is_shown(step) {
+                    self.output
+                        .note(&format!("{} ... skipped, {because} failed", title(step)));
+                }
+            }
+            Event::Draining => self.output.note(DRAINING),
+        }
+    }
+}
+
+/// What the first interrupt is answered with.
+pub(super) const DRAINING: &str = "Interrupted: finishing what runs. Once more to leave at once.";
+
+fn title(step: &Step) -> String {
+    format!("{}: {}", step.sandbox, clean(&step.title))
+}
+
+/// A line that a set-up step wrote, after the name of its sandbox.
+pub(super) fn output_line(step: &Step, line: &str) -> String {
+    // Progress bars of installers redraw their line; what was drawn last is what is left of it.
+    let line = line.rsplit('\r').find(|part| !part.is_empty()).unwrap_or_default();
+    let line = anstream::adapter::strip_str(line).to_string();
+    let prefix = paint(Tone::Faint, format!("{} |", step.sandbox));
+    format!("{prefix} {}", clean(&line))
+}

@@ -1,0 +1,99 @@
+//! What there is: a table, or a document.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::clean;
+use super::human::age;
+use super::json::FORMAT_VERSION;
+use super::table::table;
+
+/// What there is of an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Show {
+    /// The version of this form: `1`.
+    pub format_version: &'static str,
+    /// The environment.
+    pub environment: String,
+    /// The backend's name.
+    pub backend: String,
+    /// One entry for each sandbox: those of the spec in its order, then those that are left over.
+    pub sandboxes: Vec<Row>,
+}
+
+/// One sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Row {
+    /// Its name in the spec.
+    pub sandbox: String,
+    /// Its instance; the one it would get where there is none.
+    pub instance: String,
+    /// `running`, `stopped`, `frozen`, `unknown`, or `missing` where there is none.
+    pub status: &'static str,
+    /// Addresses of global scope.
+    pub addresses: Vec<String>,
+    /// What its disk was made from, as last applied; null where that is not known.
+    pub source: Option<String>,
+    /// Its snapshots, oldest first.
+    pub snapshots: Vec<String>,
+    /// How long ago it was made, in seconds; null where that is not known.
+    pub age: Option<u64>,
+    /// Whether its first apply has finished.
+    pub complete: bool,
+    /// Whether the spec no longer names it.
+    pub leftover: bool,
+}
+
+/// A table for people.
+#[must_use]
+pub fn human(show: &Show) -> String {
+    if show.sandboxes.is_empty() {
+        return format!("The environment {} is empty.", show.environment);
+    }
+    let nothing = || "-".to_owned();
+    let list = |items: &[String]| {
+        if items.is_empty() {
+            nothing()
+        } else {
+            clean(&items.join(", ")).into_owned()
+        }
+    };
+    let rows = show.sandboxes.iter().map(|row| {
+        let status = match (row.leftover, row.complete || row.status == "missing") {
+            (true, _) => format!("{} (left over)", row.status),
+            (false, false) => format!("{} (unfinished)", row.status),
+            (false, true) => row.status.to_owned(),
+        };
+        vec![
+            row.sandbox.clone(),
+            status,
+            list(&row.addresses),
+            row.source
+                .as_deref()
+                .map_or_else(nothing, |source| clean(source).into_owned()),
+            list(&row.snapshots),
+            row.age.map_or_else(nothing, age),
+        ]
+    });
+    let header = ["SANDBOX", "STATUS", "ADDRESSES", "SOURCE", "SNAPSHOTS", "AGE"];
+    table(&header, &rows.collect::<Vec<_>>())
+}
+
+/// The document for programs.
+#[must_use]
+pub fn json(show: &Show) -> String {
+    super::json::pretty(show)
+}
+
+impl Show {
+    /// Of this environment, nothing so far.
+    #[must_use]
+    pub fn new(environment: impl Into<String>, backend: impl Into<String>) -> Self {
+        Self {
+            format_version: FORMAT_VERSION,
+            environment: environment.into(),
+            backend: backend.into(),
+            sandboxes: Vec::new(),
+        }
+    }
+}
