@@ -12,6 +12,9 @@ use crate::model::{
 const LABEL: &str = "user.sbx-apply.";
 /// Before the name of an environment variable.
 const ENVIRONMENT: &str = "environment.";
+/// Before the name of an environment variable that is empty. The daemon takes an empty value for none at all, so
+/// the variable is not set inside; but that it is declared has to be known.
+const EMPTY: &str = "user.sbx-apply-empty.";
 const CPU: &str = "limits.cpu";
 const MEMORY: &str = "limits.memory";
 /// The socket inside the guest that talks to the daemon.
@@ -73,11 +76,15 @@ pub(super) fn live(from: &wire::Instance, snapshots: &[wire::Snapshot]) -> LiveI
         status: status(&from.status),
         labels: labels(own),
         cpu: own.get(CPU).map(|text| cpu(text)),
-        memory: own
-            .get(MEMORY)
-            .map(|text| text.parse::<Memory>().map_or_else(|_| text.clone(), |memory| memory.to_string())),
-        disk: size.map(|text| text.parse::<Bytes>().map_or_else(|_| text.clone(), |bytes| bytes.to_string())),
-        env: with_prefix(own, ENVIRONMENT),
+        memory: own.get(MEMORY).map(|text| {
+            text.parse::<Memory>()
+                .map_or_else(|_| text.clone(), |memory| memory.to_string())
+        }),
+        disk: size.map(|text| {
+            text.parse::<Bytes>()
+                .map_or_else(|_| text.clone(), |bytes| bytes.to_string())
+        }),
+        env: env(own),
         config: own
             .iter()
             .filter(|(key, value)| is_setting(key) && !(is_hardening(own, key) && *value == "false"))
@@ -97,6 +104,23 @@ pub(super) fn labels(config: &Config) -> Labels {
     Labels(with_prefix(config, LABEL))
 }
 
+fn env(config: &Config) -> BTreeMap<String, String> {
+    let mut env = with_prefix(config, EMPTY);
+    env.values_mut().for_each(String::clear);
+    env.extend(with_prefix(config, ENVIRONMENT));
+    env
+}
+
+/// The settings that hold an environment variable, each with what it has to be.
+fn env_config(name: &str, value: Option<&str>) -> [(String, Option<String>); 2] {
+    let empty = value.filter(|value| value.is_empty()).map(|_| "true".to_owned());
+    let value = value.filter(|value| !value.is_empty()).map(str::to_owned);
+    [
+        (format!("{ENVIRONMENT}{name}"), value),
+        (format!("{EMPTY}{name}"), empty),
+    ]
+}
+
 fn with_prefix(config: &Config, prefix: &str) -> BTreeMap<String, String> {
     config
         .iter()
@@ -107,7 +131,7 @@ fn with_prefix(config: &Config, prefix: &str) -> BTreeMap<String, String> {
 /// Whether a key is a setting that a spec could declare: not the daemon's own notes, not ours, and nothing
 /// that the model has its own word for.
 fn is_setting(key: &str) -> bool {
-    let foreign = ["volatile.", "image.", LABEL, ENVIRONMENT];
+    let foreign = ["volatile.", "image.", LABEL, ENVIRONMENT, EMPTY];
     ![CPU, MEMORY, HARDENED].contains(&key) && foreign.iter().all(|prefix| !key.starts_with(prefix))
 }
 
@@ -117,7 +141,8 @@ fn is_hardening(config: &Config, key: &str) -> bool {
 
 /// `2` for `2` and `02`; sets such as `0-1` stay as they are.
 fn cpu(text: &str) -> String {
-    text.parse::<u32>().map_or_else(|_| text.to_owned(), |count| count.to_string())
+    text.parse::<u32>()
+        .map_or_else(|_| text.to_owned(), |count| count.to_string())
 }
 
 /// The root disk among devices, and its name.
@@ -141,14 +166,18 @@ pub(super) fn config(opts: &CreateOpts) -> Config {
     }
     config.extend(opts.cpu.map(|cpu| (CPU.to_owned(), cpu.to_string())));
     config.extend(opts.memory.map(|memory| (MEMORY.to_owned(), memory.to_string())));
-    config.extend(opts.env.iter().map(|(name, value)| (format!("{ENVIRONMENT}{name}"), value.clone())));
+    let env = opts.env.iter().flat_map(|(name, value)| env_config(name, Some(value)));
+    config.extend(env.filter_map(|(key, value)| Some((key, value?))));
     config.extend(label_config(&opts.labels));
     config
 }
 
 /// Labels as settings.
 pub(super) fn label_config(labels: &Labels) -> impl Iterator<Item = (String, String)> {
-    labels.0.iter().map(|(key, value)| (format!("{LABEL}{key}"), value.clone()))
+    labels
+        .0
+        .iter()
+        .map(|(key, value)| (format!("{LABEL}{key}"), value.clone()))
 }
 
 /// Changes of settings by key. `None` takes a key away.
@@ -167,9 +196,15 @@ pub(super) fn config_changes(changes: &Changes) -> BTreeMap<String, Option<Strin
     if let Some(memory) = changes.memory {
         by_key.insert(MEMORY.to_owned(), memory.map(|memory| memory.to_string()));
     }
-    for (prefix, map) in [(ENVIRONMENT, &changes.env), (LABEL, &changes.labels)] {
-        by_key.extend(map.iter().map(|(key, value)| (format!("{prefix}{key}"), value.clone())));
+    for (name, value) in &changes.env {
+        by_key.extend(env_config(name, value.as_deref()));
     }
+    by_key.extend(
+        changes
+            .labels
+            .iter()
+            .map(|(key, value)| (format!("{LABEL}{key}"), value.clone())),
+    );
     by_key
 }
 
@@ -222,7 +257,10 @@ pub(super) fn network_device(network: &str) -> Config {
 pub(super) fn moment(text: &str) -> Option<u64> {
     let number = |range: std::ops::Range<usize>| -> Option<i64> {
         let digits = text.get(range)?;
-        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+        digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| digits.parse().ok())?
     };
     let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
     if !marks.iter().all(|(at, mark)| text.as_bytes().get(*at) == Some(mark)) {
@@ -230,7 +268,9 @@ pub(super) fn moment(text: &str) -> Option<u64> {
     }
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     let seconds = number(11..13)? * 3_600 + number(14..16)? * 60 + number(17..19)?;
-    let rest = text.get(19..)?.trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
+    let rest = text
+        .get(19..)?
+        .trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
     let offset = match rest.as_bytes() {
         b"Z" => 0,
         [sign @ (b'+' | b'-'), ..] if rest.len() == 6 => {
@@ -242,9 +282,15 @@ pub(super) fn moment(text: &str) -> Option<u64> {
     };
     // Days since 1970-01-01 in the proleptic Gregorian calendar, counted in years that start in March, so that
     // the leap day is a year's last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
-    u64::try_from(days * 86_400 + seconds - offset).ok().filter(|at| *at >= 86_400)
+    u64::try_from(days * 86_400 + seconds - offset)
+        .ok()
+        .filter(|at| *at >= 86_400)
 }
 
 #[cfg(test)]
@@ -252,7 +298,10 @@ mod tests {
     use super::*;
 
     fn map(pairs: &[(&str, &str)]) -> Config {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     fn read(text: &str) -> wire::Instance {
@@ -289,7 +338,11 @@ mod tests {
             cpu: Some(None),
             memory: Some(Some(Memory::Percent(10))),
             disk: Some(Some(Bytes(1 << 30))),
-            env: BTreeMap::from([("A".to_owned(), None), ("B".to_owned(), Some("c".to_owned()))]),
+            env: BTreeMap::from([
+                ("A".to_owned(), None),
+                ("B".to_owned(), Some("c".to_owned())),
+                ("C".to_owned(), Some(String::new())),
+            ]),
             labels: BTreeMap::from([("ttl".to_owned(), Some("1h".to_owned()))]),
             config: BTreeMap::from([(GUEST_API.to_owned(), None)]),
         };
@@ -298,11 +351,13 @@ mod tests {
             ("environment.B", "c"),
             ("limits.memory", "10%"),
             ("security.guestapi", "false"),
+            ("user.sbx-apply-empty.C", "true"),
             ("user.sbx-apply-hardened", "security.guestapi"),
             ("user.sbx-apply.ttl", "1h"),
             ("volatile.uuid", "u"),
         ];
         assert_eq!(from.put.config, map(&expected));
+        assert_eq!(env(&from.put.config), map(&[("B", "c"), ("C", "")]));
         assert_eq!(from.put.devices["disk0"], root_device("p", Some(Bytes(1 << 30))));
     }
 

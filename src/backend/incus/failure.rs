@@ -7,7 +7,7 @@ use crate::backend::{Error, ErrorKind};
 
 /// Texts by which the daemon tells what its codes do not: failures inside operations mostly come as 500.
 /// Observed on 6.0.4; the first that matches counts.
-const TEXTS: [(&str, ErrorKind); 21] = [
+const TEXTS: [(&str, ErrorKind); 25] = [
     ("instance is busy", ErrorKind::Busy),
     ("is busy running", ErrorKind::Busy),
     ("forkfile.sock", ErrorKind::Busy),
@@ -18,7 +18,6 @@ const TEXTS: [(&str, ErrorKind); 21] = [
     ("already exists", ErrorKind::AlreadyExists),
     ("already in use", ErrorKind::AlreadyExists),
     ("image not provided for instance creation", ErrorKind::NotFound),
-    ("command not found", ErrorKind::NotFound),
     ("instance not found", ErrorKind::NotFound),
     ("snapshot not found", ErrorKind::NotFound),
     ("image not found", ErrorKind::NotFound),
@@ -27,6 +26,11 @@ const TEXTS: [(&str, ErrorKind); 21] = [
     ("etag doesn't match", ErrorKind::Conflict),
     ("instance is not running", ErrorKind::Invalid),
     ("instance is running", ErrorKind::Invalid),
+    ("unknown configuration key", ErrorKind::Invalid),
+    ("invalid config", ErrorKind::Invalid),
+    ("invalid value", ErrorKind::Invalid),
+    ("invalid devices", ErrorKind::Invalid),
+    ("failed shutting down", ErrorKind::Timeout),
     ("not authorized", ErrorKind::Unauthorised),
     ("daemon is shutting down", ErrorKind::Unreachable),
 ];
@@ -34,7 +38,10 @@ const TEXTS: [(&str, ErrorKind); 21] = [
 /// A failure that the daemon answered, by its code and words.
 pub(super) fn answered(code: u16, message: &str) -> Error {
     let lower = message.to_lowercase();
-    let by_text = TEXTS.iter().find(|(text, _)| lower.contains(text)).map(|(_, kind)| *kind);
+    let by_text = TEXTS
+        .iter()
+        .find(|(text, _)| lower.contains(text))
+        .map(|(_, kind)| *kind);
     let kind = match code {
         401 | 403 => ErrorKind::Unauthorised,
         404 => ErrorKind::NotFound,
@@ -72,12 +79,20 @@ pub(super) fn unheard(error: reqwest::Error, place: &str) -> Error {
     } else if cause::<io::Error>(&error).is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
         (
             ErrorKind::Unauthorised,
-            Some("only root and the socket's group may use it: add yourself to the group `incus-admin` and log in again"),
+            Some(
+                "only root and the socket's group may use it: add yourself to the group `incus-admin` and log in again",
+            ),
         )
     } else if error.is_decode() {
-        (ErrorKind::Failed, Some("it answered with something that is not the Incus API"))
+        (
+            ErrorKind::Failed,
+            Some("it answered with something that is not the Incus API"),
+        )
     } else {
-        (ErrorKind::Unreachable, Some("is the daemon running, and is this where it listens?"))
+        (
+            ErrorKind::Unreachable,
+            Some("is the daemon running, and is this where it listens?"),
+        )
     };
     let what = match kind {
         ErrorKind::Timeout => "no answer in time from",

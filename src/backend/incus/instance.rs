@@ -11,7 +11,7 @@ use super::wire::{Config, Devices, InstancesPost, Profile, Source, StatePut};
 use super::{Incus, convert, wire};
 use crate::backend::retry::{retry, retry_when};
 use crate::backend::{Backend as _, Changes, CreateOpts, Error, ErrorKind, Exec as _, Result, Stop};
-use crate::model::{InstanceName, Status};
+use crate::model::{InstanceName, SandboxName, Status};
 
 /// How long an instance that was not made bare may take until it runs commands.
 const READY: Duration = Duration::from_secs(60);
@@ -21,6 +21,14 @@ const READY: Duration = Duration::from_secs(60);
 pub(super) struct Inherited {
     config: Config,
     devices: Devices,
+}
+
+/// New names are of the spec's form; the daemon would take others, too.
+fn check_name(name: &str) -> Result<()> {
+    match SandboxName::new(name) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::new(ErrorKind::Invalid, error.to_string())),
+    }
 }
 
 fn busy(error: &Error) -> bool {
@@ -39,6 +47,7 @@ impl Incus {
             .image
             .as_deref()
             .ok_or_else(|| Error::new(ErrorKind::Invalid, "an image is needed"))?;
+        check_name(&opts.name)?;
         let source = self.image_source(image).await?;
         let devices = self.own_devices(opts).await?;
         self.post(opts, source, convert::config(opts), devices).await
@@ -51,6 +60,7 @@ impl Incus {
         label: Option<&str>,
         opts: &CreateOpts,
     ) -> Result<()> {
+        check_name(&opts.name)?;
         let inherited = self.inherited(from, label).await?;
         // The daemon adds every setting and device of the source that the request does not name: each has to
         // be named. An empty value is no setting.
@@ -148,7 +158,10 @@ impl Incus {
         let mut devices = Devices::new();
         if self.pool.is_some() || opts.disk.is_some() {
             let given = convert::root(self.profile_devices().await?);
-            let pool = self.pool.clone().or_else(|| given.and_then(|(_, device)| device.get("pool").cloned()));
+            let pool = self
+                .pool
+                .clone()
+                .or_else(|| given.and_then(|(_, device)| device.get("pool").cloned()));
             let pool = pool.ok_or_else(|| {
                 Error::new(ErrorKind::Invalid, "no storage pool for its disk")
                     .with_hint("name one with the backend's setting `pool`, or give the profile a root disk")
@@ -169,8 +182,11 @@ impl Incus {
                 let mut devices = Devices::new();
                 for name in &self.profiles {
                     let url = self.client.url(["profiles", name]);
-                    let (profile, _): (Profile, _) =
-                        self.client.get(&url).await.map_err(|error| error.within(format_args!("no profile `{name}`")))?;
+                    let (profile, _): (Profile, _) = self
+                        .client
+                        .get(&url)
+                        .await
+                        .map_err(|error| error.within(format_args!("no profile `{name}`")))?;
                     devices.extend(profile.devices);
                 }
                 Ok(devices)
@@ -240,7 +256,9 @@ impl Incus {
             .map(|key| (key.clone(), String::new()))
             .collect();
         let url = self.client.url(["instances", name.as_str()]);
-        self.client.act(Method::PATCH, &url, Some(&json!({ "config": config })), None).await?;
+        self.client
+            .act(Method::PATCH, &url, Some(&json!({ "config": config })), None)
+            .await?;
         Ok(())
     }
 
