@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod backend;
 pub mod cli;
+pub mod docs;
 pub mod model;
 pub mod plan;
 pub mod spec;

@@ -2,5 +2,6 @@
 //! offered, a real daemon.
 
 mod conformance;
+mod convergence;
 mod spec;
 mod support;

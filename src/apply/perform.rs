@@ -10,8 +10,8 @@ use super::progress::Progress;
 use super::{StepError, Stream};
 use crate::backend::{Account, Changes, ErrorKind, ExecOpts, FileChange, Sandboxes, Stop, Streams};
 use crate::model::{
-    Content, Desired, Field, GuestPath, Inspection, InstanceName, Kind, Mode, Owner, Ready, Run, Script, Seconds,
-    Shape, User,
+    Content, Desired, Field, GuestPath, Inspection, InstanceName, Kind, Mode, Owner, Query, Ready, Run, Script,
+    Seconds, Shape, User,
 };
 use crate::plan::{self, Op, Step};
 
@@ -50,7 +50,7 @@ impl Site<'_> {
             }
             Op::Configure(changes) => self.configure(step, changes).await?,
             Op::Account(user) => self.account(name, user).await?,
-            Op::Files(changes) => more = self.files(step, changes).await?,
+            Op::Files { clean, changes } => more = self.files(step, clean, changes).await?,
             Op::Start => self.backend.start(name).await?,
             Op::Ready(ready) => self.ready(name, ready.as_ref()).await?,
             Op::Run(run) => self.run(step, run, output).await?,
@@ -102,7 +102,8 @@ impl Site<'_> {
     }
 
     /// Gives, as facts, which files nobody had before us: those go when they leave the spec.
-    async fn files(&self, step: &Step, changes: &[FileChange]) -> Result<NewFacts, StepError> {
+    async fn files(&self, step: &Step, clean: &[GuestPath], changes: &[FileChange]) -> Result<NewFacts, StepError> {
+        self.clean(step, clean).await?;
         let existed = self.backend.change_files(&step.instance, changes).await?;
         let made = changes.iter().zip(existed).filter_map(|(change, existed)| {
             let FileChange::Write { path, .. } = change else {
@@ -117,9 +118,28 @@ impl Site<'_> {
         Ok(made.collect())
     }
 
+    /// Removes what an image or a clone source left in trees that are to hold nothing else.
+    async fn clean(&self, step: &Step, trees: &[GuestPath]) -> Result<(), StepError> {
+        let sandbox = self.desired.and_then(|desired| desired.sandboxes.get(&step.sandbox));
+        let Some(sandbox) = sandbox.filter(|_| !trees.is_empty()) else {
+            return Ok(());
+        };
+        let query = Query {
+            below: trees.iter().cloned().collect(),
+            ..Query::default()
+        };
+        let found = self.backend.inspect(&step.instance, &query).await?;
+        let extras = trees.iter().flat_map(|tree| plan::extras(sandbox, tree, &found));
+        let removals: Vec<_> = extras.map(|path| FileChange::Remove { path }).collect();
+        if !removals.is_empty() {
+            self.backend.change_files(&step.instance, &removals).await?;
+        }
+        Ok(())
+    }
+
     async fn account(&self, name: &InstanceName, user: &User) -> Result<(), StepError> {
         let paths = ["/etc/passwd", "/etc/group", "/etc/shadow"].map(|path| GuestPath::trusted(path.to_owned()));
-        let query = crate::model::Query {
+        let query = Query {
             paths: paths.iter().cloned().collect(),
             ..Default::default()
         };
@@ -288,8 +308,8 @@ fn shell(text: &str) -> Vec<String> {
     vec!["/bin/sh".to_owned(), "-ec".to_owned(), text.to_owned()]
 }
 
-fn one(path: &GuestPath) -> crate::model::Query {
-    crate::model::Query {
+fn one(path: &GuestPath) -> Query {
+    Query {
         paths: [path.clone()].into(),
         ..Default::default()
     }

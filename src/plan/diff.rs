@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::extras::Extra;
 use super::facts::{self, ABSENT};
 use super::{Action, Change, FieldChange, Impact, Origin, Reason, TextChange};
 use crate::model::{
@@ -178,12 +179,19 @@ fn settle_extras(subject: &Subject<'_>, desired: &mut Facts, applied: &mut Facts
         }
         let mark = facts::of_tree(path, "");
         let was_deleting = applied.get(&mark) == Some("delete");
-        let excluded = Excluded::of(subject.sandbox, path);
-        let extras: Vec<Field> = live
+        let Some(extra) = Extra::of(subject.sandbox, path) else {
+            continue;
+        };
+        let entries = live
             .iter()
-            .filter(|(field, _)| field.kind == Kind::Tree && field.name == path.as_str() && !field.field.is_empty())
-            .filter(|(field, _)| !tree.entries.contains_key(&field.field) && !excluded.covers(&field.field))
-            .map(|(field, _)| field.clone())
+            .filter(|(field, _)| field.kind == Kind::Tree && field.name == path.as_str());
+        let found = entries
+            .map(|(field, _)| field.field.as_str())
+            .filter(|entry| !entry.is_empty());
+        let extras: Vec<Field> = extra
+            .among(found)
+            .into_iter()
+            .map(|entry| facts::of_tree(path, entry))
             .collect();
         for extra in extras {
             if was_deleting && applied.get(&extra).is_none() {
@@ -191,59 +199,6 @@ fn settle_extras(subject: &Subject<'_>, desired: &mut Facts, applied: &mut Facts
             }
             desired.set(extra, ABSENT);
         }
-    }
-}
-
-/// The paths in a tree's folder that are not the tree's to delete.
-struct Excluded {
-    patterns: Option<ignore::gitignore::Gitignore>,
-    others: Vec<String>,
-}
-
-impl Excluded {
-    fn of(sandbox: &Sandbox, tree: &GuestPath) -> Self {
-        let mut builder = ignore::gitignore::GitignoreBuilder::new("/");
-        for pattern in sandbox
-            .trees
-            .get(tree)
-            .map(|tree| tree.exclude.as_slice())
-            .unwrap_or_default()
-        {
-            // The spec's floor has checked each pattern.
-            let _ = builder.add_line(None, pattern);
-        }
-        let declared = sandbox
-            .files
-            .keys()
-            .chain(sandbox.trees.keys())
-            .chain(sandbox.mounts.keys());
-        let volumes = sandbox.volumes.values().map(|volume| &volume.path);
-        let others = declared
-            .chain(volumes)
-            .filter_map(|path| path.below(tree))
-            .map(str::to_owned)
-            .collect();
-        Self {
-            patterns: builder.build().ok(),
-            others,
-        }
-    }
-
-    fn covers(&self, entry: &str) -> bool {
-        let matched = |is_dir| {
-            self.patterns.as_ref().is_some_and(|patterns| {
-                patterns
-                    .matched_path_or_any_parents(format!("/{entry}"), is_dir)
-                    .is_ignore()
-            })
-        };
-        // A folder that holds something declared stays with it.
-        matched(false)
-            || matched(true)
-            || self.others.iter().any(|other| {
-                let below = |inner: &str, outer: &str| inner == outer || inner.starts_with(&format!("{outer}/"));
-                below(entry, other) || below(other, entry)
-            })
     }
 }
 

@@ -5,13 +5,12 @@ use super::diff::{Diff, Fate, Subject};
 use super::facts::{self, ABSENT};
 use super::{Action, Change, Impact, Op, Step, StepId};
 use crate::model::{
-    Changes, CreateOpts, Desired, Entry, EnvironmentName, Facts, Field, File, FileChange, FileState, GuestPath, Kind,
-    Labels, Mode, Origin, Power, Run, Sandbox, SandboxName, SnapshotName, Status, Tree, When,
+    Changes, CreateOpts, Entry, EnvironmentName, Facts, Field, File, FileChange, FileState, GuestPath, Kind, Labels,
+    Mode, Origin, Power, Run, SandboxName, SnapshotName, Status, Tree, When,
 };
 
 /// What lowering one sandbox needs to know of the others.
 pub(super) struct Surroundings<'a> {
-    pub(super) desired: &'a Desired,
     pub(super) environment: &'a EnvironmentName,
     /// The instance that a sandbox has or will have.
     pub(super) instance_of: &'a dyn Fn(&SandboxName) -> crate::model::InstanceName,
@@ -88,7 +87,7 @@ pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_
         configure(&mut lowering, change);
     }
     if let Some(user) = &sandbox.user
-        && (made && !inherits_user(sandbox, around.desired) || changes_user(diff))
+        && (made || changes_user(diff))
     {
         let facts = vec![(
             Field::sandbox("user"),
@@ -166,18 +165,6 @@ fn of_kind(diff: &Diff, kind: Kind) -> impl Iterator<Item = &Change> {
 fn changes_user(diff: &Diff) -> bool {
     diff.fate == Fate::Keep
         && of_kind(diff, Kind::Sandbox).any(|change| change.fields.iter().any(|field| field.field.field == "user"))
-}
-
-/// Whether the copy of its source's disk has the user already.
-fn inherits_user(sandbox: &Sandbox, desired: &Desired) -> bool {
-    let Origin::Clone { sandbox: source, .. } = &sandbox.origin else {
-        return false;
-    };
-    let of = |sandbox: &Sandbox| sandbox.user.as_ref().map(|user| (user.name.clone(), user.uid));
-    desired
-        .sandboxes
-        .get(source)
-        .is_some_and(|source| of(source) == of(sandbox))
 }
 
 /// Creation from an image or a clone.
@@ -347,7 +334,20 @@ fn files(lowering: &mut Lowering<'_>, diff: &Diff, made: bool) {
         (written, 0) => format!("write {}", counted(written)),
         (written, gone) => format!("write {}, remove {gone}", counted(written)),
     };
-    lowering.push(Op::Files(removals), title, facts);
+    let clean = sandbox
+        .trees
+        .iter()
+        .filter(|(_, tree)| made && tree.delete)
+        .map(|(path, _)| path.clone())
+        .collect();
+    lowering.push(
+        Op::Files {
+            clean,
+            changes: removals,
+        },
+        title,
+        facts,
+    );
 }
 
 fn counted(files: usize) -> String {

@@ -113,7 +113,6 @@ pub fn plan(
     let matched = Matched::of(desired, live);
     let instance_of = |name: &SandboxName| matched.name_of(&desired.environment, name);
     let around = Surroundings {
-        desired,
         environment: &desired.environment,
         instance_of: &instance_of,
     };

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::model::{Changes, CreateOpts, Field, FileChange, InstanceName, Ready, Run, SandboxName, SnapshotName, User};
+use crate::model::{
+    Changes, CreateOpts, Field, FileChange, GuestPath, InstanceName, Ready, Run, SandboxName, SnapshotName, User,
+};
 
 /// A step's name in the plan: `base/create`, `task-1/run:install`. Unique, and the same for the same plan.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,7 +45,13 @@ pub enum Op {
     /// Make the user's account when there is none of that name.
     Account(User),
     /// Change files.
-    Files(Vec<FileChange>),
+    Files {
+        /// Trees of a sandbox that is new, so that nobody could see before what its image or its source left
+        /// there: what [`super::extras`] finds in them goes first.
+        clean: Vec<GuestPath>,
+        /// The changes, in their order.
+        changes: Vec<FileChange>,
+    },
     /// Start it.
     Start,
     /// Wait until it is ready: until commands run, and, when there is a command, until that succeeds.
@@ -70,7 +78,7 @@ impl Op {
             Self::Clone { .. } => "clone",
             Self::Configure(_) => "configure",
             Self::Account(_) => "account",
-            Self::Files(_) => "files",
+            Self::Files { .. } => "files",
             Self::Start => "start",
             Self::Ready(_) => "ready",
             Self::Run(_) => "run",

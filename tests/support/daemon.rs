@@ -6,7 +6,7 @@
 use std::env;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use sbx_apply::backend::Sandboxes;
 
@@ -30,7 +30,9 @@ pub(crate) fn find() -> Option<Daemon> {
         Some(socket) => return Some(Daemon { socket }),
     };
     assert!(env::var_os("CI").is_none(), "no daemon for the tests, in CI: {missing}");
-    skipped(&format!("a check against a real daemon: {missing}"));
+    // Every check asks; once is loud enough.
+    static SAID: Once = Once::new();
+    SAID.call_once(|| skipped(&format!("every check against a real daemon: {missing}")));
     None
 }
 
@@ -46,6 +48,6 @@ pub(crate) async fn open(daemon: &Daemon) -> Option<Arc<dyn Sandboxes>> {
 
 /// Says that something was not checked, past the test harness, which keeps the output of tests that pass.
 pub(crate) fn skipped(what: &str) {
-    // A closed stderr is no reason to fail a test.
-    let _ = writeln!(io::stderr(), "SKIPPED: {what}");
+    // In one piece, so that tests side by side do not mix theirs; a closed stderr is no reason to fail one.
+    let _ = io::stderr().write_all(format!("SKIPPED: {what}\n").as_bytes());
 }

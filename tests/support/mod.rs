@@ -1,4 +1,3 @@
-//! What several tests need: the real daemon, if there is one, and faults on request.
+//! What several tests need: the real daemon; if there is one.
 
 pub(crate) mod daemon;
-pub(crate) mod fault;

@@ -1,0 +1,13 @@
+//! The project's own documents, as pages of its API documentation.
+
+#[doc = include_str!("architecture.md")]
+pub mod architecture {}
+
+#[doc = include_str!("glossary.md")]
+pub mod glossary {}
+
+#[doc = include_str!("planning.md")]
+pub mod planning {}
+
+#[doc = include_str!("decisions.md")]
+pub mod decisions {}

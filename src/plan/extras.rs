@@ -1,0 +1,142 @@
+//! What lies in a tree's folder and is not the tree's.
+
+use std::collections::BTreeSet;
+
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use crate::model::{GuestPath, Inspection, Sandbox, Tree};
+
+/// The paths in the folder of a tree with `delete=true` that have to go, topmost only: neither the tree's own
+/// entries, nor excluded, nor another declaration's.
+#[must_use]
+pub fn extras(sandbox: &Sandbox, tree: &GuestPath, found: &Inspection) -> Vec<GuestPath> {
+    let Some(extra) = Extra::of(sandbox, tree) else {
+        return Vec::new();
+    };
+    let all = extra.among(found.0.keys().filter_map(|path| path.below(tree)));
+    let topmost = |entry: &&&str| !all.iter().any(|outer| outer != *entry && lies_in(entry, outer));
+    all.iter().filter(topmost).map(|entry| tree.join(entry)).collect()
+}
+
+/// Whether a relative path is another one or lies below it.
+fn lies_in(inner: &str, outer: &str) -> bool {
+    inner
+        .strip_prefix(outer)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Tells what of a tree's folder has to go.
+pub(super) struct Extra<'a> {
+    tree: &'a Tree,
+    patterns: Option<Gitignore>,
+    others: Vec<&'a str>,
+}
+
+impl<'a> Extra<'a> {
+    pub(super) fn of(sandbox: &'a Sandbox, path: &GuestPath) -> Option<Self> {
+        let tree = sandbox.trees.get(path)?;
+        let declared = sandbox
+            .files
+            .keys()
+            .chain(sandbox.trees.keys())
+            .chain(sandbox.mounts.keys());
+        let volumes = sandbox.volumes.values().map(|volume| &volume.path);
+        let others = declared.chain(volumes).filter_map(|other| other.below(path)).collect();
+        Some(Self {
+            tree,
+            patterns: Self::patterns(tree),
+            others,
+        })
+    }
+
+    fn patterns(tree: &Tree) -> Option<Gitignore> {
+        let mut builder = GitignoreBuilder::new("/");
+        for pattern in &tree.exclude {
+            // The spec's floor has checked each pattern.
+            let _ = builder.add_line(None, pattern);
+        }
+        builder.build().ok()
+    }
+
+    /// Which of the paths that are there, relative to the tree, have to go. A folder that holds something
+    /// which stays, stays.
+    pub(super) fn among<'e>(&self, entries: impl Iterator<Item = &'e str>) -> BTreeSet<&'e str> {
+        let (mut extra, mut staying) = (BTreeSet::new(), Vec::new());
+        for entry in entries {
+            if self.is(entry) {
+                extra.insert(entry);
+            } else {
+                staying.push(entry);
+            }
+        }
+        for entry in staying {
+            let mut folder = entry;
+            while let Some((parent, _)) = folder.rsplit_once('/') {
+                extra.remove(parent);
+                folder = parent;
+            }
+        }
+        extra
+    }
+
+    fn is(&self, entry: &str) -> bool {
+        let declared = |other: &&str| lies_in(entry, other) || lies_in(other, entry);
+        let excluded = |is_dir| {
+            let path = format!("/{entry}");
+            self.patterns
+                .as_ref()
+                .is_some_and(|all| all.matched_path_or_any_parents(path, is_dir).is_ignore())
+        };
+        !self.tree.entries.contains_key(entry)
+            && !self.others.iter().any(declared)
+            && !excluded(false)
+            && !excluded(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::model::{Entry, Owner, Place};
+
+    #[test]
+    fn what_is_excluded_stays_and_so_do_the_folders_that_hold_it() {
+        let tree = Tree {
+            entries: BTreeMap::from([
+                ("own".to_owned(), Entry::Directory),
+                ("own/a".to_owned(), Entry::Directory),
+            ]),
+            owner: Owner::ROOT,
+            delete: true,
+            exclude: vec!["*.log".to_owned(), "target/".to_owned()],
+            at: Place::nowhere(),
+        };
+        let extra = Extra {
+            patterns: Extra::patterns(&tree),
+            tree: &tree,
+            others: vec!["kept/by/file"],
+        };
+        let found = [
+            "own",
+            "own/a",
+            "own/b",
+            "x",
+            "x/y.log",
+            "x/z",
+            "target",
+            "target/deep",
+            "kept",
+            "kept/by",
+            "kept/other",
+            "gone",
+            "gone/deep",
+        ];
+        let going = extra.among(found.into_iter());
+        assert_eq!(
+            going.into_iter().collect::<Vec<_>>(),
+            ["gone", "gone/deep", "kept/other", "own/b", "x/z"]
+        );
+    }
+}

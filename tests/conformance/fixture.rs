@@ -1,0 +1,246 @@
+//! What a check is given: a backend, and what it needs to know to use it.
+
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use sbx_apply::backend::memory::Memory;
+use sbx_apply::backend::{
+    Account, Backend, CreateOpts, Error, ErrorKind, ExecOpts, FileChange, Output, Result, Sandboxes,
+};
+use sbx_apply::model::{
+    Content, EnvironmentName, Found, GuestPath, Inspection, InstanceName, LiveInstance, Mode, Owner, Query,
+};
+
+use crate::support::daemon;
+
+/// The unprivileged account's ids.
+pub(crate) const USER: Owner = Owner { uid: 1000, gid: 1000 };
+
+/// A backend to check.
+#[derive(Debug)]
+pub(crate) struct Fixture {
+    /// The backend.
+    pub(crate) backend: Arc<dyn Sandboxes>,
+    /// An image with a shell and the account [`Fixture::account`].
+    pub(crate) image: &'static str,
+    /// Whether commands really run. Where they do not, some checks say that they cannot be made.
+    pub(crate) real_exec: bool,
+    /// What the names of this check's instances start with; also the name of its environment.
+    prefix: String,
+}
+
+/// Simulated, and always there.
+pub(crate) async fn memory() -> Option<Fixture> {
+    let memory = Memory::new().with_image("busybox", &[("/home/user/.profile", "")]);
+    Some(Fixture::new(Arc::new(memory), "busybox", false))
+}
+
+/// The real daemon, where the tests may use one.
+pub(crate) async fn incus() -> Option<Fixture> {
+    let daemon = daemon::find()?;
+    let backend = daemon::open(&daemon).await?;
+    Some(Fixture::new(backend, "busybox", true))
+}
+
+/// Makes one check, and deletes its instances afterwards, whether it held or not.
+pub(crate) async fn run(fixture: Option<Fixture>, check: impl AsyncFnOnce(&Fixture)) {
+    let Some(fixture) = fixture else { return };
+    let outcome = AssertUnwindSafe(check(&fixture)).catch_unwind().await;
+    fixture.clean().await;
+    if let Err(panic) = outcome {
+        resume_unwind(panic);
+    }
+}
+
+impl Fixture {
+    fn new(backend: Arc<dyn Sandboxes>, image: &'static str, real_exec: bool) -> Self {
+        static CHECKS: AtomicUsize = AtomicUsize::new(0);
+        let prefix = format!("c{}-{}", std::process::id(), CHECKS.fetch_add(1, Ordering::Relaxed));
+        Self {
+            backend,
+            image,
+            real_exec,
+            prefix,
+        }
+    }
+
+    /// The name of one of the check's instances.
+    pub(crate) fn name(&self, name: &str) -> InstanceName {
+        InstanceName::observed(format!("{}-{name}", self.prefix))
+    }
+
+    /// The check's own environment.
+    pub(crate) fn environment(&self) -> EnvironmentName {
+        EnvironmentName::new(self.prefix.clone()).expect("a prefix is a name")
+    }
+
+    /// The unprivileged account of the image.
+    pub(crate) fn account(&self) -> Account {
+        Account {
+            owner: USER,
+            home: "/home/user".to_owned(),
+            name: "user".to_owned(),
+        }
+    }
+
+    /// A bare instance from the image, with nothing declared.
+    pub(crate) fn opts(&self, name: &str) -> CreateOpts {
+        CreateOpts {
+            name: self.name(name).to_string(),
+            image: Some(self.image.to_owned()),
+            bare: true,
+            ..CreateOpts::default()
+        }
+    }
+
+    /// Makes a stopped instance.
+    pub(crate) async fn stopped(&self, name: &str) -> InstanceName {
+        self.backend.create(&self.opts(name)).await.expect("creates");
+        self.name(name)
+    }
+
+    /// Makes a running instance that takes commands.
+    pub(crate) async fn running(&self, name: &str) -> InstanceName {
+        let name = self.stopped(name).await;
+        self.backend.start(&name).await.expect("starts");
+        self.ready(&name).await;
+        name
+    }
+
+    /// Clones. On an `Arc`, the method would be that of `Clone`.
+    pub(crate) async fn clone_from(&self, source: &InstanceName, label: Option<&str>, opts: &CreateOpts) -> Result<()> {
+        Backend::clone_from(&*self.backend, source, label, opts).await
+    }
+
+    /// Waits until an instance takes commands.
+    pub(crate) async fn ready(&self, name: &InstanceName) {
+        let ready = self.backend.ready(name, Duration::from_secs(60)).await;
+        ready.expect("takes commands");
+    }
+
+    /// One instance as an observation tells it, found by its name.
+    pub(crate) async fn observed(&self, name: &InstanceName) -> LiveInstance {
+        let scope = sbx_apply::backend::Scope {
+            environment: Some(self.environment()),
+            names: [name.clone()].into(),
+        };
+        let all = self.backend.observe(&scope).await.expect("observes");
+        all.into_iter().find(|live| live.name == *name).expect("is observed")
+    }
+
+    /// Changes files.
+    pub(crate) async fn change(&self, name: &InstanceName, changes: &[FileChange]) -> Vec<bool> {
+        self.backend.change_files(name, changes).await.expect("changes files")
+    }
+
+    /// What stands at one path, its content along.
+    pub(crate) async fn found(&self, name: &InstanceName, at: &str) -> Option<Found> {
+        self.look(name, &[at]).await.0.remove(&path(at))
+    }
+
+    /// What stands at some paths.
+    pub(crate) async fn look(&self, name: &InstanceName, paths: &[&str]) -> Inspection {
+        let query = Query {
+            paths: paths.iter().copied().map(path).collect(),
+            ..Query::default()
+        };
+        self.backend.inspect(name, &query).await.expect("inspects")
+    }
+
+    /// A file's text.
+    pub(crate) async fn text(&self, name: &InstanceName, at: &str) -> String {
+        let (bytes, truncated) = self.backend.read(name, &path(at), 1 << 20).await.expect("reads");
+        assert!(!truncated, "{at} is long");
+        String::from_utf8(bytes).expect("text")
+    }
+
+    /// What a shell says to a script, run by root.
+    pub(crate) async fn shell(&self, name: &InstanceName, script: &str) -> Output {
+        self.backend.output(name, &shell(script)).await.expect("runs")
+    }
+
+    async fn clean(&self) {
+        let prefix = format!("{}-", self.prefix);
+        let all = self.backend.list().await.expect("lists what is to be deleted");
+        for instance in all
+            .iter()
+            .filter(|instance| instance.name.as_str().starts_with(&prefix))
+        {
+            self.backend.delete(&instance.name).await.expect("cleans up");
+        }
+        self.backend.close().await.expect("closes");
+    }
+}
+
+/// A path.
+pub(crate) fn path(text: &str) -> GuestPath {
+    GuestPath::new(text).expect("a path")
+}
+
+/// A mode.
+pub(crate) fn mode(bits: u32) -> Mode {
+    Mode::of_bits(bits)
+}
+
+/// A file of root's, 0644.
+pub(crate) fn file(at: &str, content: impl AsRef<[u8]>) -> FileChange {
+    file_as(at, content, 0o644, Owner::ROOT)
+}
+
+/// A file.
+pub(crate) fn file_as(at: &str, content: impl AsRef<[u8]>, bits: u32, owner: Owner) -> FileChange {
+    FileChange::Write {
+        path: path(at),
+        content: Content::inline(content.as_ref()),
+        mode: mode(bits),
+        owner: Some(owner),
+    }
+}
+
+/// A folder.
+pub(crate) fn folder(at: &str, bits: u32, owner: Owner) -> FileChange {
+    FileChange::Directory {
+        path: path(at),
+        mode: mode(bits),
+        owner,
+    }
+}
+
+/// A symbolic link of root's.
+pub(crate) fn link(at: &str, target: &str) -> FileChange {
+    FileChange::Symlink {
+        path: path(at),
+        target: target.to_owned(),
+        owner: Owner::ROOT,
+    }
+}
+
+/// Nothing.
+pub(crate) fn nothing(at: &str) -> FileChange {
+    FileChange::Remove { path: path(at) }
+}
+
+/// A script for `/bin/sh -ec`, run by root.
+pub(crate) fn shell(script: &str) -> ExecOpts {
+    ExecOpts {
+        command: vec!["/bin/sh".to_owned(), "-ec".to_owned(), script.to_owned()],
+        account: Account::root(),
+        env: [].into(),
+        timeout: Some(Duration::from_secs(60)),
+    }
+}
+
+/// Asserts that a call failed, and how.
+#[track_caller]
+pub(crate) fn fails<T>(result: Result<T>, kind: ErrorKind) -> Error {
+    match result {
+        Ok(_) => panic!("expected {kind:?}, and it worked"),
+        Err(error) => {
+            assert_eq!(error.kind(), kind, "{error}");
+            error
+        }
+    }
+}

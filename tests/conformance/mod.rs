@@ -1,0 +1,19 @@
+//! What every backend promises, as one suite of small checks: each is run against the simulated backend, and
+//! against a real Incus daemon where the tests may use one.
+//!
+//! A check is an async function of a [`fixture::Fixture`] in one of the rooms below, listed in `suite`; a
+//! forgotten one is a warning about dead code.
+
+mod clones;
+mod exec;
+mod files;
+mod fixture;
+mod folders;
+mod lifecycle;
+mod looking;
+mod observing;
+mod reading;
+mod settings;
+mod snapshots;
+mod suite;
+mod writing;

@@ -1,0 +1,92 @@
+//! Contents and listings.
+
+use sbx_apply::backend::{ErrorKind, FileEntry};
+use sbx_apply::model::Owner;
+
+use super::fixture::{Fixture, fails, file, file_as, folder, link, mode, path};
+
+pub(crate) async fn reading_stops_at_its_bound(f: &Fixture) {
+    let name = f.stopped("one").await;
+    f.change(&name, &[file("/text", "0123456789")]).await;
+    for (max, text, truncated) in [
+        (0, "", true),
+        (4, "0123", true),
+        (9, "012345678", true),
+        (10, "0123456789", false),
+        (11, "0123456789", false),
+    ] {
+        let read = f.backend.read(&name, &path("/text"), max).await.expect("reads");
+        assert_eq!(read, (text.as_bytes().to_vec(), truncated), "{max}");
+    }
+}
+
+pub(crate) async fn reading_nothing_is_not_found(f: &Fixture) {
+    let name = f.stopped("one").await;
+    f.change(&name, &[link("/lost", "/nowhere")]).await;
+    for at in ["/none", "/none/below", "/lost"] {
+        fails(f.backend.read(&name, &path(at), 10).await, ErrorKind::NotFound);
+        fails(f.backend.list_files(&name, &path(at), true).await, ErrorKind::NotFound);
+    }
+    assert!(f.backend.read(&name, &path("/etc"), 10).await.is_err(), "a folder");
+}
+
+pub(crate) async fn a_link_is_read_inside_only(f: &Fixture) {
+    let name = f.stopped("one").await;
+    let batch = [
+        file("/srv/kept/text", "inside"),
+        link("/absolute", "/srv/kept/text"),
+        link("/up", "../../../../../../../srv/kept/text"),
+        link("/folder", "/srv/kept"),
+    ];
+    f.change(&name, &batch).await;
+    assert_eq!(f.text(&name, "/absolute").await, "inside");
+    assert_eq!(f.text(&name, "/up").await, "inside");
+    assert_eq!(f.text(&name, "/folder/text").await, "inside");
+}
+
+pub(crate) async fn a_listing_is_ordered(f: &Fixture) {
+    let name = f.stopped("one").await;
+    let batch = [
+        file_as("/list/b", "12345", 0o640, Owner::ROOT),
+        file("/list/a/deep", "x"),
+        file("/list/Z", ""),
+        link("/list/link", "/etc"),
+    ];
+    f.change(&name, &batch).await;
+    let listed = f.backend.list_files(&name, &path("/list"), false).await.expect("lists");
+    let paths: Vec<_> = listed.iter().map(|entry| entry.path.as_str()).collect();
+    assert_eq!(paths, ["/list/Z", "/list/a", "/list/b", "/list/link"]);
+    let folders: Vec<_> = listed.iter().map(|entry| entry.is_dir).collect();
+    assert_eq!(folders, [false, true, false, false], "a link to a folder is none");
+    let file = FileEntry {
+        path: path("/list/b"),
+        size: 5,
+        mode: mode(0o640),
+        is_dir: false,
+    };
+    assert_eq!(listed[2], file);
+}
+
+pub(crate) async fn a_listing_may_be_of_everything_below(f: &Fixture) {
+    let name = f.stopped("one").await;
+    let batch = [
+        file("/list/a/deep", "x"),
+        file("/list/a-b", "x"),
+        folder("/list/empty", 0o755, Owner::ROOT),
+        link("/list/link", "/etc"),
+    ];
+    f.change(&name, &batch).await;
+    let listed = f.backend.list_files(&name, &path("/list"), true).await.expect("lists");
+    let paths: Vec<_> = listed.iter().map(|entry| entry.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        ["/list/a", "/list/a-b", "/list/a/deep", "/list/empty", "/list/link"]
+    );
+    assert_eq!(
+        f.backend
+            .list_files(&name, &path("/list/empty"), true)
+            .await
+            .expect("lists"),
+        []
+    );
+}

@@ -1,0 +1,125 @@
+//! Labels, variables, settings and limits.
+
+use std::collections::BTreeMap;
+
+use sbx_apply::backend::{Changes, CreateOpts, ErrorKind};
+use sbx_apply::model::{Bytes, Labels, Memory};
+
+use super::fixture::{Fixture, fails};
+
+fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs
+        .iter()
+        .map(|&(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+fn edits(pairs: &[(&str, Option<&str>)]) -> BTreeMap<String, Option<String>> {
+    pairs
+        .iter()
+        .map(|&(key, value)| (key.to_owned(), value.map(str::to_owned)))
+        .collect()
+}
+
+fn declared(f: &Fixture, name: &str) -> CreateOpts {
+    CreateOpts {
+        cpu: Some(1),
+        memory: Some(Memory::Bytes(Bytes(256 << 20))),
+        disk: Some(Bytes(1 << 30)),
+        env: map(&[("PLAIN", "1"), ("ODD", "a=b 'c' \"d\" $e ü")]),
+        config: map(&[
+            ("limits.processes", "500"),
+            ("user.note", "a note"),
+            ("boot.autostart", "false"),
+        ]),
+        labels: Labels(map(&[
+            (Labels::ENVIRONMENT, "elsewhere"),
+            (Labels::APPLIED, r#"{"file":{"/a":{"mode":"0644"}},"ü":"\n"}"#),
+        ])),
+        ..f.opts(name)
+    }
+}
+
+pub(crate) async fn settings_come_back_in_normal_form(f: &Fixture) {
+    let opts = declared(f, "one");
+    f.backend.create(&opts).await.expect("creates");
+    let live = f.observed(&f.name("one")).await;
+    assert_eq!(live.cpu.as_deref(), Some("1"));
+    assert_eq!(live.memory.as_deref(), Some("256MiB"));
+    assert_eq!(live.disk.as_deref(), Some("1GiB"));
+    assert_eq!(live.env, opts.env);
+    assert_eq!(live.config, opts.config);
+    assert_eq!(live.labels, opts.labels);
+}
+
+pub(crate) async fn shares_of_memory_come_back(f: &Fixture) {
+    let mut opts = f.opts("one");
+    opts.memory = Some(Memory::Percent(50));
+    f.backend.create(&opts).await.expect("creates");
+    assert_eq!(f.observed(&f.name("one")).await.memory.as_deref(), Some("50%"));
+}
+
+pub(crate) async fn what_was_not_declared_is_not_told(f: &Fixture) {
+    let name = f.stopped("one").await;
+    let live = f.observed(&name).await;
+    assert_eq!((live.cpu, live.memory, live.disk), (None, None, None));
+    assert_eq!((live.env, live.config), (BTreeMap::new(), BTreeMap::new()));
+    assert_eq!(live.labels, Labels::default());
+    assert!(live.snapshots.is_empty());
+}
+
+pub(crate) async fn changing_sets_and_unsets_and_leaves_the_rest(f: &Fixture) {
+    f.backend.create(&declared(f, "one")).await.expect("creates");
+    let name = f.name("one");
+    let changes = Changes {
+        cpu: Some(Some(2)),
+        memory: Some(None),
+        disk: Some(Some(Bytes(2 << 30))),
+        env: edits(&[("PLAIN", Some("2")), ("ODD", None), ("NEW", Some(""))]),
+        config: edits(&[("limits.processes", None), ("user.note", Some("another"))]),
+        labels: edits(&[(Labels::ENVIRONMENT, None), (Labels::TTL, Some("24h"))]),
+    };
+    f.backend.configure(&name, &changes).await.expect("configures");
+    let live = f.observed(&name).await;
+    assert_eq!((live.cpu.as_deref(), live.memory), (Some("2"), None));
+    assert_eq!(live.disk.as_deref(), Some("2GiB"));
+    assert_eq!(live.env, map(&[("PLAIN", "2"), ("NEW", "")]));
+    assert_eq!(
+        live.config,
+        map(&[("user.note", "another"), ("boot.autostart", "false")])
+    );
+    assert_eq!(live.labels.get(Labels::ENVIRONMENT), None);
+    assert_eq!(live.labels.get(Labels::TTL), Some("24h"));
+    assert!(live.labels.get(Labels::APPLIED).is_some());
+    // What is unset may be unset again.
+    f.backend.configure(&name, &changes).await.expect("configures again");
+}
+
+pub(crate) async fn no_change_is_no_error(f: &Fixture) {
+    f.backend.create(&declared(f, "one")).await.expect("creates");
+    let before = f.observed(&f.name("one")).await;
+    let none = f.backend.configure(&f.name("one"), &Changes::default()).await;
+    none.expect("configures nothing");
+    assert_eq!(f.observed(&f.name("one")).await, before);
+}
+
+pub(crate) async fn an_unknown_setting_is_refused(f: &Fixture) {
+    let mut opts = f.opts("one");
+    opts.config = map(&[("no.such.setting", "1")]);
+    fails(f.backend.create(&opts).await, ErrorKind::Invalid);
+    fails(f.backend.get(&f.name("one")).await, ErrorKind::NotFound);
+}
+
+pub(crate) async fn a_refused_change_changes_nothing(f: &Fixture) {
+    f.backend.create(&declared(f, "one")).await.expect("creates");
+    let name = f.name("one");
+    let before = f.observed(&name).await;
+    let changes = Changes {
+        cpu: Some(Some(2)),
+        config: edits(&[("no.such.setting", Some("1"))]),
+        labels: edits(&[(Labels::COMPLETE, Some("true"))]),
+        ..Changes::default()
+    };
+    fails(f.backend.configure(&name, &changes).await, ErrorKind::Invalid);
+    assert_eq!(f.observed(&name).await, before);
+}

@@ -1,0 +1,139 @@
+//! The list of all checks, once for every backend.
+
+/// Makes a test of each check with the fixtures of one backend.
+macro_rules! suite {
+    ($backend:ident) => {
+        suite! { $backend;
+            clones {
+                a_clone_brings_no_snapshots,
+                a_clone_inherits_nothing,
+                a_clone_of_a_running_instance_has_its_disk,
+                a_clone_of_a_snapshot_has_its_content,
+                a_clone_of_the_disk_has_the_current_content,
+                a_clone_runs_unless_bare,
+                a_clone_that_cannot_be_made_leaves_nothing,
+                clone_and_source_part_ways,
+                many_clones_of_one_source_at_once,
+            }
+            exec {
+                a_command_in_a_stopped_instance_fails,
+                a_command_that_takes_too_long_times_out,
+                a_program_that_is_not_there_is_127,
+                a_script_runs_by_its_first_line,
+                a_signal_is_128_and_its_number,
+                an_account_is_honoured,
+                exit_codes_pass_through,
+                long_output_is_whole,
+                output_and_errors_come_apart,
+                stdin_reaches_the_command,
+                streams_may_lead_nowhere,
+                variables_of_the_call_go_over_those_of_the_sandbox,
+                what_commands_write_is_seen,
+            }
+            files {
+                a_content_that_has_moved_is_refused,
+                a_content_on_this_machine_is_read,
+                a_deleted_file_is_gone_and_not_found_again,
+                a_running_instance_takes_files,
+                a_stream_becomes_a_file,
+                attributes_change_nothing_else,
+                attributes_need_a_regular_file,
+                batches_are_done_in_order,
+                batches_tell_what_stood_there,
+                names_may_be_odd,
+                removing_nothing_is_no_error,
+                removing_takes_links_themselves,
+                removing_takes_whole_folders,
+            }
+            folders {
+                a_folder_below_a_file_cannot_be_made,
+                a_folder_replaces_files_and_links,
+                a_folder_that_is_there_keeps_what_it_holds,
+                a_link_is_made_as_it_is,
+                a_link_replaces_files_and_folders,
+                links_in_parents_are_followed_inside_only,
+            }
+            lifecycle {
+                a_deleted_instance_is_gone,
+                a_name_that_no_host_could_have_is_refused,
+                a_taken_name_is_refused,
+                an_instance_is_made_from_an_image,
+                an_instance_runs_at_once_unless_bare,
+                an_unknown_image_is_not_found,
+                deleting_ends_what_runs,
+                different_instances_at_once,
+                not_found_is_matched_through_wrapping,
+                policy_is_refused_where_it_is_no_capability,
+                start_and_stop_may_be_said_twice,
+                what_is_not_there_is_not_found,
+            }
+            looking {
+                absent_paths_are_not_in_the_answer,
+                below_is_everything_below,
+                contents_come_along_up_to_the_bound,
+                opaque_contents_stay,
+                special_files_are_told_and_not_opened,
+                the_shapes_of_things_are_told,
+            }
+            observing {
+                everything_is_in_no_environments_scope,
+                labels_and_names_are_a_scope,
+                the_moment_of_creation_is_told,
+                what_runs_is_told,
+            }
+            reading {
+                a_link_is_read_inside_only,
+                a_listing_is_ordered,
+                a_listing_may_be_of_everything_below,
+                reading_nothing_is_not_found,
+                reading_stops_at_its_bound,
+            }
+            settings {
+                a_refused_change_changes_nothing,
+                an_unknown_setting_is_refused,
+                changing_sets_and_unsets_and_leaves_the_rest,
+                no_change_is_no_error,
+                settings_come_back_in_normal_form,
+                shares_of_memory_come_back,
+                what_was_not_declared_is_not_told,
+            }
+            snapshots {
+                a_deleted_snapshot_is_gone,
+                a_restored_instance_runs_on,
+                a_snapshot_keeps_the_labels_of_its_moment,
+                a_taken_snapshot_is_refused,
+                restoring_puts_the_disk_back_and_nothing_else,
+                snapshots_are_listed_oldest_first,
+                unknown_snapshots_are_not_found,
+            }
+            writing {
+                a_file_below_a_file_cannot_be_written,
+                a_file_replaces_a_folder,
+                a_file_replaces_a_link_and_spares_its_target,
+                any_bytes_come_back,
+                existing_parents_are_left_alone,
+                large_files_come_back,
+                missing_parents_are_made_with_the_same_owner,
+                mode_and_owner_are_as_asked,
+                writing_again_replaces_all_of_it,
+            }
+        }
+    };
+    ($backend:ident; $($room:ident { $($check:ident,)+ })+) => {
+        $(mod $room {
+            use crate::conformance::{fixture, $room};
+            $(#[tokio::test]
+            async fn $check() {
+                fixture::run(fixture::$backend().await, $room::$check).await;
+            })+
+        })+
+    };
+}
+
+mod on_memory {
+    suite!(memory);
+}
+
+mod on_incus {
+    suite!(incus);
+}

@@ -1,0 +1,247 @@
+//! Specs by chance: up to five sandboxes over few names, so that two of them differ in interesting ways.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use indexmap::IndexMap;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::*;
+use sbx_apply::backend::memory::Memory;
+use sbx_apply::model::{
+    BackendChoice, Bytes, Content, Desired, Entry, EnvironmentName, File, FileState, GuestPath, Memory as MemoryLimit,
+    Mode, OnStale, Origin, Owner, Place, Power, Run, Sandbox, SandboxName, Script, Seconds, SnapshotName, StepName,
+    Tree, User, When,
+};
+
+/// A backend that knows the images of the generated specs.
+pub(super) fn backend() -> Memory {
+    Memory::new()
+        .with_image("one", &[])
+        .with_image("two", &[("/etc/a", "the image's")])
+}
+
+/// Whether a hand edit of its contents is drift.
+pub(super) fn is_checked(file: &File) -> bool {
+    file.when == When::Always && matches!(file.state, FileState::Content(_))
+}
+
+fn path(text: &str) -> GuestPath {
+    GuestPath::new(text).expect(text)
+}
+
+fn file() -> impl Strategy<Value = File> {
+    let state = prop_oneof![
+        4 => "[a-c]{0,3}".prop_map(|text| FileState::Content(Content::inline(text.into_bytes()))),
+        1 => Just(FileState::Absent),
+    ];
+    let when = prop_oneof![4 => Just(When::Always), 1 => Just(When::Create)];
+    (state, prop_oneof![Just(0o644), Just(0o600)], 0_u32..2, when).prop_map(|(state, mode, id, when)| File {
+        when: if state == FileState::Absent { When::Always } else { when },
+        state,
+        mode: Mode::of_bits(mode),
+        owner: Owner { uid: id, gid: id },
+        at: Place::nowhere(),
+    })
+}
+
+fn tree() -> impl Strategy<Value = Tree> {
+    let entry = prop_oneof![
+        3 => "[a-c]{0,3}".prop_map(|text| Entry::File { content: Content::inline(text.into_bytes()), mode: Mode::FILE }),
+        1 => Just(Entry::Symlink("a".to_owned())),
+    ];
+    let name = prop_oneof![Just("a"), Just("b"), Just("d/c"), Just("d/e")];
+    (btree_map(name, entry, 0..4), any::<bool>()).prop_map(|(entries, delete)| {
+        let mut entries: BTreeMap<String, Entry> = entries
+            .into_iter()
+            .map(|(name, entry)| (name.to_owned(), entry))
+            .collect();
+        if entries.keys().any(|name| name.starts_with("d/")) {
+            entries.insert("d".to_owned(), Entry::Directory);
+        }
+        Tree {
+            entries,
+            owner: Owner::ROOT,
+            delete,
+            exclude: Vec::new(),
+            at: Place::nowhere(),
+        }
+    })
+}
+
+fn runs() -> impl Strategy<Value = Vec<Run>> {
+    let step = ("[xy]", 0_u8..3).prop_map(|(name, text)| Run {
+        name: StepName::new(name).expect("a name"),
+        script: Script::Command(format!("echo {text} >> /etc/ran")),
+        user: None,
+        timeout: Seconds(60),
+        on_change: None,
+        at: Place::nowhere(),
+    });
+    vec(step, 0..3).prop_map(|mut steps| {
+        let mut seen = BTreeSet::new();
+        steps.retain(|step| seen.insert(step.name.clone()));
+        steps
+    })
+}
+
+#[derive(Debug, Clone)]
+struct Parts {
+    image: &'static str,
+    clones: Option<(prop::sample::Index, bool)>,
+    cpu: Option<u32>,
+    memory: Option<u64>,
+    env: BTreeMap<&'static str, String>,
+    config: BTreeMap<&'static str, String>,
+    files: BTreeMap<&'static str, File>,
+    tree: Option<Tree>,
+    run: Vec<Run>,
+    snapshot: bool,
+    user: bool,
+    running: bool,
+    depends: Option<prop::sample::Index>,
+}
+
+fn parts() -> impl Strategy<Value = Parts> {
+    let limits = (option::of(1_u32..4), option::of(1_u64..4));
+    let maps = (
+        btree_map(prop_oneof![Just("A"), Just("B")], "[a-z ]{0,4}", 0..3),
+        btree_map(prop_oneof![Just("limits.processes"), Just("linux.x")], "[1-9]", 0..2),
+        btree_map(
+            prop_oneof![Just("/etc/a"), Just("/etc/b"), Just("/srv/t/d/c"), Just("/new/deep/f")],
+            file(),
+            0..4,
+        ),
+    );
+    let rest = (
+        option::weighted(0.4, tree()),
+        runs(),
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+    );
+    let links = (
+        option::weighted(0.5, any::<(prop::sample::Index, bool)>()),
+        option::weighted(0.3, any::<prop::sample::Index>()),
+    );
+    (prop_oneof![Just("one"), Just("two")], limits, maps, rest, links).prop_map(
+        |(image, (cpu, memory), (env, config, files), (tree, run, snapshot, user, running), (clones, depends))| Parts {
+            image,
+            clones,
+            cpu,
+            memory,
+            env,
+            config,
+            files,
+            tree,
+            run,
+            snapshot,
+            user,
+            running,
+            depends,
+        },
+    )
+}
+
+/// A whole spec.
+pub(super) fn desired() -> impl Strategy<Value = Desired> {
+    vec(parts(), 1..5).prop_map(|all| {
+        let mut sandboxes: IndexMap<SandboxName, Sandbox> = IndexMap::new();
+        for (index, parts) in all.into_iter().enumerate() {
+            let sandbox = sandbox(index, parts, &sandboxes);
+            sandboxes.insert(sandbox.name.clone(), sandbox);
+        }
+        let at = Place::nowhere();
+        Desired {
+            environment: EnvironmentName::new("demo").expect("a name"),
+            backend: BackendChoice {
+                name: "memory".to_owned(),
+                settings: BTreeMap::new(),
+                at,
+            },
+            sandboxes,
+        }
+    })
+}
+
+fn sandbox(index: usize, parts: Parts, before: &IndexMap<SandboxName, Sandbox>) -> Sandbox {
+    let at = Place::nowhere;
+    let name = SandboxName::new(format!("s{index}")).expect("a name");
+    let names: Vec<&SandboxName> = before.keys().collect();
+    let ready = SnapshotName::new("ready").expect("a name");
+    let origin = match parts.clones.filter(|_| !names.is_empty()) {
+        None => Origin::Image {
+            name: parts.image.to_owned(),
+            at: at(),
+        },
+        Some((pick, snapshot)) => {
+            let source = (*pick.get(&names)).clone();
+            let has = !before[&source].snapshots.is_empty();
+            Origin::Clone {
+                snapshot: (snapshot && has).then(|| ready.clone()),
+                sandbox: source,
+                on_stale: OnStale::Keep,
+                on_stale_explicit: false,
+                at: at(),
+            }
+        }
+    };
+    let tree_entries: BTreeSet<GuestPath> = parts
+        .tree
+        .iter()
+        .flat_map(|tree| tree.entries.keys().map(|entry| path("/srv/t").join(entry)))
+        .collect();
+    Sandbox {
+        base: name.clone(),
+        name,
+        at: at(),
+        origin,
+        cpu: parts.cpu.map(|cpu| (cpu, at())),
+        memory: parts.memory.map(|gib| (MemoryLimit::Bytes(Bytes(gib << 30)), at())),
+        disk: None,
+        state: if parts.running { Power::Running } else { Power::Stopped },
+        env: parts
+            .env
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect(),
+        config: parts
+            .config
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), (value, at())))
+            .collect(),
+        user: parts.user.then(|| User {
+            name: "dev".to_owned(),
+            uid: 1234,
+            at: at(),
+        }),
+        files: parts
+            .files
+            .into_iter()
+            .map(|(name, file)| (path(name), file))
+            // A file that is also a tree's entry is an error of the spec.
+            .filter(|(path, _)| !tree_entries.contains(path))
+            .collect(),
+        trees: parts.tree.into_iter().map(|tree| (path("/srv/t"), tree)).collect(),
+        run: parts.run,
+        ready: None,
+        snapshots: if parts.snapshot {
+            vec![(ready, at())]
+        } else {
+            Vec::new()
+        },
+        mounts: BTreeMap::new(),
+        volumes: BTreeMap::new(),
+        ports: Vec::new(),
+        depends_on: parts
+            .depends
+            .filter(|_| !names.is_empty())
+            .map(|pick| (*pick.get(&names)).clone())
+            .into_iter()
+            .collect(),
+        egress: None,
+        protect: None,
+        ttl: None,
+        target: None,
+        ignore: Vec::new(),
+    }
+}

@@ -1,0 +1,131 @@
+//! Properties: whatever the spec and whatever was there, a plan right after an apply is empty; what somebody
+//! changes by hand shows as drift of just that, and is repaired; and every fault on the way is made good by the
+//! next apply.
+
+mod generate;
+
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+use sbx_apply::apply::{Interrupt, Report, apply, observe};
+use sbx_apply::backend::Sandboxes;
+use sbx_apply::backend::memory::Memory;
+use sbx_apply::model::{Desired, GuestPath, Kind, Live, Status};
+use sbx_apply::plan::{Options, Origin, Plan, Reason, plan};
+use tokio::sync::watch;
+
+async fn planned(backend: &dyn Sandboxes, desired: &Desired, options: &Options) -> (Live, Plan) {
+    let selected = desired.sandboxes.keys().cloned().collect();
+    let live = observe(backend, desired, &selected).await.expect("observes");
+    let plan = plan(desired, &live, backend.capabilities(), options).expect("no targets");
+    (live, plan)
+}
+
+async fn applied(backend: &dyn Sandboxes, desired: &Desired, options: &Options) -> (Plan, Report) {
+    let (live, plan) = planned(backend, desired, options).await;
+    assert!(plan.graph().order().is_ok(), "a cycle among steps");
+    let (_keep, interrupt) = watch::channel(Interrupt::None);
+    let report = apply(&plan, Some(desired), &live, backend, 4, interrupt, |_| {}).await;
+    (plan, report)
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(future)
+}
+
+/// Applies, and requires that it works and that a fresh plan has neither changes nor steps.
+async fn settles(memory: &Memory, desired: &Desired, options: &Options) -> Result<(), TestCaseError> {
+    let (plan, report) = applied(memory, desired, options).await;
+    prop_assert!(plan.refusals.is_empty(), "{:?}", plan.refusals);
+    prop_assert!(report.is_complete(), "{:?}", report.failed);
+    let (_, again) = planned(memory, desired, options).await;
+    prop_assert!(again.changes.is_empty(), "after an apply: {:#?}", again.changes);
+    prop_assert!(again.steps.is_empty(), "after an apply: {:#?}", again.steps);
+    Ok(())
+}
+
+const PRUNE: fn() -> Options = || Options {
+    prune: true,
+    ..Options::default()
+};
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_plan_after_an_apply_is_empty_for_every_spec_and_every_next_one(
+        first in generate::desired(),
+        second in generate::desired(),
+    ) {
+        run(async {
+            let memory = generate::backend();
+            settles(&memory, &first, &PRUNE()).await?;
+            settles(&memory, &second, &PRUNE()).await?;
+            let wanted = second.sandboxes.len();
+            prop_assert_eq!(memory.names().len(), wanted, "what left the spec is pruned");
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn what_a_hand_changes_is_drift_of_just_that(desired in generate::desired(), pick in any::<prop::sample::Index>()) {
+        run(async {
+            let memory = generate::backend();
+            settles(&memory, &desired, &PRUNE()).await?;
+            let sandbox = pick.get(&desired.sandboxes.values().cloned().collect::<Vec<_>>()).clone();
+            let name = format!("{}-{}", desired.environment, sandbox.name);
+            let file = sandbox.files.iter().find(|(_, file)| generate::is_checked(file)).map(|(path, _)| path.clone());
+            let edited = match (&file, sandbox.cpu.is_some()) {
+                (Some(path), _) => {
+                    memory.edit(&name, |machine| machine.write(path.as_str(), "by hand")).expect("edits");
+                    (Kind::File, path.to_string())
+                }
+                (None, true) => {
+                    memory.edit(&name, |machine| { machine.cpu = Some("63".to_owned()); Ok(()) }).expect("edits");
+                    (Kind::Sandbox, String::new())
+                }
+                (None, false) => {
+                    memory.edit(&name, |machine| {
+                        machine.status = match machine.status {
+                            Status::Running => Status::Stopped,
+                            _ => Status::Running,
+                        };
+                        Ok(())
+                    }).expect("edits");
+                    (Kind::Power, String::new())
+                }
+            };
+            let (_, plan) = planned(&memory, &desired, &PRUNE()).await;
+            prop_assert_eq!(plan.changes.len(), 1, "{:#?}", plan.changes);
+            let change = &plan.changes[0];
+            prop_assert_eq!(&change.sandbox, &sandbox.name);
+            prop_assert_eq!((change.kind, change.name.clone()), edited);
+            prop_assert!(change.fields.iter().all(|field| field.origin == Origin::Drift), "{:#?}", change.fields);
+            prop_assert_eq!(change.reason, Reason::LiveChanged);
+            settles(&memory, &desired, &PRUNE()).await?;
+            if let Some(path) = file {
+                prop_assert!(read(&memory, &name, &path) != Some(b"by hand".to_vec()), "repaired");
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn planning_changes_nothing(first in generate::desired(), second in generate::desired()) {
+        run(async {
+            let memory = generate::backend();
+            settles(&memory, &first, &PRUNE()).await?;
+            let _ = memory.take_journal();
+            planned(&memory, &second, &PRUNE()).await;
+            prop_assert_eq!(memory.journal(), Vec::<String>::new());
+            Ok(())
+        })?;
+    }
+}
+
+fn read(memory: &Memory, name: &str, path: &GuestPath) -> Option<Vec<u8>> {
+    memory.machine(name)?.read(path.as_str())
+}
