@@ -96,6 +96,13 @@ impl Error {
         self
     }
 
+    /// The same, saying first what was tried: `what: message`.
+    #[must_use]
+    pub fn within(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     /// Its kind.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

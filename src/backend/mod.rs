@@ -5,9 +5,11 @@
 //! traits: what plan and check are handed can only read. This floor knows the model, not specs or plans.
 
 mod error;
+pub mod incus;
 pub mod memory;
 mod options;
 mod registry;
+mod retry;
 mod traits;
 
 pub use crate::model::{Changes, CreateOpts, FileChange};

@@ -1,0 +1,341 @@
+//! Between the API's shapes and the model. Nothing else knows both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::wire::{self, Config, Devices};
+use crate::model::{
+    Bytes, Changes, CreateOpts, Instance, InstanceName, Labels, LiveInstance, LiveSnapshot, Memory, Snapshot, Status,
+};
+
+/// Before the key of a label.
+const LABEL: &str = "user.sbx-apply.";
+/// Before the name of an environment variable.
+const ENVIRONMENT: &str = "environment.";
+const CPU: &str = "limits.cpu";
+const MEMORY: &str = "limits.memory";
+/// The socket inside the guest that talks to the daemon.
+const GUEST_API: &str = "security.guestapi";
+/// Says which settings are our own hardening and nobody's declaration.
+const HARDENED: &str = "user.sbx-apply-hardened";
+/// Key of a root disk's size.
+const SIZE: &str = "size";
+
+/// The words for an instance's condition (API, `status`).
+pub(super) fn status(word: &str) -> Status {
+    match word {
+        // `Ready` is running, said by the guest itself.
+        "Running" | "Ready" => Status::Running,
+        "Stopped" => Status::Stopped,
+        "Frozen" => Status::Frozen,
+        _ => Status::Other,
+    }
+}
+
+/// An instance in short.
+pub(super) fn instance(from: &wire::Instance) -> Instance {
+    let interfaces = from.state.iter().filter_map(|state| state.network.as_ref()).flatten();
+    let addresses: BTreeSet<IpAddr> = interfaces
+        .flat_map(|(_, interface)| &interface.addresses)
+        .filter(|address| address.scope == "global")
+        .filter_map(|address| address.address.parse().ok())
+        .collect();
+    Instance {
+        name: InstanceName::observed(&from.name),
+        status: status(&from.status),
+        addresses: addresses.into_iter().collect(),
+    }
+}
+
+/// A snapshot in short.
+pub(super) fn snapshot(from: &wire::Snapshot) -> Snapshot {
+    Snapshot {
+        label: from.name.clone(),
+        size: u64::try_from(from.size).ok().filter(|size| *size > 0),
+        created_at: moment(&from.created_at),
+    }
+}
+
+/// A snapshot with its labels.
+pub(super) fn live_snapshot(from: &wire::Snapshot) -> LiveSnapshot {
+    LiveSnapshot {
+        snapshot: snapshot(from),
+        labels: labels(&from.config),
+    }
+}
+
+/// An instance as a plan needs it. Only its own settings count: what a profile gives is nobody's declaration.
+pub(super) fn live(from: &wire::Instance, snapshots: &[wire::Snapshot]) -> LiveInstance {
+    let own = &from.put.config;
+    let size = root(&from.put.devices).and_then(|(_, device)| device.get(SIZE));
+    LiveInstance {
+        name: InstanceName::observed(&from.name),
+        status: status(&from.status),
+        labels: labels(own),
+        cpu: own.get(CPU).map(|text| cpu(text)),
+        memory: own
+            .get(MEMORY)
+            .map(|text| text.parse::<Memory>().map_or_else(|_| text.clone(), |memory| memory.to_string())),
+        disk: size.map(|text| text.parse::<Bytes>().map_or_else(|_| text.clone(), |bytes| bytes.to_string())),
+        env: with_prefix(own, ENVIRONMENT),
+        config: own
+            .iter()
+            .filter(|(key, value)| is_setting(key) && !(is_hardening(own, key) && *value == "false"))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
+        snapshots: snapshots
+            .iter()
+            .map(|snapshot| (snapshot.name.clone(), live_snapshot(snapshot)))
+            .collect(),
+        created_at: moment(&from.created_at),
+        location: Some(from.location.clone()).filter(|location| !location.is_empty() && location != "none"),
+    }
+}
+
+/// The labels among settings.
+pub(super) fn labels(config: &Config) -> Labels {
+    Labels(with_prefix(config, LABEL))
+}
+
+fn with_prefix(config: &Config, prefix: &str) -> BTreeMap<String, String> {
+    config
+        .iter()
+        .filter_map(|(key, value)| Some((key.strip_prefix(prefix)?.to_owned(), value.clone())))
+        .collect()
+}
+
+/// Whether a key is a setting that a spec could declare: not the daemon's own notes, not ours, and nothing
+/// that the model has its own word for.
+fn is_setting(key: &str) -> bool {
+    let foreign = ["volatile.", "image.", LABEL, ENVIRONMENT];
+    ![CPU, MEMORY, HARDENED].contains(&key) && foreign.iter().all(|prefix| !key.starts_with(prefix))
+}
+
+fn is_hardening(config: &Config, key: &str) -> bool {
+    key == GUEST_API && config.get(HARDENED).is_some_and(|hardened| hardened == GUEST_API)
+}
+
+/// `2` for `2` and `02`; sets such as `0-1` stay as they are.
+fn cpu(text: &str) -> String {
+    text.parse::<u32>().map_or_else(|_| text.to_owned(), |count| count.to_string())
+}
+
+/// The root disk among devices, and its name.
+pub(super) fn root(devices: &Devices) -> Option<(&String, &Config)> {
+    devices
+        .iter()
+        .find(|(_, device)| is(device, "type", "disk") && is(device, "path", "/"))
+}
+
+fn is(device: &Config, key: &str, value: &str) -> bool {
+    device.get(key).is_some_and(|found| found == value)
+}
+
+/// Settings of a new instance.
+pub(super) fn config(opts: &CreateOpts) -> Config {
+    let mut config = opts.config.clone();
+    if !config.contains_key(GUEST_API) {
+        // Hardened: nothing inside needs the daemon's guest API.
+        config.insert(GUEST_API.to_owned(), "false".to_owned());
+        config.insert(HARDENED.to_owned(), GUEST_API.to_owned());
+    }
+    config.extend(opts.cpu.map(|cpu| (CPU.to_owned(), cpu.to_string())));
+    config.extend(opts.memory.map(|memory| (MEMORY.to_owned(), memory.to_string())));
+    config.extend(opts.env.iter().map(|(name, value)| (format!("{ENVIRONMENT}{name}"), value.clone())));
+    config.extend(label_config(&opts.labels));
+    config
+}
+
+/// Labels as settings.
+pub(super) fn label_config(labels: &Labels) -> impl Iterator<Item = (String, String)> {
+    labels.0.iter().map(|(key, value)| (format!("{LABEL}{key}"), value.clone()))
+}
+
+/// Changes of settings by key. `None` takes a key away.
+pub(super) fn config_changes(changes: &Changes) -> BTreeMap<String, Option<String>> {
+    let mut by_key: BTreeMap<String, Option<String>> = changes.config.clone();
+    if let Some(guest_api) = changes.config.get(GUEST_API) {
+        // What is no longer declared goes back to our default, not to the daemon's.
+        let value = guest_api.clone().unwrap_or_else(|| "false".to_owned());
+        by_key.insert(GUEST_API.to_owned(), Some(value));
+        let hardened = guest_api.is_none().then(|| GUEST_API.to_owned());
+        by_key.insert(HARDENED.to_owned(), hardened);
+    }
+    if let Some(cpu) = changes.cpu {
+        by_key.insert(CPU.to_owned(), cpu.map(|cpu| cpu.to_string()));
+    }
+    if let Some(memory) = changes.memory {
+        by_key.insert(MEMORY.to_owned(), memory.map(|memory| memory.to_string()));
+    }
+    for (prefix, map) in [(ENVIRONMENT, &changes.env), (LABEL, &changes.labels)] {
+        by_key.extend(map.iter().map(|(key, value)| (format!("{prefix}{key}"), value.clone())));
+    }
+    by_key
+}
+
+/// Writes changes into an instance that was read. `expanded` has the devices of its profiles too: the root
+/// disk is mostly theirs, and has to become the instance's own to get a size.
+pub(super) fn apply(put: &mut wire::InstancePut, expanded: &Devices, changes: &Changes) {
+    for (key, value) in config_changes(changes) {
+        match value {
+            Some(value) => put.config.insert(key, value),
+            None => put.config.remove(&key),
+        };
+    }
+    let Some(size) = changes.disk else { return };
+    let own = root(&put.devices).map(|(name, device)| (name.clone(), device.clone()));
+    let found = own.or_else(|| root(expanded).map(|(name, device)| (name.clone(), device.clone())));
+    let Some((name, mut device)) = found else { return };
+    match size {
+        Some(size) => {
+            device.insert(SIZE.to_owned(), size.to_string());
+        }
+        None => {
+            device.remove(SIZE);
+        }
+    }
+    put.devices.insert(name, device);
+}
+
+/// A root disk of its own: in that pool, of that size.
+pub(super) fn root_device(pool: &str, size: Option<Bytes>) -> Config {
+    let mut device = Config::from([
+        ("type".to_owned(), "disk".to_owned()),
+        ("path".to_owned(), "/".to_owned()),
+        ("pool".to_owned(), pool.to_owned()),
+    ]);
+    device.extend(size.map(|size| (SIZE.to_owned(), size.to_string())));
+    device
+}
+
+/// A network card of its own on that network.
+pub(super) fn network_device(network: &str) -> Config {
+    Config::from([
+        ("type".to_owned(), "nic".to_owned()),
+        ("name".to_owned(), "eth0".to_owned()),
+        ("network".to_owned(), network.to_owned()),
+    ])
+}
+
+/// Seconds since 1970 of an RFC 3339 moment. None for those before 1970-01-02, by which the daemon says
+/// never, and for texts that are none.
+pub(super) fn moment(text: &str) -> Option<u64> {
+    let number = |range: std::ops::Range<usize>| -> Option<i64> {
+        let digits = text.get(range)?;
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+    };
+    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+    if !marks.iter().all(|(at, mark)| text.as_bytes().get(*at) == Some(mark)) {
+        return None;
+    }
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let seconds = number(11..13)? * 3_600 + number(14..16)? * 60 + number(17..19)?;
+    let rest = text.get(19..)?.trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
+    let offset = match rest.as_bytes() {
+        b"Z" => 0,
+        [sign @ (b'+' | b'-'), ..] if rest.len() == 6 => {
+            let at = text.len() - 5;
+            let seconds = number(at..at + 2)? * 3_600 + number(at + 3..at + 5)? * 60;
+            if *sign == b'-' { -seconds } else { seconds }
+        }
+        _ => return None,
+    };
+    // Days since 1970-01-01 in the proleptic Gregorian calendar, counted in years that start in March, so that
+    // the leap day is a year's last.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    u64::try_from(days * 86_400 + seconds - offset).ok().filter(|at| *at >= 86_400)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> Config {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn read(text: &str) -> wire::Instance {
+        serde_json::from_str(text).expect("an instance")
+    }
+
+    #[test]
+    fn only_own_settings_count_and_in_normal_form() {
+        let from = read(
+            r#"{"name":"demo-a","status":"Running","created_at":"2026-11-23T14:14:54.7Z","location":"none",
+            "config":{"limits.cpu":"2","limits.memory":"1073741824","environment.A":"b","user.sbx-apply.sandbox":"a",
+            "user.note":"x","volatile.uuid":"u","image.os":"o","boot.autostart":"false"},
+            "devices":{"root":{"type":"disk","path":"/","pool":"p","size":"10240MiB"}},
+            "expanded_config":{"limits.processes":"5"},"expanded_devices":null,"profiles":["default"]}"#,
+        );
+        let live = live(&from, &[]);
+        assert_eq!(live.cpu.as_deref(), Some("2"));
+        assert_eq!(live.memory.as_deref(), Some("1GiB"));
+        assert_eq!(live.disk.as_deref(), Some("10GiB"));
+        assert_eq!(live.env, map(&[("A", "b")]));
+        assert_eq!(live.config, map(&[("boot.autostart", "false"), ("user.note", "x")]));
+        assert_eq!(live.labels.0, map(&[("sandbox", "a")]));
+        assert_eq!(live.location, None);
+        assert_eq!(live.created_at, Some(1_795_443_294));
+    }
+
+    #[test]
+    fn changes_set_and_unset_and_leave_the_rest() {
+        let mut from = read(
+            r#"{"name":"a","config":{"limits.cpu":"2","environment.A":"b","volatile.uuid":"u"},
+            "expanded_devices":{"disk0":{"type":"disk","path":"/","pool":"p"}}}"#,
+        );
+        let changes = Changes {
+            cpu: Some(None),
+            memory: Some(Some(Memory::Percent(10))),
+            disk: Some(Some(Bytes(1 << 30))),
+            env: BTreeMap::from([("A".to_owned(), None), ("B".to_owned(), Some("c".to_owned()))]),
+            labels: BTreeMap::from([("ttl".to_owned(), Some("1h".to_owned()))]),
+            config: BTreeMap::from([(GUEST_API.to_owned(), None)]),
+        };
+        apply(&mut from.put, &from.expanded_devices, &changes);
+        let expected = [
+            ("environment.B", "c"),
+            ("limits.memory", "10%"),
+            ("security.guestapi", "false"),
+            ("user.sbx-apply-hardened", "security.guestapi"),
+            ("user.sbx-apply.ttl", "1h"),
+            ("volatile.uuid", "u"),
+        ];
+        assert_eq!(from.put.config, map(&expected));
+        assert_eq!(from.put.devices["disk0"], root_device("p", Some(Bytes(1 << 30))));
+    }
+
+    #[test]
+    fn our_own_hardening_is_nobodys_declaration() {
+        let shown = |config: &Config| {
+            let mut from = read(r#"{"name":"a"}"#);
+            from.put.config = config.clone();
+            live(&from, &[]).config
+        };
+        let mut opts = CreateOpts::default();
+        assert_eq!(config(&opts)[GUEST_API], "false");
+        assert_eq!(shown(&config(&opts)), map(&[]));
+        let mut opened = config(&opts);
+        opened.insert(GUEST_API.to_owned(), "true".to_owned());
+        assert_eq!(shown(&opened), map(&[(GUEST_API, "true")]));
+        opts.config.insert(GUEST_API.to_owned(), "false".to_owned());
+        assert_eq!(shown(&config(&opts)), opts.config);
+    }
+
+    #[test]
+    fn moments_are_read_and_never_is_none() {
+        for (text, at) in [
+            ("2026-11-23T14:14:54.705608531Z", Some(1_795_443_294)),
+            ("2026-11-23T15:14:54+01:00", Some(1_795_443_294)),
+            ("2024-02-29T00:00:00Z", Some(1_709_164_800)),
+            ("1970-01-01T00:00:00Z", None),
+            ("0001-01-01T00:00:00Z", None),
+            ("", None),
+            ("2026-11-23 14:14:54Z", None),
+            ("2026-11-23T14:14:54", None),
+        ] {
+            assert_eq!(moment(text), at, "{text}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Commands inside running instances.
+//!
+//! One websocket per stream and one for control, as `interactive: false` wants it. The daemon could also keep
+//! the output in files of its own for us to fetch and delete; that is more requests, leaves secrets on its disk
+//! when we are interrupted, and cannot stream.
+
+use std::time::Duration;
+
+use futures_util::future::OptionFuture;
+use futures_util::{SinkExt as _, StreamExt as _};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use super::operation::started;
+use super::websocket::Socket;
+use super::wire::{Config, Envelope, ExecPost};
+use super::Incus;
+use crate::backend::retry::retry_when;
+use crate::backend::{Account, Error, ErrorKind, ExecOpts, Result, Streams};
+use crate::model::InstanceName;
+
+/// How long output may keep coming after the command has ended: what it left behind may hold the streams.
+const LINGER: Duration = Duration::from_secs(2);
+/// How long an end by force may take.
+const END: Duration = Duration::from_secs(5);
+/// SIGKILL.
+const KILL: i32 = 9;
+
+type Reader<'a> = Box<dyn AsyncRead + Send + Unpin + 'a>;
+type Writer<'a> = Box<dyn AsyncWrite + Send + Unpin + 'a>;
+
+impl Incus {
+    /// Runs a command to its end and gives its exit code.
+    pub(super) async fn execute(&self, name: &InstanceName, opts: &ExecOpts, streams: Streams<'_>) -> Result<i32> {
+        let (id, fds) = self.announce(name, opts).await?;
+        let secret = |fd: &str| {
+            fds.get(fd).and_then(Value::as_str).ok_or_else(|| {
+                Error::new(ErrorKind::Failed, format!("the daemon opened no stream {fd} for the command"))
+            })
+        };
+        let (stdin, stdout, stderr, control) =
+            (secret("0")?, secret("1")?, secret("2")?, secret("control")?);
+        // The command starts when all of them are connected.
+        let (mut control, stdin, stdout, stderr) = tokio::try_join!(
+            self.client.websocket(&id, control),
+            self.client.websocket(&id, stdin),
+            self.client.websocket(&id, stdout),
+            self.client.websocket(&id, stderr),
+        )?;
+
+        let run = async {
+            let output = async { tokio::try_join!(drain(stdout, streams.stdout), drain(stderr, streams.stderr)).map(drop) };
+            let end = async {
+                let operation = self.client.wait(&id).await?;
+                let code = operation.metadata.as_ref().and_then(|metadata| metadata.get("return")).and_then(Value::as_i64);
+                code.and_then(|code| i32::try_from(code).ok())
+                    .ok_or_else(|| Error::new(ErrorKind::Failed, "the daemon did not say how the command ended"))
+            };
+            tokio::pin!(output, end);
+            // A command need not read what it is given, so feeding it is never waited for.
+            let feeding = OptionFuture::from(Some(feed(stdin, streams.stdin)));
+            tokio::pin!(feeding);
+            let (mut fed, mut drained) = (false, false);
+            let code = loop {
+                tokio::select! {
+                    code = &mut end => break code?,
+                    result = &mut output, if !drained => { result?; drained = true }
+                    result = &mut feeding, if !fed => { result.transpose()?; fed = true }
+                }
+            };
+            if !drained {
+                tokio::select! {
+                    result = &mut output => result?,
+                    () = sleep(LINGER) => {}
+                }
+            }
+            Ok(code)
+        };
+        let result = match opts.timeout {
+            None => run.await,
+            Some(patience) => match timeout(patience, run).await {
+                Ok(result) => result,
+                Err(_) => Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("`{}` took longer than {} s", opts.command.join(" "), patience.as_secs_f64()),
+                )),
+            },
+        };
+        if result.is_err() {
+            // Whatever went wrong, the command must not go on unseen.
+            let signal = json!({ "command": "signal", "signal": KILL });
+            if control.send(Message::text(signal.to_string())).await.is_ok() {
+                let _ = timeout(END, self.client.wait(&id)).await;
+            }
+        }
+        // Closing is a courtesy that nobody waits for.
+        let _ = timeout(Duration::from_millis(100), control.close(None)).await;
+        result
+    }
+
+    async fn announce(&self, name: &InstanceName, opts: &ExecOpts) -> Result<(String, Value)> {
+        let url = self.client.url(["instances", name.as_str(), "exec"]);
+        let body = post(opts, true);
+        let envelope: Envelope<Value> = retry_when(
+            || self.client.change(Method::POST, &url, Some(&body), None),
+            |error| error.kind() == ErrorKind::Busy,
+        )
+        .await?;
+        let operation = started(envelope)?;
+        let fds = operation.metadata.and_then(|mut metadata| metadata.get_mut("fds").map(Value::take));
+        Ok((operation.id, fds.unwrap_or_default()))
+    }
+
+    /// Waits until commands run.
+    pub(super) async fn accepts_commands(&self, name: &InstanceName, patience: Duration) -> Result<()> {
+        let url = self.client.url(["instances", name.as_str(), "exec"]);
+        let opts = ExecOpts {
+            command: ["/bin/sh", "-c", ":"].map(str::to_owned).to_vec(),
+            account: Account {
+                home: "/".to_owned(),
+                ..Account::root()
+            },
+            env: Config::new(),
+            timeout: None,
+        };
+        let body = post(&opts, false);
+        let attempt = || async {
+            let metadata = self.client.act(Method::POST, &url, Some(&body), None).await?;
+            match metadata.get("return").and_then(Value::as_i64) {
+                Some(0) => Ok(()),
+                code => Err(Error::new(ErrorKind::Failed, format!("a first command ended with {code:?}"))),
+            }
+        };
+        let mut last = None;
+        let waiting = async {
+            loop {
+                let failure = retry_when(attempt, |error| {
+                    // A shell that cannot be run yet may be there a moment later; an instance that does not exist or
+                    // run will not.
+                    matches!(error.kind(), ErrorKind::Busy | ErrorKind::Failed)
+                });
+                match failure.await {
+                    Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::Failed) => last = Some(error),
+                    answer => return answer,
+                }
+            }
+        };
+        match timeout(patience, waiting).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let late = Error::new(ErrorKind::Timeout, format!("no command ran within {} s", patience.as_secs_f64()));
+                Err(match last {
+                    Some(error) => late.with_source(error),
+                    None => late,
+                })
+            }
+        }
+    }
+}
+
+fn post(opts: &ExecOpts, websockets: bool) -> ExecPost<'_> {
+    let account = &opts.account;
+    let mut environment = Config::from([
+        ("HOME".to_owned(), account.home.clone()),
+        ("USER".to_owned(), account.name.clone()),
+    ]);
+    environment.extend(opts.env.clone());
+    ExecPost {
+        command: &opts.command,
+        environment,
+        interactive: false,
+        wait_for_websocket: websockets,
+        record_output: false,
+        user: account.owner.uid,
+        group: account.owner.gid,
+        cwd: &account.home,
+    }
+}
+
+/// Sends what there is to read, then an empty text, which is the end.
+async fn feed(mut socket: Socket, from: Option<Reader<'_>>) -> Result<()> {
+    if let Some(mut from) = from {
+        let mut buffer = vec![0; 32 * 1024];
+        loop {
+            let read = from.read(&mut buffer).await;
+            let count = read.map_err(|error| Error::new(ErrorKind::Failed, "cannot read its input").with_source(error))?;
+            if count == 0 {
+                break;
+            }
+            if socket.send(Message::binary(buffer[..count].to_vec())).await.is_err() {
+                // It has ended, or closed its input: no failure.
+                return Ok(());
+            }
+        }
+    }
+    let _ = socket.send(Message::text("")).await;
+    // What the daemon says here means nothing, but has to be read for its pings to be answered.
+    while let Some(Ok(_)) = socket.next().await {}
+    Ok(())
+}
+
+/// Writes what comes, to its end: a text message or the closing of the websocket.
+async fn drain(mut socket: Socket, mut to: Option<Writer<'_>>) -> Result<()> {
+    let lost = |error: tungstenite::Error| Error::new(ErrorKind::Unreachable, "its output broke off").with_source(error);
+    let unwritten = |error: std::io::Error| Error::new(ErrorKind::Failed, "cannot pass on its output").with_source(error);
+    loop {
+        match socket.next().await {
+            Some(Ok(Message::Binary(bytes))) => {
+                if let Some(to) = &mut to {
+                    to.write_all(&bytes).await.map_err(unwritten)?;
+                    to.flush().await.map_err(unwritten)?;
+                }
+            }
+            None | Some(Ok(Message::Text(_) | Message::Close(_))) => break,
+            Some(Err(tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed)) => break,
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(lost(error)),
+        }
+    }
+    let _ = timeout(Duration::from_millis(100), socket.close(None)).await;
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! What stands at many paths, and in folders.
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use super::packet::{Attributes, Kind};
+use super::read::read_blocks;
+use super::remove::join;
+use super::session::{Failure, Session};
+use crate::backend::{FileEntry, Result};
+use crate::model::{Found, GuestPath, Hasher, Inspection, Mode, Owner, Query, Shape};
+
+/// Paths looked at side by side.
+const WINDOW: usize = 16;
+
+/// Answers a query. Nothing but regular files is opened.
+pub(super) async fn inspect(session: &Session, query: &Query) -> Result<Inspection> {
+    let mut looks = Vec::new();
+    for folder in &query.below {
+        let root = session.lstat(folder.as_str().as_bytes()).await.map_err(|failure| failure.within(folder))?;
+        if root.is_none_or(|root| root.kind() != Kind::Directory) {
+            continue;
+        }
+        let entries = walk(session, folder, true).await?;
+        looks.extend(
+            entries
+                .into_iter()
+                .filter(|(path, _)| !query.paths.contains(path) && !query.opaque.contains(path))
+                .map(|(path, attributes)| look(session, path, Some(attributes), false)),
+        );
+    }
+    let single = query.paths.union(&query.opaque);
+    looks.extend(single.map(|path| look(session, path.clone(), None, !query.opaque.contains(path))));
+    let found: Vec<_> = stream::iter(looks).buffer_unordered(WINDOW).try_collect().await?;
+    Ok(Inspection(found.into_iter().flatten().collect()))
+}
+
+/// What stands at one path; none where there is nothing, or nothing any more.
+async fn look(
+    session: &Session,
+    path: GuestPath,
+    known: Option<Attributes>,
+    keep: bool,
+) -> Result<Option<(GuestPath, Found)>> {
+    let answer = async {
+        let attributes = match known {
+            Some(known) => Some(known),
+            None => session.lstat(path.as_str().as_bytes()).await?,
+        };
+        let Some(attributes) = attributes else { return Ok(None) };
+        let shape = shape(session, &path, attributes, keep).await?;
+        Ok(Some((attributes, shape)))
+    };
+    match answer.await {
+        Ok(found) => Ok(found.map(|(attributes, shape)| {
+            let found = Found {
+                shape,
+                mode: Mode::of_bits(attributes.mode),
+                owner: Owner {
+                    uid: attributes.uid,
+                    gid: attributes.gid,
+                },
+            };
+            (path.clone(), found)
+        })),
+        // Removed in between.
+        Err(failure @ Failure::Status { .. }) if failure.is_missing() => Ok(None),
+        Err(failure) => Err(failure.within(path)),
+    }
+}
+
+async fn shape(session: &Session, path: &GuestPath, attributes: Attributes, keep: bool) -> Result<Shape, Failure> {
+    let bytes = path.as_str().as_bytes();
+    Ok(match attributes.kind() {
+        Kind::Directory => Shape::Directory,
+        Kind::Special => Shape::Special,
+        Kind::Symlink => Shape::Symlink(String::from_utf8_lossy(&session.read_link(bytes).await?).into_owned()),
+        Kind::File => {
+            let mut hasher = Hasher::new();
+            let mut size = 0;
+            let mut kept = keep.then(Vec::new);
+            read_blocks(session, bytes, attributes.size, |block| {
+                hasher.update(block);
+                size += block.len() as u64;
+                if size > Inspection::KEPT {
+                    kept = None;
+                } else if let Some(kept) = &mut kept {
+                    kept.extend_from_slice(block);
+                }
+                true
+            })
+            .await?;
+            Shape::File {
+                digest: hasher.finish(),
+                size,
+                content: kept.map(Into::into),
+            }
+        }
+    })
+}
+
+/// What lies in a folder, or anywhere below it, ordered by path. Names that are no text, or that no spec could
+/// say, are left out.
+pub(super) async fn walk(session: &Session, folder: &GuestPath, recursive: bool) -> Result<Vec<(GuestPath, Attributes)>> {
+    let mut found = Vec::new();
+    let mut round = vec![folder.clone()];
+    while !round.is_empty() {
+        let lists = round.drain(..).map(|folder| async move {
+            match session.list(folder.as_str().as_bytes()).await {
+                Ok(entries) => Ok((folder, entries)),
+                Err(failure) if failure.is_missing() => Ok((folder, Vec::new())),
+                Err(failure) => Err(failure.within(&folder)),
+            }
+        });
+        let lists: Vec<_> = lists.collect();
+        let lists: Vec<_> = stream::iter(lists).buffer_unordered(WINDOW).try_collect().await?;
+        for (folder, entries) in lists {
+            for (name, attributes) in entries {
+                let path = String::from_utf8(join(folder.as_str().as_bytes(), &name)).ok();
+                let Some(path) = path.and_then(|path| GuestPath::new(path).ok()) else { continue };
+                if recursive && attributes.kind() == Kind::Directory {
+                    round.push(path.clone());
+                }
+                found.push((path, attributes));
+            }
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
+}
+
+/// A listing's entry.
+pub(super) fn entry(path: GuestPath, attributes: Attributes) -> FileEntry {
+    FileEntry {
+        path,
+        size: attributes.size,
+        mode: Mode::of_bits(attributes.mode),
+        is_dir: attributes.kind() == Kind::Directory,
+    }
+}
