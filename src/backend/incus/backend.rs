@@ -63,7 +63,9 @@ pub struct Incus {
 
 impl fmt::Debug for Incus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Incus").field("client", &self.client).finish_non_exhaustive()
+        f.debug_struct("Incus")
+            .field("client", &self.client)
+            .finish_non_exhaustive()
     }
 }
 
@@ -292,7 +294,9 @@ impl Files for Incus {
     }
 
     async fn delete_file(&self, name: &InstanceName, path: &GuestPath) -> Result<()> {
-        let stood = self.change_files(name, &[FileChange::Remove { path: path.clone() }]).await?;
+        let stood = self
+            .change_files(name, &[FileChange::Remove { path: path.clone() }])
+            .await?;
         match stood[..] {
             [true] => Ok(()),
             _ => Err(Error::not_found(format!("no `{path}` in `{name}`"))),

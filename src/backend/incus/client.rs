@@ -93,9 +93,9 @@ impl Client {
             ),
         };
         let base = base.map_err(|error| Error::new(ErrorKind::Invalid, "not a URL").with_source(error))?;
-        let http = builder
-            .build()
-            .map_err(|error| Error::new(ErrorKind::Failed, "cannot prepare the connection to Incus").with_source(error))?;
+        let http = builder.build().map_err(|error| {
+            Error::new(ErrorKind::Failed, "cannot prepare the connection to Incus").with_source(error)
+        })?;
         Ok(Self {
             http,
             base,
@@ -139,10 +139,11 @@ impl Client {
             .get_or_try_init(|| async {
                 let (server, _): (Server, _) = self.read(&self.url([])).await?;
                 if server.auth != "trusted" {
-                    return Err(
-                        Error::new(ErrorKind::Unauthorised, format!("Incus at {} does not trust us", self.place))
-                            .with_hint("add this client's certificate there: `incus config trust add-certificate`"),
-                    );
+                    return Err(Error::new(
+                        ErrorKind::Unauthorised,
+                        format!("Incus at {} does not trust us", self.place),
+                    )
+                    .with_hint("add this client's certificate there: `incus config trust add-certificate`"));
                 }
                 let lacks: Vec<_> = EXTENSIONS
                     .iter()
@@ -171,19 +172,29 @@ impl Client {
 
     async fn read<T: DeserializeOwned>(&self, url: &Url) -> Result<(T, Etag)> {
         retry(|| async {
-            let response = self.send(Method::GET, url, HeaderMap::new(), None::<&()>, Some(ANSWER)).await?;
+            let response = self
+                .send(Method::GET, url, HeaderMap::new(), None::<&()>, Some(ANSWER))
+                .await?;
             let etag = response.headers().get(header::ETAG).cloned();
             let envelope: Envelope<T> = self.open(response).await?;
-            envelope
-                .metadata
-                .map(|value| (value, etag))
-                .ok_or_else(|| Error::new(ErrorKind::Failed, format!("an empty answer from Incus at {}", self.place)))
+            envelope.metadata.map(|value| (value, etag)).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Failed,
+                    format!("an empty answer from Incus at {}", self.place),
+                )
+            })
         })
         .await
     }
 
     /// Sends a change and gives the answer. Not repeated: what it does may have happened.
-    pub(super) async fn change<B, T>(&self, method: Method, url: &Url, body: Option<&B>, etag: Etag) -> Result<Envelope<T>>
+    pub(super) async fn change<B, T>(
+        &self,
+        method: Method,
+        url: &Url,
+        body: Option<&B>,
+        etag: Etag,
+    ) -> Result<Envelope<T>>
     where
         B: Serialize + Sync,
         T: DeserializeOwned,
@@ -204,7 +215,12 @@ impl Client {
     }
 
     /// Asks for another protocol on a connection of its own, and gives the raw stream.
-    pub(super) async fn upgrade(&self, url: &Url, mut headers: HeaderMap, protocol: &'static str) -> Result<(Upgraded, HeaderMap)> {
+    pub(super) async fn upgrade(
+        &self,
+        url: &Url,
+        mut headers: HeaderMap,
+        protocol: &'static str,
+    ) -> Result<(Upgraded, HeaderMap)> {
         self.server().await?;
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static(protocol));
@@ -269,7 +285,11 @@ impl Client {
         // An error's metadata may have any shape, so errors are read before what was asked for.
         let failed: Option<Envelope<serde::de::IgnoredAny>> = serde_json::from_slice(&bytes).ok();
         if let Some(envelope) = failed.filter(|envelope| envelope.kind == "error") {
-            let code = if envelope.error_code == 0 { status } else { envelope.error_code };
+            let code = if envelope.error_code == 0 {
+                status
+            } else {
+                envelope.error_code
+            };
             return Err(answered(code, &envelope.error));
         }
         serde_json::from_slice(&bytes).map_err(|error| {

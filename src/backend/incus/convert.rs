@@ -73,10 +73,14 @@ pub(super) fn live(from: &wire::Instance, snapshots: &[wire::Snapshot]) -> LiveI
         status: status(&from.status),
         labels: labels(own),
         cpu: own.get(CPU).map(|text| cpu(text)),
-        memory: own
-            .get(MEMORY)
-            .map(|text| text.parse::<Memory>().map_or_else(|_| text.clone(), |memory| memory.to_string())),
-        disk: size.map(|text| text.parse::<Bytes>().map_or_else(|_| text.clone(), |bytes| bytes.to_string())),
+        memory: own.get(MEMORY).map(|text| {
+            text.parse::<Memory>()
+                .map_or_else(|_| text.clone(), |memory| memory.to_string())
+        }),
+        disk: size.map(|text| {
+            text.parse::<Bytes>()
+                .map_or_else(|_| text.clone(), |bytes| bytes.to_string())
+        }),
         env: with_prefix(own, ENVIRONMENT),
         config: own
             .iter()
@@ -117,7 +121,8 @@ fn is_hardening(config: &Config, key: &str) -> bool {
 
 /// `2` for `2` and `02`; sets such as `0-1` stay as they are.
 fn cpu(text: &str) -> String {
-    text.parse::<u32>().map_or_else(|_| text.to_owned(), |count| count.to_string())
+    text.parse::<u32>()
+        .map_or_else(|_| text.to_owned(), |count| count.to_string())
 }
 
 /// The root disk among devices, and its name.
@@ -141,14 +146,21 @@ pub(super) fn config(opts: &CreateOpts) -> Config {
     }
     config.extend(opts.cpu.map(|cpu| (CPU.to_owned(), cpu.to_string())));
     config.extend(opts.memory.map(|memory| (MEMORY.to_owned(), memory.to_string())));
-    config.extend(opts.env.iter().map(|(name, value)| (format!("{ENVIRONMENT}{name}"), value.clone())));
+    config.extend(
+        opts.env
+            .iter()
+            .map(|(name, value)| (format!("{ENVIRONMENT}{name}"), value.clone())),
+    );
     config.extend(label_config(&opts.labels));
     config
 }
 
 /// Labels as settings.
 pub(super) fn label_config(labels: &Labels) -> impl Iterator<Item = (String, String)> {
-    labels.0.iter().map(|(key, value)| (format!("{LABEL}{key}"), value.clone()))
+    labels
+        .0
+        .iter()
+        .map(|(key, value)| (format!("{LABEL}{key}"), value.clone()))
 }
 
 /// Changes of settings by key. `None` takes a key away.
@@ -222,7 +234,10 @@ pub(super) fn network_device(network: &str) -> Config {
 pub(super) fn moment(text: &str) -> Option<u64> {
     let number = |range: std::ops::Range<usize>| -> Option<i64> {
         let digits = text.get(range)?;
-        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
+        digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| digits.parse().ok())?
     };
     let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
     if !marks.iter().all(|(at, mark)| text.as_bytes().get(*at) == Some(mark)) {
@@ -230,7 +245,9 @@ pub(super) fn moment(text: &str) -> Option<u64> {
     }
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     let seconds = number(11..13)? * 3_600 + number(14..16)? * 60 + number(17..19)?;
-    let rest = text.get(19..)?.trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
+    let rest = text
+        .get(19..)?
+        .trim_start_matches(|c: char| c == '.' || c.is_ascii_digit());
     let offset = match rest.as_bytes() {
         b"Z" => 0,
         [sign @ (b'+' | b'-'), ..] if rest.len() == 6 => {
@@ -242,9 +259,15 @@ pub(super) fn moment(text: &str) -> Option<u64> {
     };
     // Days since 1970-01-01 in the proleptic Gregorian calendar, counted in years that start in March, so that
     // the leap day is a year's last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
-    u64::try_from(days * 86_400 + seconds - offset).ok().filter(|at| *at >= 86_400)
+    u64::try_from(days * 86_400 + seconds - offset)
+        .ok()
+        .filter(|at| *at >= 86_400)
 }
 
 #[cfg(test)]
@@ -252,7 +275,10 @@ mod tests {
     use super::*;
 
     fn map(pairs: &[(&str, &str)]) -> Config {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     fn read(text: &str) -> wire::Instance {

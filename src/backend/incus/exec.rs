@@ -14,10 +14,10 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::{self, Message};
 
+use super::Incus;
 use super::operation::started;
 use super::websocket::Socket;
 use super::wire::{Config, Envelope, ExecPost};
-use super::Incus;
 use crate::backend::retry::retry_when;
 use crate::backend::{Account, Error, ErrorKind, ExecOpts, Result, Streams};
 use crate::model::InstanceName;
@@ -38,11 +38,13 @@ impl Incus {
         let (id, fds) = self.announce(name, opts).await?;
         let secret = |fd: &str| {
             fds.get(fd).and_then(Value::as_str).ok_or_else(|| {
-                Error::new(ErrorKind::Failed, format!("the daemon opened no stream {fd} for the command"))
+                Error::new(
+                    ErrorKind::Failed,
+                    format!("the daemon opened no stream {fd} for the command"),
+                )
             })
         };
-        let (stdin, stdout, stderr, control) =
-            (secret("0")?, secret("1")?, secret("2")?, secret("control")?);
+        let (stdin, stdout, stderr, control) = (secret("0")?, secret("1")?, secret("2")?, secret("control")?);
         // The command starts when all of them are connected.
         let (mut control, stdin, stdout, stderr) = tokio::try_join!(
             self.client.websocket(&id, control),
@@ -52,10 +54,15 @@ impl Incus {
         )?;
 
         let run = async {
-            let output = async { tokio::try_join!(drain(stdout, streams.stdout), drain(stderr, streams.stderr)).map(drop) };
+            let output =
+                async { tokio::try_join!(drain(stdout, streams.stdout), drain(stderr, streams.stderr)).map(drop) };
             let end = async {
                 let operation = self.client.wait(&id).await?;
-                let code = operation.metadata.as_ref().and_then(|metadata| metadata.get("return")).and_then(Value::as_i64);
+                let code = operation
+                    .metadata
+                    .as_ref()
+                    .and_then(|metadata| metadata.get("return"))
+                    .and_then(Value::as_i64);
                 code.and_then(|code| i32::try_from(code).ok())
                     .ok_or_else(|| Error::new(ErrorKind::Failed, "the daemon did not say how the command ended"))
             };
@@ -85,7 +92,11 @@ impl Incus {
                 Ok(result) => result,
                 Err(_) => Err(Error::new(
                     ErrorKind::Timeout,
-                    format!("`{}` took longer than {} s", opts.command.join(" "), patience.as_secs_f64()),
+                    format!(
+                        "`{}` took longer than {} s",
+                        opts.command.join(" "),
+                        patience.as_secs_f64()
+                    ),
                 )),
             },
         };
@@ -110,7 +121,9 @@ impl Incus {
         )
         .await?;
         let operation = started(envelope)?;
-        let fds = operation.metadata.and_then(|mut metadata| metadata.get_mut("fds").map(Value::take));
+        let fds = operation
+            .metadata
+            .and_then(|mut metadata| metadata.get_mut("fds").map(Value::take));
         Ok((operation.id, fds.unwrap_or_default()))
     }
 
@@ -131,7 +144,10 @@ impl Incus {
             let metadata = self.client.act(Method::POST, &url, Some(&body), None).await?;
             match metadata.get("return").and_then(Value::as_i64) {
                 Some(0) => Ok(()),
-                code => Err(Error::new(ErrorKind::Failed, format!("a first command ended with {code:?}"))),
+                code => Err(Error::new(
+                    ErrorKind::Failed,
+                    format!("a first command ended with {code:?}"),
+                )),
             }
         };
         let mut last = None;
@@ -151,7 +167,10 @@ impl Incus {
         match timeout(patience, waiting).await {
             Ok(answer) => answer,
             Err(_) => {
-                let late = Error::new(ErrorKind::Timeout, format!("no command ran within {} s", patience.as_secs_f64()));
+                let late = Error::new(
+                    ErrorKind::Timeout,
+                    format!("no command ran within {} s", patience.as_secs_f64()),
+                );
                 Err(match last {
                     Some(error) => late.with_source(error),
                     None => late,
@@ -186,7 +205,8 @@ async fn feed(mut socket: Socket, from: Option<Reader<'_>>) -> Result<()> {
         let mut buffer = vec![0; 32 * 1024];
         loop {
             let read = from.read(&mut buffer).await;
-            let count = read.map_err(|error| Error::new(ErrorKind::Failed, "cannot read its input").with_source(error))?;
+            let count =
+                read.map_err(|error| Error::new(ErrorKind::Failed, "cannot read its input").with_source(error))?;
             if count == 0 {
                 break;
             }
@@ -204,8 +224,10 @@ async fn feed(mut socket: Socket, from: Option<Reader<'_>>) -> Result<()> {
 
 /// Writes what comes, to its end: a text message or the closing of the websocket.
 async fn drain(mut socket: Socket, mut to: Option<Writer<'_>>) -> Result<()> {
-    let lost = |error: tungstenite::Error| Error::new(ErrorKind::Unreachable, "its output broke off").with_source(error);
-    let unwritten = |error: std::io::Error| Error::new(ErrorKind::Failed, "cannot pass on its output").with_source(error);
+    let lost =
+        |error: tungstenite::Error| Error::new(ErrorKind::Unreachable, "its output broke off").with_source(error);
+    let unwritten =
+        |error: std::io::Error| Error::new(ErrorKind::Failed, "cannot pass on its output").with_source(error);
     loop {
         match socket.next().await {
             Some(Ok(Message::Binary(bytes))) => {

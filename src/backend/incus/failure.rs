@@ -34,7 +34,10 @@ const TEXTS: [(&str, ErrorKind); 21] = [
 /// A failure that the daemon answered, by its code and words.
 pub(super) fn answered(code: u16, message: &str) -> Error {
     let lower = message.to_lowercase();
-    let by_text = TEXTS.iter().find(|(text, _)| lower.contains(text)).map(|(_, kind)| *kind);
+    let by_text = TEXTS
+        .iter()
+        .find(|(text, _)| lower.contains(text))
+        .map(|(_, kind)| *kind);
     let kind = match code {
         401 | 403 => ErrorKind::Unauthorised,
         404 => ErrorKind::NotFound,
@@ -72,12 +75,20 @@ pub(super) fn unheard(error: reqwest::Error, place: &str) -> Error {
     } else if cause::<io::Error>(&error).is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
         (
             ErrorKind::Unauthorised,
-            Some("only root and the socket's group may use it: add yourself to the group `incus-admin` and log in again"),
+            Some(
+                "only root and the socket's group may use it: add yourself to the group `incus-admin` and log in again",
+            ),
         )
     } else if error.is_decode() {
-        (ErrorKind::Failed, Some("it answered with something that is not the Incus API"))
+        (
+            ErrorKind::Failed,
+            Some("it answered with something that is not the Incus API"),
+        )
     } else {
-        (ErrorKind::Unreachable, Some("is the daemon running, and is this where it listens?"))
+        (
+            ErrorKind::Unreachable,
+            Some("is the daemon running, and is this where it listens?"),
+        )
     };
     let what = match kind {
         ErrorKind::Timeout => "no answer in time from",

@@ -11,12 +11,15 @@ const DEFAULT_REMOTE: &str = "images";
 impl Incus {
     /// What to make an instance from: a local alias or fingerprint, else `REMOTE:alias`.
     pub(super) async fn image_source(&self, image: &str) -> Result<Source> {
-        let parts = image.split_once(':').filter(|(remote, alias)| !remote.is_empty() && !alias.is_empty());
+        let parts = image
+            .split_once(':')
+            .filter(|(remote, alias)| !remote.is_empty() && !alias.is_empty());
         if let Some((remote, alias)) = parts {
             if self.remotes.is_here(remote) {
-                return self.local(alias).await?.ok_or_else(|| {
-                    Error::not_found(format!("no image `{alias}` at {}", self.client.place()))
-                });
+                return self
+                    .local(alias)
+                    .await?
+                    .ok_or_else(|| Error::not_found(format!("no image `{alias}` at {}", self.client.place())));
             }
             return self.elsewhere(remote, alias);
         }
@@ -65,8 +68,11 @@ impl Incus {
     fn elsewhere(&self, name: &str, alias: &str) -> Result<Source> {
         let remote = self.remotes.get(name)?;
         if !remote.public && remote.protocol != Protocol::Simplestreams {
-            return Err(Error::unsupported(format!("the remote `{name}` shows its images to its own clients only"))
-                .with_hint(format!("copy the image first: `incus image copy {name}:{alias} local: --alias {alias}`")));
+            return Err(
+                Error::unsupported(format!("the remote `{name}` shows its images to its own clients only")).with_hint(
+                    format!("copy the image first: `incus image copy {name}:{alias} local: --alias {alias}`"),
+                ),
+            );
         }
         Ok(Source {
             kind: "image",

@@ -148,7 +148,10 @@ impl Incus {
         let mut devices = Devices::new();
         if self.pool.is_some() || opts.disk.is_some() {
             let given = convert::root(self.profile_devices().await?);
-            let pool = self.pool.clone().or_else(|| given.and_then(|(_, device)| device.get("pool").cloned()));
+            let pool = self
+                .pool
+                .clone()
+                .or_else(|| given.and_then(|(_, device)| device.get("pool").cloned()));
             let pool = pool.ok_or_else(|| {
                 Error::new(ErrorKind::Invalid, "no storage pool for its disk")
                     .with_hint("name one with the backend's setting `pool`, or give the profile a root disk")
@@ -169,8 +172,11 @@ impl Incus {
                 let mut devices = Devices::new();
                 for name in &self.profiles {
                     let url = self.client.url(["profiles", name]);
-                    let (profile, _): (Profile, _) =
-                        self.client.get(&url).await.map_err(|error| error.within(format_args!("no profile `{name}`")))?;
+                    let (profile, _): (Profile, _) = self
+                        .client
+                        .get(&url)
+                        .await
+                        .map_err(|error| error.within(format_args!("no profile `{name}`")))?;
                     devices.extend(profile.devices);
                 }
                 Ok(devices)
@@ -240,7 +246,9 @@ impl Incus {
             .map(|key| (key.clone(), String::new()))
             .collect();
         let url = self.client.url(["instances", name.as_str()]);
-        self.client.act(Method::PATCH, &url, Some(&json!({ "config": config })), None).await?;
+        self.client
+            .act(Method::PATCH, &url, Some(&json!({ "config": config })), None)
+            .await?;
         Ok(())
     }
 

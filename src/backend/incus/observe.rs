@@ -15,8 +15,11 @@ impl Incus {
     pub(super) async fn read_instance(&self, name: &InstanceName) -> Result<Instance> {
         let mut url = self.client.url(["instances", name.as_str()]);
         url.query_pairs_mut().append_pair("recursion", "1");
-        let (instance, _): (wire::Instance, _) =
-            self.client.get(&url).await.map_err(|error| error.within(format_args!("cannot read `{name}`")))?;
+        let (instance, _): (wire::Instance, _) = self
+            .client
+            .get(&url)
+            .await
+            .map_err(|error| error.within(format_args!("cannot read `{name}`")))?;
         Ok(convert::instance(&instance))
     }
 
@@ -66,8 +69,11 @@ impl Incus {
     async fn all(&self, recursion: u8) -> Result<Vec<wire::Instance>> {
         let mut url = self.client.url(["instances"]);
         url.query_pairs_mut().append_pair("recursion", &recursion.to_string());
-        let (mut instances, _): (Vec<wire::Instance>, _) =
-            self.client.get(&url).await.map_err(|error| error.within("cannot list the instances"))?;
+        let (mut instances, _): (Vec<wire::Instance>, _) = self
+            .client
+            .get(&url)
+            .await
+            .map_err(|error| error.within("cannot list the instances"))?;
         instances.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(instances)
     }

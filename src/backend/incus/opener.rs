@@ -20,15 +20,33 @@ const SETTINGS: &[(&str, &str)] = &[
     ("socket", "path of the daemon's unix socket"),
     ("remote", "name of a remote that the incus client knows"),
     ("project", "the project to work in"),
-    ("profile", "profiles of new sandboxes, separated by commas; `default` when there is none"),
-    ("pool", "storage pool of new sandboxes; their profiles' when there is none"),
-    ("network", "network of new sandboxes; their profiles' when there is none"),
+    (
+        "profile",
+        "profiles of new sandboxes, separated by commas; `default` when there is none",
+    ),
+    (
+        "pool",
+        "storage pool of new sandboxes; their profiles' when there is none",
+    ),
+    (
+        "network",
+        "network of new sandboxes; their profiles' when there is none",
+    ),
     ("incus-dir", "the daemon's folder, with its unix socket"),
     ("config-dir", "the incus client's configuration folder"),
-    ("url", "address of a daemon without an entry in the client's configuration"),
-    ("client-certificate", "PEM file with the certificate that it knows us by"),
+    (
+        "url",
+        "address of a daemon without an entry in the client's configuration",
+    ),
+    (
+        "client-certificate",
+        "PEM file with the certificate that it knows us by",
+    ),
     ("client-key", "PEM file with that certificate's key"),
-    ("server-certificate", "PEM file with the one certificate that it may show"),
+    (
+        "server-certificate",
+        "PEM file with the one certificate that it may show",
+    ),
 ];
 
 /// Where daemons listen when nothing else is said.
@@ -83,7 +101,10 @@ impl Incus {
             }
         };
         let project = project.filter(|project| project != "default");
-        let profiles = setting("profile").unwrap_or("default").split(',').map(|name| name.trim().to_owned());
+        let profiles = setting("profile")
+            .unwrap_or("default")
+            .split(',')
+            .map(|name| name.trim().to_owned());
         Ok(Self::new(
             Client::new(&endpoint, project)?,
             profiles.filter(|name| !name.is_empty()).collect(),
@@ -103,7 +124,9 @@ fn remote_endpoint(remotes: &Remotes, name: &str, incus_dir: Option<&str>) -> Re
         remote => remote?,
     };
     if remote.protocol != Protocol::Incus {
-        return Err(Error::unsupported(format!("the remote `{name}` has images only, no sandboxes")));
+        return Err(Error::unsupported(format!(
+            "the remote `{name}` has images only, no sandboxes"
+        )));
     }
     let endpoint = match remote.addr.strip_prefix("unix:") {
         Some(path) => match path.trim_start_matches("//") {
@@ -113,8 +136,11 @@ fn remote_endpoint(remotes: &Remotes, name: &str, incus_dir: Option<&str>) -> Re
         None => {
             let pin = remotes.pin(name);
             let identity = remotes.identity(name).ok_or_else(|| {
-                Error::new(ErrorKind::Unauthorised, format!("no client certificate for the remote `{name}`"))
-                    .with_hint("make one with `incus remote generate-certificate`, and have it trusted there")
+                Error::new(
+                    ErrorKind::Unauthorised,
+                    format!("no client certificate for the remote `{name}`"),
+                )
+                .with_hint("make one with `incus remote generate-certificate`, and have it trusted there")
             })?;
             let files = tls::Files {
                 identity: Some((&identity.0, &identity.1)),
@@ -148,7 +174,10 @@ fn find_socket(incus_dir: Option<&str>) -> Result<PathBuf> {
         .collect();
     let usable = |path: &&PathBuf| access(path.as_path(), Access::READ_OK | Access::WRITE_OK).is_ok();
     let is_there = |path: &&PathBuf| access(path.as_path(), Access::EXISTS).is_ok();
-    let found = candidates.iter().find(usable).or_else(|| candidates.iter().find(is_there));
+    let found = candidates
+        .iter()
+        .find(usable)
+        .or_else(|| candidates.iter().find(is_there));
     found.cloned().ok_or_else(|| {
         let looked: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
         Error::new(ErrorKind::Unreachable, "no Incus daemon on this machine").with_hint(format!(

@@ -46,8 +46,11 @@ impl Client {
         .await
         .map_err(|error| {
             if error.to_string() == "Operation not found" {
-                return Error::new(ErrorKind::Failed, "the daemon has forgotten the operation, its outcome is not known")
-                    .with_source(error);
+                return Error::new(
+                    ErrorKind::Failed,
+                    "the daemon has forgotten the operation, its outcome is not known",
+                )
+                .with_source(error);
             }
             error
         })?;

@@ -62,7 +62,9 @@ impl Remotes {
     /// Reads the client's configuration. No folder, or none with a `config.yml`, is no error: then there are no
     /// remotes.
     pub(super) async fn read(folder: Option<&Path>) -> Result<Self> {
-        let Some(folder) = folder else { return Ok(Self::default()) };
+        let Some(folder) = folder else {
+            return Ok(Self::default());
+        };
         let path = folder.join("config.yml");
         let text = match tokio::fs::read_to_string(&path).await {
             Ok(text) => text,

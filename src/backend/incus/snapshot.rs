@@ -12,10 +12,13 @@ impl Incus {
     /// The snapshots of an instance, oldest first.
     pub(super) async fn read_snapshots(&self, name: &InstanceName) -> Result<Vec<Snapshot>> {
         let snapshots = self.snapshots_of(name.as_str()).await;
-        let snapshots = snapshots.map_err(|error| error.within(format_args!("cannot list the snapshots of `{name}`")))?;
+        let snapshots =
+            snapshots.map_err(|error| error.within(format_args!("cannot list the snapshots of `{name}`")))?;
         if snapshots.is_empty() {
             // An empty list is also the daemon's answer where there is no such instance.
-            self.fetch(name).await.map_err(|error| error.within(format_args!("cannot list the snapshots of `{name}`")))?;
+            self.fetch(name)
+                .await
+                .map_err(|error| error.within(format_args!("cannot list the snapshots of `{name}`")))?;
         }
         let mut snapshots: Vec<_> = snapshots.iter().map(convert::snapshot).collect();
         snapshots.sort_by(|a, b| (a.created_at, &a.label).cmp(&(b.created_at, &b.label)));
@@ -26,7 +29,10 @@ impl Incus {
     pub(super) async fn take_snapshot(&self, name: &InstanceName, label: &str) -> Result<()> {
         self.forget_inherited(name, label);
         let url = self.client.url(["instances", name.as_str(), "snapshots"]);
-        let body = wire::SnapshotsPost { name: label, stateful: false };
+        let body = wire::SnapshotsPost {
+            name: label,
+            stateful: false,
+        };
         // Only what was refused as busy: a snapshot of which nothing was heard may be there.
         let again = |error: &crate::backend::Error| error.kind() == ErrorKind::Busy;
         retry_when(|| self.client.act(Method::POST, &url, Some(&body), None), again).await?;
@@ -73,7 +79,8 @@ impl Incus {
             // The daemon's own notes are about the disk that is there now.
             let is_note = |key: &str| key.starts_with("volatile.") || key.starts_with("image.");
             put.config.retain(|key, _| !is_note(key));
-            put.config.extend(after.put.config.into_iter().filter(|(key, _)| is_note(key)));
+            put.config
+                .extend(after.put.config.into_iter().filter(|(key, _)| is_note(key)));
             self.client.act(Method::PUT, &url, Some(&put), etag).await
         })
         .await?;

@@ -28,12 +28,10 @@ pub(super) fn config(files: Files<'_>) -> Result<Arc<ClientConfig>> {
         .with_safe_default_protocol_versions()
         .map_err(cannot)?;
     let builder = match files.pin {
-        Some(pin) => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Pinned {
-                certificate: certificate(pin)?,
-                provider,
-            })),
+        Some(pin) => builder.dangerous().with_custom_certificate_verifier(Arc::new(Pinned {
+            certificate: certificate(pin)?,
+            provider,
+        })),
         None => builder.with_platform_verifier().map_err(cannot)?,
     };
     let config = match files.identity {
@@ -67,7 +65,10 @@ fn certificate(file: &Path) -> Result<CertificateDer<'static>> {
 }
 
 fn unreadable(file: &Path, what: &str) -> Error {
-    Error::new(ErrorKind::Invalid, format!("cannot read the {what} in {}", file.display()))
+    Error::new(
+        ErrorKind::Invalid,
+        format!("cannot read the {what} in {}", file.display()),
+    )
 }
 
 fn cannot(error: rustls::Error) -> Error {

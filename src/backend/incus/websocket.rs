@@ -20,7 +20,12 @@ impl Client {
         url.query_pairs_mut().append_pair("secret", secret);
         // The opening handshake of RFC 6455, section 4.
         let key = generate_key();
-        let failed = || Error::new(ErrorKind::Failed, format!("no websocket from Incus at {}", self.place()));
+        let failed = || {
+            Error::new(
+                ErrorKind::Failed,
+                format!("no websocket from Incus at {}", self.place()),
+            )
+        };
         let mut headers = HeaderMap::new();
         headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         let value = HeaderValue::from_str(&key).map_err(|error| failed().with_source(error))?;

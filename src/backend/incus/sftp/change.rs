@@ -50,7 +50,9 @@ async fn one(session: &Session, change: &FileChange) -> Result<bool> {
         FileChange::Remove { path } => {
             let found = lstat(session, path).await?;
             if let Some(found) = found {
-                remove(session, path.as_str().as_bytes(), found).await.map_err(|failure| failure.within("cannot remove it"))?;
+                remove(session, path.as_str().as_bytes(), found)
+                    .await
+                    .map_err(|failure| failure.within("cannot remove it"))?;
             }
             Ok(found.is_some())
         }
@@ -101,7 +103,10 @@ async fn is_folder(session: &Session, path: &GuestPath) -> Result<bool> {
     match session.stat(path.as_str().as_bytes()).await {
         Ok(None) => Ok(false),
         Ok(Some(found)) if found.kind() == Kind::Directory => Ok(true),
-        Ok(Some(_)) => Err(Error::new(ErrorKind::Invalid, format!("`{path}` is there and is no folder"))),
+        Ok(Some(_)) => Err(Error::new(
+            ErrorKind::Invalid,
+            format!("`{path}` is there and is no folder"),
+        )),
         Err(failure) => Err(failure.within(path)),
     }
 }
@@ -154,12 +159,16 @@ async fn directory(session: &Session, path: &GuestPath, mode: Mode, owner: Owner
         }
         new_folder(session, path, mode, Some(owner)).await
     };
-    result.await.map_err(|failure| failure.within("cannot make the folder"))?;
+    result
+        .await
+        .map_err(|failure| failure.within("cannot make the folder"))?;
     Ok(found.is_some())
 }
 
 async fn attributes(session: &Session, path: &GuestPath, mode: Mode, owner: Owner) -> Result<bool> {
-    let found = lstat(session, path).await?.ok_or_else(|| Error::not_found("there is no such file"))?;
+    let found = lstat(session, path)
+        .await?
+        .ok_or_else(|| Error::not_found("there is no such file"))?;
     if found.kind() != Kind::File {
         return Err(Error::new(ErrorKind::Invalid, "it is no regular file"));
     }
@@ -167,7 +176,9 @@ async fn attributes(session: &Session, path: &GuestPath, mode: Mode, owner: Owne
         let handle = session.open(path.as_str().as_bytes(), FOR_READING).await?;
         adjust(session, &handle, mode, Some(owner)).await
     };
-    result.await.map_err(|failure| failure.within("cannot set its mode and owner"))?;
+    result
+        .await
+        .map_err(|failure| failure.within("cannot set its mode and owner"))?;
     Ok(true)
 }
 
@@ -178,7 +189,12 @@ async fn symlink(session: &Session, path: &GuestPath, target: &str) -> Result<bo
         session.make_link(&temporary, target.as_bytes()).await?;
         put_in_place(session, &temporary, path, found).await
     };
-    discard_unless(session, &temporary, result.await.map_err(|failure| failure.within("cannot make the link"))).await?;
+    discard_unless(
+        session,
+        &temporary,
+        result.await.map_err(|failure| failure.within("cannot make the link")),
+    )
+    .await?;
     Ok(found.is_some())
 }
 
@@ -196,7 +212,8 @@ impl<'a> Source<'a> {
             Data::Bytes(bytes) => Ok(Self::Bytes(bytes)),
             Data::Path(path) => {
                 let file = tokio::fs::File::open(path).await.map_err(|error| {
-                    Error::new(ErrorKind::Invalid, format!("cannot read the source {}", path.display())).with_source(error)
+                    Error::new(ErrorKind::Invalid, format!("cannot read the source {}", path.display()))
+                        .with_source(error)
                 })?;
                 Ok(Self::Stream(Box::new(file), Some(&content.digest)))
             }
@@ -228,7 +245,9 @@ pub(super) async fn write(
         let closed = session.close(&handle).await;
         written?;
         closed.map_err(|failure| failure.within("cannot write it"))?;
-        put_in_place(session, &temporary, path, found).await.map_err(|failure| failure.within("cannot put it in place"))?;
+        put_in_place(session, &temporary, path, found)
+            .await
+            .map_err(|failure| failure.within("cannot put it in place"))?;
         Ok(found.is_some())
     };
     let result = result.await;
@@ -255,7 +274,8 @@ async fn fill(session: &Session, handle: &Handle, source: Source<'_>) -> Result<
     loop {
         let mut block = Vec::with_capacity(BLOCK);
         let read = (&mut stream).take(BLOCK as u64).read_to_end(&mut block).await;
-        let count = read.map_err(|error| Error::new(ErrorKind::Invalid, "cannot read its source").with_source(error))?;
+        let count =
+            read.map_err(|error| Error::new(ErrorKind::Invalid, "cannot read its source").with_source(error))?;
         if count == 0 {
             break;
         }

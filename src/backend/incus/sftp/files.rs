@@ -26,7 +26,11 @@ impl Incus {
         .await
     }
 
-    pub(in crate::backend::incus) async fn inspect_files(&self, name: &InstanceName, query: &Query) -> Result<Inspection> {
+    pub(in crate::backend::incus) async fn inspect_files(
+        &self,
+        name: &InstanceName,
+        query: &Query,
+    ) -> Result<Inspection> {
         if query.is_empty() {
             return Ok(Inspection::default());
         }
@@ -105,7 +109,10 @@ impl Incus {
                     Some(_) => return Err(Error::new(ErrorKind::Invalid, "it is no folder")),
                 }
                 let entries = walk(&session, path, recursive).await?;
-                Ok(entries.into_iter().map(|(path, attributes)| entry(path, attributes)).collect())
+                Ok(entries
+                    .into_iter()
+                    .map(|(path, attributes)| entry(path, attributes))
+                    .collect())
             };
             let result = result.await;
             session.end().await;
@@ -117,7 +124,10 @@ impl Incus {
 
 async fn first_bytes(session: &Session, path: &GuestPath, max_bytes: u64) -> Result<(Vec<u8>, bool)> {
     let bytes = path.as_str().as_bytes();
-    let found = session.stat(bytes).await.map_err(|failure| failure.within("cannot look at it"))?;
+    let found = session
+        .stat(bytes)
+        .await
+        .map_err(|failure| failure.within("cannot look at it"))?;
     let found = found.ok_or_else(|| Error::not_found("there is no such file"))?;
     if found.kind() != Kind::File {
         return Err(Error::new(ErrorKind::Invalid, "it is no regular file"));

@@ -16,7 +16,10 @@ const WINDOW: usize = 16;
 pub(super) async fn inspect(session: &Session, query: &Query) -> Result<Inspection> {
     let mut looks = Vec::new();
     for folder in &query.below {
-        let root = session.lstat(folder.as_str().as_bytes()).await.map_err(|failure| failure.within(folder))?;
+        let root = session
+            .lstat(folder.as_str().as_bytes())
+            .await
+            .map_err(|failure| failure.within(folder))?;
         if root.is_none_or(|root| root.kind() != Kind::Directory) {
             continue;
         }
@@ -100,7 +103,11 @@ async fn shape(session: &Session, path: &GuestPath, attributes: Attributes, keep
 
 /// What lies in a folder, or anywhere below it, ordered by path. Names that are no text, or that no spec could
 /// say, are left out.
-pub(super) async fn walk(session: &Session, folder: &GuestPath, recursive: bool) -> Result<Vec<(GuestPath, Attributes)>> {
+pub(super) async fn walk(
+    session: &Session,
+    folder: &GuestPath,
+    recursive: bool,
+) -> Result<Vec<(GuestPath, Attributes)>> {
     let mut found = Vec::new();
     let mut round = vec![folder.clone()];
     while !round.is_empty() {
@@ -116,7 +123,9 @@ pub(super) async fn walk(session: &Session, folder: &GuestPath, recursive: bool)
         for (folder, entries) in lists {
             for (name, attributes) in entries {
                 let path = String::from_utf8(join(folder.as_str().as_bytes(), &name)).ok();
-                let Some(path) = path.and_then(|path| GuestPath::new(path).ok()) else { continue };
+                let Some(path) = path.and_then(|path| GuestPath::new(path).ok()) else {
+                    continue;
+                };
                 if recursive && attributes.kind() == Kind::Directory {
                     round.push(path.clone());
                 }

@@ -141,7 +141,10 @@ pub(super) fn parse(packet: &[u8]) -> io::Result<(u32, Reply)> {
         STATUS => Reply::Status {
             code: reader.u32()?,
             // Some servers leave the text out.
-            message: reader.bytes().map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default(),
+            message: reader
+                .bytes()
+                .map(|text| String::from_utf8_lossy(text).into_owned())
+                .unwrap_or_default(),
         },
         HANDLE => Reply::Handle(reader.bytes()?.to_vec()),
         DATA => Reply::Data(reader.bytes()?.to_vec()),
@@ -256,9 +259,17 @@ mod tests {
             mode: 0o100_640,
         };
         assert_eq!(expected.kind(), Kind::File);
-        assert_eq!(parse(&attributes[4..]).expect("a packet"), (4, Reply::Attributes(expected)));
+        assert_eq!(
+            parse(&attributes[4..]).expect("a packet"),
+            (4, Reply::Attributes(expected))
+        );
 
-        let names = Writer::new(NAME, 5).u32(1).bytes(&[0xff, b'x']).bytes(b"long").mode(0o040_755).finish();
+        let names = Writer::new(NAME, 5)
+            .u32(1)
+            .bytes(&[0xff, b'x'])
+            .bytes(b"long")
+            .mode(0o040_755)
+            .finish();
         let (_, Reply::Names(names)) = parse(&names[4..]).expect("a packet") else {
             panic!("names");
         };

@@ -40,7 +40,9 @@ async fn blocks(
             pending.push_back(session.read(handle, next));
             next += BLOCK as u64;
         }
-        let Some(block) = pending.next().await else { return Ok(()) };
+        let Some(block) = pending.next().await else {
+            return Ok(());
+        };
         let block = block?;
         at += block.len() as u64;
         if block.is_empty() || !sink(&block) {

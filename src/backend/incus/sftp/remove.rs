@@ -23,11 +23,15 @@ pub(super) async fn remove(session: &Session, path: &[u8], found: Attributes) ->
             Err(failure) if failure.is_missing() => continue,
             entries => entries?,
         };
-        let (inner, rest): (Vec<_>, Vec<_>) =
-            entries.into_iter().partition(|(_, attributes)| attributes.kind() == Kind::Directory);
+        let (inner, rest): (Vec<_>, Vec<_>) = entries
+            .into_iter()
+            .partition(|(_, attributes)| attributes.kind() == Kind::Directory);
         folders.extend(inner.into_iter().map(|(name, _)| join(&folder, &name)));
         let rest: Vec<_> = rest.into_iter().map(|(name, _)| join(&folder, &name)).collect();
-        let removals: Vec<_> = rest.iter().map(|path| async move { gone(session.remove(path).await) }).collect();
+        let removals: Vec<_> = rest
+            .iter()
+            .map(|path| async move { gone(session.remove(path).await) })
+            .collect();
         stream::iter(removals)
             .buffer_unordered(WINDOW)
             .try_collect::<()>()

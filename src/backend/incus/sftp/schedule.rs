@@ -27,7 +27,9 @@ pub(super) fn rounds<'a>(paths: impl IntoIterator<Item = &'a str>) -> Vec<Vec<us
 }
 
 fn ancestors(path: &str) -> impl Iterator<Item = &str> {
-    path.rmatch_indices('/').map(|(at, _)| &path[..at]).filter(|ancestor| !ancestor.is_empty())
+    path.rmatch_indices('/')
+        .map(|(at, _)| &path[..at])
+        .filter(|ancestor| !ancestor.is_empty())
 }
 
 #[cfg(test)]

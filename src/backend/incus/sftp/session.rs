@@ -120,7 +120,10 @@ impl Session {
         let reader = tokio::spawn(async move {
             while let Ok(packet) = read_packet(&mut from).await {
                 let Ok((number, reply)) = p::parse(&packet) else { break };
-                let waiter = answered.lock().ok().and_then(|mut waiting| waiting.as_mut()?.remove(&number));
+                let waiter = answered
+                    .lock()
+                    .ok()
+                    .and_then(|mut waiting| waiting.as_mut()?.remove(&number));
                 if let Some(waiter) = waiter {
                     // Nobody waits any more: no matter.
                     let _ = waiter.send(reply);
@@ -161,7 +164,9 @@ impl Session {
             self.requests.send(packet).await.map_err(|_| ended())?;
             receiver.await.map_err(|_| ended())
         };
-        timeout(DEADLINE, exchange).await.map_err(|_| Failure::Session(late()))?
+        timeout(DEADLINE, exchange)
+            .await
+            .map_err(|_| Failure::Session(late()))?
     }
 
     async fn status(&self, kind: u8, body: impl FnOnce(Writer) -> Writer) -> Answer<()> {
@@ -201,7 +206,8 @@ impl Session {
 
     /// Opens a file. Attributes given here would be ignored by the server.
     pub(super) async fn open(&self, path: &[u8], flags: u32) -> Answer<Handle> {
-        self.handle(p::OPEN, |packet| packet.bytes(path).u32(flags).no_attributes()).await
+        self.handle(p::OPEN, |packet| packet.bytes(path).u32(flags).no_attributes())
+            .await
     }
 
     pub(super) async fn open_folder(&self, path: &[u8]) -> Answer<Handle> {
@@ -225,7 +231,8 @@ impl Session {
     }
 
     pub(super) async fn write(&self, handle: &Handle, offset: u64, block: &[u8]) -> Answer<()> {
-        self.status(p::WRITE, |packet| packet.bytes(&handle.0).u64(offset).bytes(block)).await
+        self.status(p::WRITE, |packet| packet.bytes(&handle.0).u64(offset).bytes(block))
+            .await
     }
 
     /// Sets the owner, then the mode: in one request, the server would scramble them. By the handle, because by
@@ -233,7 +240,10 @@ impl Session {
     pub(super) async fn set_attributes(&self, handle: &Handle, owner: Option<(u32, u32)>, mode: u32) -> Answer<()> {
         let owner = async {
             match owner {
-                Some((uid, gid)) => self.status(p::FSETSTAT, |packet| packet.bytes(&handle.0).owner(uid, gid)).await,
+                Some((uid, gid)) => {
+                    self.status(p::FSETSTAT, |packet| packet.bytes(&handle.0).owner(uid, gid))
+                        .await
+                }
                 None => Ok(()),
             }
         };
@@ -299,7 +309,10 @@ impl Session {
 async fn read_packet(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let length = from.read_u32().await?;
     if length > LONGEST {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "an SFTP packet that is too long"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "an SFTP packet that is too long",
+        ));
     }
     let mut packet = vec![0; length as usize];
     from.read_exact(&mut packet).await?;
@@ -309,12 +322,18 @@ async fn read_packet(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>>
 fn unexpected(reply: Reply) -> Failure {
     match reply {
         Reply::Status { code, message } => Failure::Status { code, message },
-        _ => Failure::Session(Error::new(ErrorKind::Failed, "an SFTP answer that does not fit the question")),
+        _ => Failure::Session(Error::new(
+            ErrorKind::Failed,
+            "an SFTP answer that does not fit the question",
+        )),
     }
 }
 
 fn late() -> Error {
-    Error::new(ErrorKind::Timeout, format!("no answer from its files in {} s", DEADLINE.as_secs()))
+    Error::new(
+        ErrorKind::Timeout,
+        format!("no answer from its files in {} s", DEADLINE.as_secs()),
+    )
 }
 
 fn lost(error: io::Error) -> Error {
@@ -322,5 +341,8 @@ fn lost(error: io::Error) -> Error {
 }
 
 fn ended() -> Failure {
-    Failure::Session(Error::new(ErrorKind::Unreachable, "the connection to its files broke off"))
+    Failure::Session(Error::new(
+        ErrorKind::Unreachable,
+        "the connection to its files broke off",
+    ))
 }
