@@ -7,6 +7,7 @@ use sbx_apply::backend::{Changes, CreateOpts, Error, ErrorKind, Stop, is_not_fou
 use sbx_apply::model::{Capability, EgressMode, Query, Status};
 
 use super::fixture::{Fixture, fails, file, path, shell};
+use crate::support::daemon;
 
 pub(crate) async fn an_instance_is_made_from_an_image(f: &Fixture) {
     let name = f.stopped("one").await;
@@ -39,7 +40,7 @@ pub(crate) async fn a_taken_name_is_refused(f: &Fixture) {
 }
 
 pub(crate) async fn a_name_that_no_host_could_have_is_refused(f: &Fixture) {
-    for bad in ["with space", "under_score", "-dash", "dash-", "1digit", &"a".repeat(64)] {
+    for bad in ["with space", "under_score", "-dash", "dash-", &"a".repeat(64)] {
         let opts = CreateOpts {
             name: bad.to_owned(),
             ..f.opts("ignored")
@@ -142,6 +143,7 @@ pub(crate) async fn different_instances_at_once(f: &Fixture) {
 pub(crate) async fn policy_is_refused_where_it_is_no_capability(f: &Fixture) {
     let capabilities = f.backend.capabilities();
     if capabilities.can(Capability::EgressHost) || capabilities.can(Capability::EgressGuest) {
+        daemon::skipped("policy is refused: this backend has it");
         return;
     }
     let name = f.stopped("one").await;

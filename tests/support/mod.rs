@@ -1,3 +1,4 @@
-//! What several tests need: the real daemon; if there is one.
+//! What several tests need: the real daemon where there is one, and faults.
 
 pub(crate) mod daemon;
+pub(crate) mod fault;

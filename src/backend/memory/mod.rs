@@ -22,6 +22,8 @@ mod observe;
 mod policy;
 mod shell;
 mod strict;
+#[cfg(test)]
+mod tests;
 mod walk;
 mod words;
 mod world;
