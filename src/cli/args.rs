@@ -9,13 +9,6 @@ use crate::model::Field;
 
 const ABOUT: &str = "Bring sandboxes in line with a spec: plan the difference, then apply it.";
 
-const LONG_ABOUT: &str = "\
-Bring sandboxes in line with a spec: plan the difference, then apply it.
-
-A KDL or YAML file describes an environment: sandboxes, their files, set-up steps,
-snapshots and clones. The live system is read, the difference is planned and shown,
-and `apply` carries it out.";
-
 const EXAMPLES: &str = "\
 Examples:
   sbx-apply plan                      what would change, for the spec in this folder
@@ -28,7 +21,9 @@ Exit codes:
   0 done, or nothing to do   1 error   2, 3 see plan --detailed-exitcode
   4 refused, or consent is missing   130 interrupted
 
-SPEC is a path, or - for standard input; without it, sbx.kdl or sbx.yaml in the current folder.";
+SPEC is a path, or - for standard input; without it, sbx.kdl or sbx.yaml in the current folder.
+A daemon that no remote is configured for: --url, --client-certificate, --client-key and
+--server-certificate, or SBX_URL, ….";
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -36,7 +31,6 @@ SPEC is a path, or - for standard input; without it, sbx.kdl or sbx.yaml in the 
     name = "sbx-apply",
     version,
     about = ABOUT,
-    long_about = LONG_ABOUT,
     after_help = EXAMPLES,
     max_term_width = 100,
     disable_help_subcommand = true,
@@ -57,6 +51,7 @@ pub struct Args {
 
 /// Flags of every command.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
 pub(super) struct Global {
     /// Use this environment's name instead of the spec's
     #[arg(long, value_name = "E", global = true)]
@@ -82,8 +77,15 @@ pub(super) struct Global {
     #[arg(long, value_name = "KEY", global = true)]
     pub(super) allow_unsafe_config: Vec<String>,
 
-    /// When to use colours
-    #[arg(long, value_name = "WHEN", default_value = "auto", global = true)]
+    /// Use colours: auto (on a terminal, unless NO_COLOR is set), always, never
+    #[arg(
+        long,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_possible_values = true,
+        hide_default_value = true,
+        global = true
+    )]
     pub(super) color: Color,
 
     /// Say more on standard error: -v what is done, -vv each request
@@ -98,17 +100,14 @@ pub(super) struct Global {
 /// When to use colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Color {
-    /// On a terminal, unless NO_COLOR is set
     Auto,
-    /// Always
     Always,
-    /// Never
     Never,
 }
 
 /// How to reach the backend: each setting by its flag, then by its `SBX_*` variable, then by the spec.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Connection (also SBX_SOCKET, SBX_REMOTE, …)")]
+#[command(next_help_heading = "Connection, also by SBX_SOCKET, SBX_REMOTE, …")]
 pub(super) struct Connection {
     /// Unix socket of the backend's daemon
     #[arg(long, value_name = "PATH", global = true)]
@@ -135,19 +134,19 @@ pub(super) struct Connection {
     network: Option<String>,
 
     /// Address of a daemon that is no configured remote
-    #[arg(long, value_name = "URL", hide_short_help = true, global = true)]
+    #[arg(long, value_name = "URL", hide = true, global = true)]
     url: Option<String>,
 
     /// Client certificate for it
-    #[arg(long, value_name = "FILE", hide_short_help = true, global = true)]
+    #[arg(long, value_name = "FILE", hide = true, global = true)]
     client_certificate: Option<String>,
 
     /// Key of the client certificate
-    #[arg(long, value_name = "FILE", hide_short_help = true, global = true)]
+    #[arg(long, value_name = "FILE", hide = true, global = true)]
     client_key: Option<String>,
 
     /// Certificate that the daemon must have
-    #[arg(long, value_name = "FILE", hide_short_help = true, global = true)]
+    #[arg(long, value_name = "FILE", hide = true, global = true)]
     server_certificate: Option<String>,
 }
 

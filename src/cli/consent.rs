@@ -69,10 +69,8 @@ pub(super) async fn consent(
     if !interactive {
         return Err(match question {
             Question::DataLoss => Error::Consent {
-                message: format!(
-                    "{count} what is on a disk, and nobody consented to that:\n{}",
-                    losses(plan)
-                ),
+                message: format!("{count} what is on a disk, and nobody consented to that"),
+                details: Some(losses(plan)),
                 hint: Some(format!(
                     "read the plan, then pass {}--allow-data-loss",
                     if args.yes || purpose == Purpose::Destroy {
@@ -84,13 +82,20 @@ pub(super) async fn consent(
             },
             Question::Ordinary => Error::Consent {
                 message: "there is no terminal to ask at, and nobody said yes to this plan".to_owned(),
+                details: None,
                 hint: Some("read the plan, then pass --yes".to_owned()),
             },
         });
     }
     if question == Question::DataLoss {
-        let text = format!("{count} what is on a disk, for ever:\n{}", losses(plan));
-        settings.output.message(&format!("\n{text}"));
+        // The plan of a destroy is nothing but the list of them.
+        let list = match purpose {
+            Purpose::Apply => format!(":\n{}", losses(plan)),
+            Purpose::Destroy => ".".to_owned(),
+        };
+        settings
+            .output
+            .message(&format!("\n{count} what is on a disk, for ever{list}"));
     }
     let prompt = match (question, purpose) {
         (Question::DataLoss, _) => "Type yes to go on",
@@ -98,10 +103,15 @@ pub(super) async fn consent(
         (Question::Ordinary, Purpose::Destroy) => "Destroy all of this?",
     };
     let answer = interrupts.guard(tokio::task::spawn_blocking(move || ask(question, prompt)));
-    match answer.await? {
+    let answer = answer.await.inspect_err(|_| {
+        // The question's line has no end yet.
+        settings.output.message("");
+    });
+    match answer? {
         Ok(Ok(true)) => Ok(()),
         Ok(Ok(false)) => Err(Error::Consent {
             message: "declined; nothing was changed".to_owned(),
+            details: None,
             hint: None,
         }),
         Ok(Err(dialoguer::Error::IO(error))) if error.kind() == ErrorKind::Interrupted => Err(Error::Interrupted),

@@ -43,6 +43,8 @@ pub(super) enum Error {
     Consent {
         /// To what.
         message: String,
+        /// What it is about, line by line.
+        details: Option<String>,
         /// How to.
         hint: Option<String>,
     },
@@ -98,8 +100,13 @@ impl Error {
             } => problems(diagnostics, sources, style),
             Self::Backend(error) => human::error(&error.to_string(), error.source(), error.hint()),
             Self::Io { doing, source } => human::error(&format!("{doing}: {source}"), None, None),
-            Self::Usage { message, hint } | Self::Consent { message, hint } => {
-                human::error(message, None, hint.as_deref())
+            Self::Usage { message, hint } => human::error(message, None, hint.as_deref()),
+            Self::Consent { message, details, hint } => {
+                let details = details
+                    .as_ref()
+                    .map(|details| format!("{details}\n"))
+                    .unwrap_or_default();
+                format!("{details}{}", human::error(message, None, hint.as_deref()))
             }
             Self::Interrupted => "Interrupted; nothing was changed.".to_owned(),
         };

@@ -22,6 +22,11 @@ impl Problems {
         diagnostics.into_iter().for_each(|diagnostic| self.push(diagnostic));
     }
 
+    /// Whether more would not be kept.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.len() >= LIMIT
+    }
+
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode, SourceSpan};
+use miette::{
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, Severity, SourceCode,
+    SourceSpan, SpanContents,
+};
 
 use crate::model::{Diagnostic, Place};
 use crate::spec::Sources;
@@ -87,12 +90,12 @@ struct Report<'a> {
     code: Option<&'static str>,
     help: Option<&'a str>,
     severity: Severity,
-    source: Option<NamedSource<String>>,
+    source: Option<Excerpts<'a>>,
     labels: Vec<LabeledSpan>,
 }
 
 impl<'a> Report<'a> {
-    fn of(diagnostic: &'a Diagnostic, file: &str, sources: &Sources, chief: bool) -> Self {
+    fn of(diagnostic: &'a Diagnostic, file: &str, sources: &'a Sources, chief: bool) -> Self {
         let marks = diagnostic.marks.iter().filter(|mark| &*mark.place.file == file);
         let text = sources.get(file).filter(|text| {
             !text.is_empty() && marks.clone().all(|mark| line_length(text, &mark.place) <= LONGEST_LINE)
@@ -135,9 +138,73 @@ impl<'a> Report<'a> {
             code: chief.then_some(diagnostic.code),
             help: None,
             severity: if chief { Severity::Error } else { Severity::Advice },
-            source: text.map(|text| NamedSource::new(file, text.to_owned())),
+            source: text.map(|text| Excerpts {
+                file: file.to_owned(),
+                text,
+            }),
             labels: if text.is_some() { labels } else { Vec::new() },
         }
+    }
+}
+
+/// A text that excerpts are taken from without copying, or reading, all of it for each.
+struct Excerpts<'a> {
+    file: String,
+    text: &'a str,
+}
+
+impl SourceCode for Excerpts<'_> {
+    fn read_span<'b>(
+        &'b self,
+        span: &SourceSpan,
+        before: usize,
+        after: usize,
+    ) -> Result<Box<dyn SpanContents<'b> + 'b>, MietteError> {
+        let bytes = self.text.as_bytes();
+        let end = span.offset() + span.len();
+        if end > bytes.len() {
+            return Err(MietteError::OutOfBounds);
+        }
+        let line_start = |at: usize| {
+            bytes[..at]
+                .iter()
+                .rposition(|b| *b == b'\n')
+                .map_or(0, |index| index + 1)
+        };
+        let line_end = |at: usize| {
+            bytes[at..]
+                .iter()
+                .position(|b| *b == b'\n')
+                .map_or(bytes.len(), |index| at + index)
+        };
+        let mut start = line_start(span.offset());
+        let column = self
+            .text
+            .get(start..span.offset())
+            .map_or(0, |text| text.chars().count());
+        for _ in 0..before {
+            start = line_start(start.saturating_sub(1));
+        }
+        // A stretch that ends with a line break ends on that line.
+        let last = if end > span.offset() && bytes[end - 1] == b'\n' {
+            end - 1
+        } else {
+            end
+        };
+        let mut stop = line_end(last);
+        for _ in 0..after {
+            if stop < bytes.len() {
+                stop = line_end(stop + 1);
+            }
+        }
+        Ok(Box::new(MietteSpanContents::new_named(
+            self.file.clone(),
+            &bytes[start..stop],
+            SourceSpan::new(start.into(), stop - start),
+            bytes[..start].iter().filter(|b| **b == b'\n').count(),
+            if before == 0 { column } else { 0 },
+            bytes.len(),
+        )))
     }
 }
 

@@ -22,6 +22,9 @@ pub(crate) fn document(tree: &Tree, problems: &mut Problems) -> Block {
         at: tree.start.clone(),
     };
     for node in &tree.nodes {
+        if decoder.problems.is_full() {
+            break;
+        }
         decoder.child(&mut block, node, None);
     }
     block
@@ -193,17 +196,21 @@ impl Decoder<'_> {
                 Some(Content::Values(values))
             }
             Shape::Map { keys, values } => {
-                let before = block.map(form.name).to_vec();
-                let added = self.map(&before, node, form, (*keys, *values));
-                if let Some(Entry {
-                    content: Content::Map(before),
-                    ..
-                }) = block.entries.iter_mut().find(|entry| entry.form.name == form.name)
-                {
-                    before.extend(added);
+                let same = block.entries.iter().position(|entry| entry.form.name == form.name);
+                // Taken out and put back: a map of many nodes must not be copied for each.
+                let mut pairs = match same.and_then(|index| block.entries.get_mut(index)) {
+                    Some(Entry {
+                        content: Content::Map(pairs),
+                        ..
+                    }) => std::mem::take(pairs),
+                    _ => Vec::new(),
+                };
+                self.map(&mut pairs, node, form, (*keys, *values));
+                if let Some(entry) = same.and_then(|index| block.entries.get_mut(index)) {
+                    entry.content = Content::Map(pairs);
                     return;
                 }
-                Some(Content::Map(added))
+                Some(Content::Map(pairs))
             }
             Shape::Block(body) => {
                 let inner = self.block(node, form, body);
@@ -328,13 +335,7 @@ impl Decoder<'_> {
         values
     }
 
-    fn map(
-        &mut self,
-        before: &[(Name, Value)],
-        node: &Node,
-        form: &'static Form,
-        (keys, values): (Type, Type),
-    ) -> Vec<(Name, Value)> {
+    fn map(&mut self, pairs: &mut Vec<(Name, Value)>, node: &Node, form: &'static Form, (keys, values): (Type, Type)) {
         let word = self.word(form);
         for value in &node.args {
             self.push(
@@ -345,7 +346,6 @@ impl Decoder<'_> {
                 format!("write `{word} NAME=\"value\"`"),
             );
         }
-        let mut pairs: Vec<(Name, Value)> = Vec::new();
         let from_props = node
             .props
             .iter()
@@ -370,14 +370,13 @@ impl Decoder<'_> {
             if !self.fits(&value, values, &name.text) {
                 continue;
             }
-            if let Some((first, _)) = before.iter().chain(&pairs).find(|(first, _)| first.text == name.text) {
+            if let Some((first, _)) = pairs.iter().find(|(first, _)| first.text == name.text) {
                 let first = first.at.clone();
                 self.twice("key", &name.text, &first, &name.at);
                 continue;
             }
             pairs.push((name, value));
         }
-        pairs
     }
 
     /// Whether the value is of a kind that its type can read.

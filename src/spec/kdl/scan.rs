@@ -88,38 +88,95 @@ fn comment(text: &str, at: usize, limit: usize) -> Result<usize, usize> {
     Ok(text.len())
 }
 
-/// Where braces, parentheses or comments nest deeper than `limit`; none where they do not.
-pub(super) fn too_deep(text: &str, limit: usize) -> Option<usize> {
-    let mut depth = 0_usize;
-    let mut index = 0;
+/// What is too much of a text for the parsers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TooMuch {
+    /// Braces, parentheses or comments nest too deep; the first one too many is here.
+    Nesting(usize),
+    /// There are more words and signs than [`WORDS`]; the first one too many is here.
+    Words(usize),
+    /// There are more bytes outside strings than [`BARE`]; the first one too many is here.
+    Bare(usize),
+}
+
+/// How many words, strings and signs a text may have. The parsers take about ten microseconds for each.
+pub(super) const WORDS: usize = 40_000;
+/// How many bytes a text may have outside strings, comments included, which one of the parsers reads no faster
+/// than words.
+pub(super) const BARE: usize = 256 << 10;
+/// How deep braces may nest when strings are not told from the rest. A parser that recovers from an error may
+/// take the inside of a string for the outside, and must not run out of stack then.
+const RAW_DEPTH: usize = 1_000;
+
+/// Holds a text against the bounds; none where it keeps them.
+pub(super) fn too_much(text: &str, limit: usize) -> Option<TooMuch> {
     let bytes = text.as_bytes();
+    let (mut depth, mut raw, mut words, mut bare) = (0_usize, 0_usize, 0_usize, 0_usize);
+    for (index, byte) in bytes.iter().enumerate() {
+        match byte {
+            b'{' | b'(' => raw += 1,
+            b'*' if index > 0 && bytes[index - 1] == b'/' => raw += 1,
+            b'}' | b')' => raw = raw.saturating_sub(1),
+            _ => {}
+        }
+        if raw > RAW_DEPTH {
+            return Some(TooMuch::Nesting(index));
+        }
+    }
+    let mut in_word = false;
+    let mut index = 0;
     while index < bytes.len() {
+        if words > WORDS {
+            return Some(TooMuch::Words(index));
+        }
+        if bare > BARE {
+            return Some(TooMuch::Bare(index));
+        }
         // The parsers recurse for comments too.
         if bytes[index..].starts_with(b"/*") {
             match comment(text, index, limit) {
-                Ok(end) => index = end,
-                Err(at) => return Some(at),
+                Ok(end) => {
+                    bare += end - index;
+                    index = end;
+                }
+                Err(at) => return Some(TooMuch::Nesting(at)),
             }
+            words += 1;
             continue;
         }
         // A quote or a hash may start a string; no other byte can, and testing each would be slow.
         if matches!(bytes[index], b'"' | b'#' | b'r' | b'/')
             && let Some(end) = skip(text, index)
         {
+            if bytes[index] == b'/' {
+                bare += end - index;
+            }
+            words += 1;
+            in_word = false;
             index = end.max(index + 1);
             continue;
         }
+        bare += 1;
         match bytes[index] {
             b'{' | b'(' => depth += 1,
             b'}' | b')' => depth = depth.saturating_sub(1),
             _ => {}
         }
         if depth > limit {
-            return Some(index);
+            return Some(TooMuch::Nesting(index));
+        }
+        let byte = bytes[index];
+        let part_of_word = byte.is_ascii_alphanumeric() || byte >= 0x80 || matches!(byte, b'-' | b'_' | b'.');
+        if byte == b' ' || byte == b'\t' || byte == b'\r' {
+            in_word = false;
+        } else if !part_of_word || !in_word {
+            // Every sign and line counts like a word.
+            words += 1;
+            in_word = part_of_word;
         }
         index += 1;
     }
-    None
+    (bare > BARE).then_some(TooMuch::Bare(index))
 }
 
 /// Pairs of places where a node that has its name before `from` gives a property twice: first and later one.
@@ -259,10 +316,26 @@ mod tests {
 
     #[test]
     fn depth_counts_braces_outside_strings() {
-        assert_eq!(too_deep(&"a {".repeat(65), 64), Some(64 * 3 + 2));
-        assert_eq!(too_deep(&format!("a \"{}\"", "{".repeat(100)), 64), None);
-        assert_eq!(too_deep(&format!("a r#\"{}\"#", "{\"".repeat(100)), 64), None);
-        assert_eq!(too_deep(&format!("// {}", "{".repeat(100)), 64), None);
-        assert!(too_deep(&"/*".repeat(1_000), 64).is_some());
+        assert_eq!(too_much(&"a {".repeat(65), 64), Some(TooMuch::Nesting(64 * 3 + 2)));
+        assert_eq!(too_much(&format!("a \"{}\"", "{".repeat(100)), 64), None);
+        assert_eq!(too_much(&format!("a r#\"{}\"#", "{\"".repeat(100)), 64), None);
+        assert_eq!(too_much(&format!("// {}", "{".repeat(100)), 64), None);
+        assert!(matches!(too_much(&"/*".repeat(500), 64), Some(TooMuch::Nesting(_))));
+        assert!(matches!(
+            too_much(&format!("a \"{}\"", "{".repeat(2_000)), 64),
+            Some(TooMuch::Nesting(_))
+        ));
+    }
+
+    #[test]
+    fn words_and_bare_bytes_are_bounded() {
+        assert!(matches!(too_much(&"a ".repeat(WORDS + 1), 64), Some(TooMuch::Words(_))));
+        assert!(matches!(too_much(&"\"".repeat(3 * WORDS), 64), Some(TooMuch::Words(_))));
+        assert!(matches!(
+            too_much(&format!("//{}", "x".repeat(BARE)), 64),
+            Some(TooMuch::Bare(_))
+        ));
+        assert!(matches!(too_much(&"x".repeat(BARE + 2), 64), Some(TooMuch::Bare(_))));
+        assert_eq!(too_much(&format!("a \"{}\"", "x".repeat(BARE + 2)), 64), None);
     }
 }

@@ -496,8 +496,15 @@ fn leave_room(files: &BTreeMap<GuestPath, File>, trees: &mut BTreeMap<GuestPath,
         for (path, place) in &declared {
             let Some(relative) = path.below(root) else { continue };
             let below = format!("{relative}/");
-            tree.entries
-                .retain(|entry, _| entry != relative && !entry.starts_with(&below));
+            tree.entries.remove(relative);
+            let inside: Vec<String> = tree
+                .entries
+                .range(below.clone()..)
+                .map(|(entry, _)| entry)
+                .take_while(|entry| entry.starts_with(&below))
+                .cloned()
+                .collect();
+            inside.iter().for_each(|entry| drop(tree.entries.remove(entry)));
             // A folder on the way to it must be one.
             let mut above = relative;
             while let Some((parent, _)) = above.rsplit_once('/') {

@@ -232,7 +232,6 @@ fn declared(all: &All, incomplete: bool, problems: &mut Problems) -> Option<Vec<
                 )),
             }
         }
-        layers.push(block);
         number += count.unwrap_or(1);
         bytes += own * count.unwrap_or(1).max(1);
         let at = block.value("count").map_or(block.label_at(), |value| &value.at);
@@ -264,7 +263,7 @@ fn declared(all: &All, incomplete: bool, problems: &mut Problems) -> Option<Vec<
             return None;
         }
         sandboxes.push(Declared {
-            block: merge(&layers),
+            block: merge(&layers, block),
             count,
         });
     }
@@ -298,8 +297,20 @@ fn expand(
 ) -> Option<IndexMap<SandboxName, crate::model::Sandbox>> {
     let mut builder = Builder::new(sandboxes, &all.egress, &gathered.folders);
     let mut built = Vec::new();
+    let mut entries = 0;
     for declared in sandboxes {
-        built.push((builder.sandbox(&declared.block, problems), declared));
+        let sandbox = builder.sandbox(&declared.block, problems);
+        let own: u64 = sandbox
+            .iter()
+            .flat_map(|sandbox| sandbox.trees.values())
+            .map(|tree| tree.entries.len() as u64)
+            .sum();
+        entries += own * declared.count.unwrap_or(1).max(1);
+        if entries > ENTRY_LIMIT {
+            problems.push(too_large(declared, "entries of trees", ENTRY_LIMIT));
+            return None;
+        }
+        built.push((sandbox, declared));
     }
     if !problems.is_empty() {
         return None;
@@ -309,7 +320,7 @@ fn expand(
         .map(|declared| (declared.block.name(), declared.count))
         .collect();
     let mut result = IndexMap::new();
-    let (mut dependencies, mut entries) = (0, 0);
+    let mut dependencies = 0;
     for (sandbox, declared) in built {
         let mut sandbox = sandbox?;
         let mut depends_on = std::collections::BTreeSet::new();
@@ -324,27 +335,8 @@ fn expand(
         }
         let times = declared.count.unwrap_or(1);
         dependencies += depends_on.len() as u64 * times;
-        entries += sandbox
-            .trees
-            .values()
-            .map(|tree| tree.entries.len() as u64)
-            .sum::<u64>()
-            * times;
-        let (what, limit) = if dependencies > DEPENDENCY_LIMIT {
-            ("dependencies between sandboxes", DEPENDENCY_LIMIT)
-        } else {
-            ("entries of trees", ENTRY_LIMIT)
-        };
-        if dependencies > DEPENDENCY_LIMIT || entries > ENTRY_LIMIT {
-            problems.push(
-                Diagnostic::new(
-                    "spec::too-large",
-                    format!("counts make this spec ask for more than {limit} {what}"),
-                    declared.block.label_at(),
-                    "with this it does",
-                )
-                .with_help("lower a count, or split the spec into several environments"),
-            );
+        if dependencies > DEPENDENCY_LIMIT {
+            problems.push(too_large(declared, "dependencies between sandboxes", DEPENDENCY_LIMIT));
             return None;
         }
         sandbox.depends_on = depends_on;
@@ -378,6 +370,16 @@ fn expand(
     }
     ports(&result, problems);
     Some(result)
+}
+
+fn too_large(declared: &Declared, what: &str, limit: u64) -> Diagnostic {
+    Diagnostic::new(
+        "spec::too-large",
+        format!("counts make this spec ask for more than {limit} {what}"),
+        declared.block.label_at(),
+        "with this it does",
+    )
+    .with_help("lower a count, or split the spec into several environments")
 }
 
 /// One port of the host leads to one sandbox.

@@ -1,71 +1,86 @@
 //! Layers: a sandbox over its templates over the defaults.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::spec::decode::{Block, Content, Entry};
 use crate::spec::syntax::Value;
 
+/// What two entries have in common when the nearer replaces, or adds to, the outer one.
+type Key = (&'static str, String);
+
+/// Entries in their order; a replaced one keeps its place.
+#[derive(Default)]
+struct Merged {
+    slots: Vec<Option<Entry>>,
+    index: HashMap<Key, usize>,
+}
+
 /// Merges layers, the outermost first. The innermost one, the sandbox itself, gives its label and place.
-///
-/// # Panics
-/// Never: without a layer the result would have no place, and every sandbox is a layer of its own.
-pub(super) fn merge(layers: &[&Block]) -> Block {
-    let mut merged = layers.last().map_or_else(nothing, |own| Block {
+pub(super) fn merge(layers: &[&Block], own: &Block) -> Block {
+    let mut merged = Merged::default();
+    for layer in layers.iter().copied().chain([own]) {
+        for entry in &layer.entries {
+            merged.put(entry);
+        }
+    }
+    Block {
         body: own.body,
         label: own.label.clone(),
-        entries: Vec::new(),
+        entries: merged.slots.into_iter().flatten().collect(),
         open: Vec::new(),
         at: own.at.clone(),
-    });
-    for layer in layers {
-        for entry in &layer.entries {
-            put(&mut merged.entries, entry);
-        }
-    }
-    merged
-}
-
-fn nothing() -> Block {
-    Block {
-        body: &crate::spec::language::DOCUMENT,
-        label: None,
-        entries: Vec::new(),
-        open: Vec::new(),
-        at: crate::model::Place::nowhere(),
     }
 }
 
-fn put(entries: &mut Vec<Entry>, nearer: &Entry) {
-    // A nearer one of the two replaces the outer one of either.
-    match nearer.form.name {
-        "image" => entries.retain(|entry| entry.form.name != "clone-from"),
-        "clone-from" => entries.retain(|entry| entry.form.name != "image"),
-        _ => {}
-    }
-    let repeats = nearer.form.body().is_some_and(|body| body.written.repeats());
-    let same = entries
-        .iter_mut()
-        .find(|entry| match (&entry.content, &nearer.content) {
-            _ if entry.form.name != nearer.form.name => false,
-            (Content::Block(outer), Content::Block(inner)) if repeats => outer.name() == inner.name(),
-            _ => true,
-        });
-    let Some(outer) = same else {
-        entries.push(nearer.clone());
-        return;
+fn key(entry: &Entry) -> Key {
+    let repeats = entry.form.body().is_some_and(|body| body.written.repeats());
+    let label = match &entry.content {
+        Content::Block(block) if repeats => block.name().to_owned(),
+        _ => String::new(),
     };
+    (entry.form.name, label)
+}
+
+impl Merged {
+    fn put(&mut self, nearer: &Entry) {
+        // A nearer one of the two replaces the outer one of either.
+        let replaced = match nearer.form.name {
+            "image" => Some("clone-from"),
+            "clone-from" => Some("image"),
+            _ => None,
+        };
+        if let Some(index) = replaced.and_then(|name| self.index.remove(&(name, String::new()))) {
+            self.slots[index] = None;
+        }
+        let key = key(nearer);
+        if let Some(slot) = self.index.get(&key).and_then(|index| self.slots.get_mut(*index)) {
+            match slot {
+                Some(outer) => add(outer, nearer),
+                None => *slot = Some(nearer.clone()),
+            }
+            return;
+        }
+        self.index.insert(key, self.slots.len());
+        self.slots.push(Some(nearer.clone()));
+    }
+}
+
+fn add(outer: &mut Entry, nearer: &Entry) {
     match (&mut outer.content, &nearer.content) {
         (Content::Values(outer), Content::Values(inner)) => {
-            for value in inner {
-                let same = |other: &Value| other.text == value.text;
-                if !outer.iter().any(same) {
-                    outer.push(value.clone());
-                }
-            }
+            let known: HashSet<String> = outer.iter().map(|value| value.text.clone()).collect();
+            outer.extend(inner.iter().filter(|value| !known.contains(&value.text)).cloned());
         }
         (Content::Map(outer), Content::Map(inner)) => {
-            for (key, value) in inner {
-                match outer.iter_mut().find(|(other, _)| other.text == key.text) {
-                    Some(slot) => *slot = (key.clone(), value.clone()),
-                    None => outer.push((key.clone(), value.clone())),
+            let known: HashMap<String, usize> = outer
+                .iter()
+                .enumerate()
+                .map(|(index, (key, _))| (key.text.clone(), index))
+                .collect();
+            for pair in inner {
+                match known.get(&pair.0.text) {
+                    Some(index) => outer[*index] = pair.clone(),
+                    None => outer.push(pair.clone()),
                 }
             }
         }

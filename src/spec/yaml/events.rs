@@ -54,6 +54,9 @@ impl Item {
 /// How many items the aliases of one file may stand for, all together.
 const ALIAS_BUDGET: usize = 10_000;
 
+/// How many keys, values, maps and lists one file may have.
+const EVENTS: usize = 40_000;
+
 type Problem = Box<Diagnostic>;
 
 struct Reader<'a> {
@@ -83,10 +86,22 @@ pub(super) fn read(source: &Source) -> Result<Option<Item>, Problem> {
     };
     let mut open: Vec<Open> = Vec::new();
     let mut root: Option<Item> = None;
-    let mut documents = 0;
+    let (mut documents, mut events) = (0, 0);
     for event in Parser::new_from_str_with_options(&source.text, options) {
         let (event, span) = event.map_err(|error| reader.failed(&error))?;
         let at = reader.place(&span);
+        events += 1;
+        if events > EVENTS {
+            return Err(Box::new(
+                Diagnostic::new(
+                    "spec::file-too-large",
+                    format!("this file has more than {EVENTS} keys and values, the most that one file may have"),
+                    &source.place(at.offset, at.length.min(1)),
+                    "one too many",
+                )
+                .with_help("use `templates` for what sandboxes share, and `include` for the rest"),
+            ));
+        }
         let finished = match event {
             Event::DocumentStart(..) => {
                 documents += 1;

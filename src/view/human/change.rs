@@ -49,7 +49,9 @@ impl Block {
                 _ => block.object(change, "settings", false),
             }
         }
-        for change in changes.iter().filter(|change| change.kind != Kind::Sandbox) {
+        let mut others: Vec<&&Change> = changes.iter().filter(|change| change.kind != Kind::Sandbox).collect();
+        others.sort_by_key(|change| rank(change));
+        for change in others {
             block.object(change, &what(change), made);
         }
         if changes.iter().all(|change| !change.counts()) {
@@ -147,6 +149,14 @@ impl Block {
         if let Some(more) = shown.len().checked_sub(FIELDS).filter(|more| *more > 0) {
             self.lines.push(paint(Tone::Faint, format!("{indent}… {more} more")));
         }
+    }
+}
+
+/// The order in which a reader expects things: what runs has been started before.
+fn rank(change: &Change) -> (Kind, bool) {
+    match (change.kind, change.action) {
+        (Kind::Power, Action::Start) => (Kind::Run, false),
+        (kind, _) => (kind, true),
     }
 }
 

@@ -45,20 +45,25 @@ pub fn outcome(outcome: &Outcome<'_>) -> (Option<String>, Option<String>) {
         ));
     }
     let closing = match outcome.verdict {
-        Verdict::Interrupted => Some(format!("Interrupted after {took}: {}.", tally(report))),
-        Verdict::Failed if !report.failed.is_empty() => Some(format!("Failed after {took}: {}.", tally(report))),
+        Verdict::Interrupted => Some(format!("Interrupted after {took}: {}.", tally(outcome.plan, report))),
+        Verdict::Failed if !report.failed.is_empty() => {
+            Some(format!("Failed after {took}: {}.", tally(outcome.plan, report)))
+        }
         _ => None,
     };
     parts.extend(closing.map(|text| format!("{text} Apply again to go on from here.")));
     (result, (!parts.is_empty()).then(|| parts.join("\n\n")))
 }
 
-fn tally(report: &Report) -> String {
+fn tally(plan: &Plan, report: &Report) -> String {
     let counts = [
-        (report.done.len(), "done"),
+        (shown(plan, report.done.iter()).len(), "done"),
         (report.failed.len(), "failed"),
-        (report.skipped.len(), "skipped"),
-        (report.not_started.len(), "not finished"),
+        (
+            shown(plan, report.skipped.iter().map(|(step, _)| step)).len(),
+            "skipped",
+        ),
+        (shown(plan, report.not_started.iter()).len(), "not finished"),
     ];
     let mut words: Vec<String> = Vec::new();
     for (count, word) in counts {
@@ -92,8 +97,12 @@ fn failures(plan: &Plan, report: &Report) -> Vec<String> {
 fn skipped(plan: &Plan, report: &Report) -> Option<String> {
     let mut groups: BTreeMap<&StepId, Vec<&StepId>> = BTreeMap::new();
     for (step, because) in &report.skipped {
-        groups.entry(because).or_default().push(step);
+        groups
+            .entry(because)
+            .or_default()
+            .extend(shown(plan, std::iter::once(step)));
     }
+    groups.retain(|_, steps| !steps.is_empty());
     let lines = groups.into_iter().map(|(because, steps)| {
         format!(
             "  · {} after {because}: {}",
@@ -106,7 +115,7 @@ fn skipped(plan: &Plan, report: &Report) -> Option<String> {
 }
 
 fn not_started(plan: &Plan, report: &Report) -> Option<String> {
-    let steps: Vec<&StepId> = report.not_started.iter().collect();
+    let steps = shown(plan, report.not_started.iter());
     (!steps.is_empty()).then(|| {
         let count = counted(steps.len(), "step", "steps");
         format!("Not finished: {count} of {}.", sandboxes(plan, &steps))
@@ -131,6 +140,11 @@ fn sandboxes(plan: &Plan, steps: &[&StepId]) -> String {
 
 fn find<'a>(plan: &'a Plan, id: &StepId) -> Option<&'a Step> {
     plan.steps.iter().find(|step| step.id == *id)
+}
+
+/// Those of some steps that people get to see.
+fn shown<'a>(plan: &Plan, steps: impl Iterator<Item = &'a StepId>) -> Vec<&'a StepId> {
+    steps.filter(|id| find(plan, id).is_none_or(is_shown)).collect()
 }
 
 /// Whether people get to see a step: records are kept in silence.

@@ -1,6 +1,5 @@
 //! One line for each thing that ends, for logs.
 
-use super::super::human::step_error;
 use super::super::palette::{Tone, paint};
 use super::super::{Output, clean};
 use crate::apply::Event;
@@ -31,14 +30,11 @@ impl Plain {
                         .note(&format!("{} ... done {}", title(step), took(*elapsed)));
                 }
             }
-            Event::Failed { step, elapsed, error } => {
+            // Why is told at the end, with the other failures.
+            Event::Failed { step, elapsed, .. } => {
                 let failed = paint(Tone::Wrong, "failed");
-                self.output.note(&format!(
-                    "{} ... {failed} {}\n{}",
-                    title(step),
-                    took(*elapsed),
-                    step_error(error)
-                ));
+                self.output
+                    .note(&format!("{} ... {failed} {}", title(step), took(*elapsed)));
             }
             Event::Skipped { step, because } => {
                 if is_shown(step) {
