@@ -84,11 +84,7 @@ pub(super) fn live(from: &wire::Instance, snapshots: &[wire::Snapshot]) -> LiveI
             text.parse::<Bytes>()
                 .map_or_else(|_| text.clone(), |bytes| bytes.to_string())
         }),
-<<<<<<< HEAD
         env: env(own),
-=======
-        env: with_prefix(own, ENVIRONMENT),
->>>>>>> cli
         config: own
             .iter()
             .filter(|(key, value)| is_setting(key) && !(is_hardening(own, key) && *value == "false"))
@@ -170,16 +166,8 @@ pub(super) fn config(opts: &CreateOpts) -> Config {
     }
     config.extend(opts.cpu.map(|cpu| (CPU.to_owned(), cpu.to_string())));
     config.extend(opts.memory.map(|memory| (MEMORY.to_owned(), memory.to_string())));
-<<<<<<< HEAD
     let env = opts.env.iter().flat_map(|(name, value)| env_config(name, Some(value)));
     config.extend(env.filter_map(|(key, value)| Some((key, value?))));
-=======
-    config.extend(
-        opts.env
-            .iter()
-            .map(|(name, value)| (format!("{ENVIRONMENT}{name}"), value.clone())),
-    );
->>>>>>> cli
     config.extend(label_config(&opts.labels));
     config
 }

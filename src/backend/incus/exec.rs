@@ -57,16 +57,12 @@ impl Incus {
             let output =
                 async { tokio::try_join!(drain(stdout, streams.stdout), drain(stderr, streams.stderr)).map(drop) };
             let end = async {
-<<<<<<< HEAD
                 let operation = match self.client.wait(&id).await {
                     // So the daemon says of these codes, a shell's own included (Incus, `instance_exec.go`).
                     Err(error) if error.to_string() == "Command not found" => return Ok(127),
                     Err(error) if error.to_string() == "Command not executable" => return Ok(126),
                     answer => answer?,
                 };
-=======
-                let operation = self.client.wait(&id).await?;
->>>>>>> cli
                 let code = operation
                     .metadata
                     .as_ref()
