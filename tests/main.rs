@@ -3,5 +3,6 @@
 
 mod conformance;
 mod convergence;
+mod documents;
 mod spec;
 mod support;
