@@ -4,5 +4,6 @@
 mod conformance;
 mod convergence;
 mod documents;
+mod quickstart;
 mod spec;
 mod support;

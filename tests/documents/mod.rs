@@ -4,6 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sbx_apply::backend::Observe as _;
+use sbx_apply::backend::memory::Memory;
+use sbx_apply::model::Live;
+use sbx_apply::plan::{Options, Plan, plan};
 use sbx_apply::spec::{Format, Request, load};
 
 /// A block of a document.
@@ -56,14 +60,18 @@ fn blocks(document: &Path) -> Vec<Block> {
     blocks
 }
 
+fn request(block: &Block) -> Request {
+    let mut request = Request::text("block", block.text.as_bytes(), Some(block.format));
+    request.root = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples"));
+    request
+}
+
 #[test]
 fn every_block_of_every_document_is_a_spec() {
     let blocks: Vec<Block> = documents().iter().flat_map(|document| blocks(document)).collect();
     assert!(blocks.len() >= 7, "only {} blocks were found", blocks.len());
     for block in blocks {
-        let mut request = Request::text("block", block.text.as_bytes(), Some(block.format));
-        request.root = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples"));
-        if let Err(rejected) = load(&request) {
+        if let Err(rejected) = load(&request(&block)) {
             let problems: Vec<String> = rejected
                 .diagnostics
                 .iter()
@@ -72,6 +80,54 @@ fn every_block_of_every_document_is_a_spec() {
             panic!("{}:{}: {}", block.document.display(), block.line, problems.join("; "));
         }
     }
+}
+
+/// What a spec would have done on a backend that has nothing yet.
+fn plan_of(request: &Request) -> Plan {
+    let loaded = load(request).unwrap_or_else(|rejected| panic!("{:?}: {:#?}", request.input, rejected.diagnostics));
+    let capabilities = Memory::new().capabilities().clone();
+    let mut plan = plan(&loaded.desired, &Live::default(), &capabilities, &Options::default()).expect("no targets");
+    // Places differ between languages; what is asked for must not.
+    plan.refusals
+        .iter_mut()
+        .for_each(|refusal| refusal.diagnostic.marks.clear());
+    plan
+}
+
+#[test]
+fn every_example_makes_sense_and_its_twin_plans_the_same() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let files = fs::read_dir(&folder)
+        .expect("the examples")
+        .map(|file| file.expect("a file").path());
+    let specs: Vec<PathBuf> = files
+        .filter(|path| path.extension().is_some_and(|e| e == "kdl" || e == "yaml"))
+        .collect();
+    let mut twins = 0;
+    for path in &specs {
+        let text = fs::read_to_string(path).expect("an example");
+        if !text.contains("environment") {
+            // Something to be included, and loaded with what includes it.
+            continue;
+        }
+        let plan = plan_of(&Request::file(path));
+        assert!(!plan.changes.is_empty(), "{}", path.display());
+        let twin = path.with_extension("yaml");
+        if path.extension().is_some_and(|extension| extension == "kdl") && specs.contains(&twin) {
+            let other = plan_of(&Request::file(&twin));
+            assert_eq!(plan.changes, other.changes, "{}", twin.display());
+            let steps = |plan: &Plan| {
+                plan.steps
+                    .iter()
+                    .map(|step| (step.id.clone(), step.title.clone(), step.needs.clone()))
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(steps(&plan), steps(&other), "{}", twin.display());
+            assert_eq!(plan.refusals, other.refusals, "{}", twin.display());
+            twins += 1;
+        }
+    }
+    assert!(twins >= 2, "only {twins} twins were found");
 }
 
 #[test]
@@ -84,17 +140,8 @@ fn blocks_next_to_each_other_in_both_languages_mean_the_same() {
             if (one.format, two.format) != (Format::Kdl, Format::Yaml) {
                 continue;
             }
-            let facts = |block: &Block| {
-                let mut request = Request::text("block", block.text.as_bytes(), Some(block.format));
-                request.root = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples"));
-                let desired = load(&request).expect("checked by the other test").desired;
-                let memory = sbx_apply::backend::memory::Memory::new().with_image("busybox", &[]);
-                let capabilities = sbx_apply::backend::Observe::capabilities(&memory).clone();
-                sbx_apply::plan::plan(&desired, &Default::default(), &capabilities, &Default::default())
-                    .expect("no targets")
-                    .changes
-            };
-            assert_eq!(facts(one), facts(two), "{}:{}", two.document.display(), two.line);
+            let changes = |block: &Block| plan_of(&request(block)).changes;
+            assert_eq!(changes(one), changes(two), "{}:{}", two.document.display(), two.line);
             pairs += 1;
         }
     }
