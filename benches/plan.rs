@@ -30,12 +30,17 @@ fn spec(cpu: u32) -> String {
 }
 
 fn parse(text: &str) -> Desired {
-    load(&Request::text("bench.kdl", text, Some(Format::Kdl))).expect("a good spec").desired
+    load(&Request::text("bench.kdl", text, Some(Format::Kdl)))
+        .expect("a good spec")
+        .desired
 }
 
 /// The memory backend after an apply of the spec, as a plan sees it.
 fn applied(desired: &Desired, backend: &Memory) -> Live {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         let selected = desired.sandboxes.keys().cloned().collect();
         let live = observe(backend, desired, &selected).await.expect("observes");
@@ -61,7 +66,9 @@ fn parse_and_plan(criterion: &mut Criterion) {
             bencher.iter(|| planned(&parse(black_box(text)), &live, &backend));
         });
     }
-    criterion.bench_function("parse alone", |bencher| bencher.iter(|| parse(black_box(&texts["in sync"]))));
+    criterion.bench_function("parse alone", |bencher| {
+        bencher.iter(|| parse(black_box(&texts["in sync"])))
+    });
 }
 
 criterion_group!(benches, parse_and_plan);

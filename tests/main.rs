@@ -1,7 +1,11 @@
 //! The integration tests, one binary: what the library does against the simulated backend and, where one is
 //! offered, a real daemon.
 
+mod cli;
 mod conformance;
 mod convergence;
+mod floors;
+mod scenarios;
+mod schemas;
 mod spec;
 mod support;
