@@ -3,5 +3,6 @@
 
 mod conformance;
 mod convergence;
+mod incus;
 mod spec;
 mod support;
