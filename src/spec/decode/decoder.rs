@@ -82,7 +82,7 @@ impl Decoder<'_> {
                 };
                 self.push(
                     "spec::missing-label",
-                    format!("this \"{word}\" does not say its {}", key),
+                    format!("this \"{word}\" does not say its {key}"),
                     &node.at,
                     "here",
                     help,
