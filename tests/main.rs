@@ -4,7 +4,9 @@
 mod cli;
 mod conformance;
 mod convergence;
+mod documents;
 mod floors;
+mod quickstart;
 mod scenarios;
 mod schemas;
 mod spec;

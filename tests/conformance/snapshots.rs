@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sbx_apply::backend::{Changes, ErrorKind};
-use sbx_apply::model::{InstanceName, Labels, Status};
+use sbx_apply::model::{InstanceName, Labels, LiveInstance, Status};
 
 use super::fixture::{Fixture, fails, file, nothing};
 
@@ -94,7 +94,15 @@ pub(crate) async fn restoring_puts_the_disk_back_and_nothing_else(f: &Fixture) {
     assert_eq!(f.text(&name, "/changed").await, "then");
     assert_eq!(f.text(&name, "/removed").await, "then");
     assert_eq!(f.found(&name, "/added").await, None);
-    assert_eq!(f.observed(&name).await, before);
+    assert_eq!(without_sizes(f.observed(&name).await), without_sizes(before));
+}
+
+/// What a snapshot weighs depends on how much of it is shared, which changes with its neighbours.
+fn without_sizes(mut live: LiveInstance) -> LiveInstance {
+    for snapshot in live.snapshots.values_mut() {
+        snapshot.snapshot.size = None;
+    }
+    live
 }
 
 pub(crate) async fn a_restored_instance_runs_on(f: &Fixture) {

@@ -6,12 +6,15 @@ use indexmap::IndexMap;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
+use sbx_apply::backend::ErrorKind;
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::model::{
     BackendChoice, Bytes, Content, Desired, Entry, EnvironmentName, File, FileState, GuestPath, Memory as MemoryLimit,
     Mode, OnStale, Origin, Owner, Place, Power, Run, Sandbox, SandboxName, Script, Seconds, SnapshotName, StepName,
     Tree, User, When,
 };
+
+use crate::support::fault::Fault;
 
 /// A backend that knows the images of the generated specs.
 pub(super) fn backend() -> Memory {
@@ -244,4 +247,15 @@ fn sandbox(index: usize, parts: Parts, before: &IndexMap<SandboxName, Sandbox>) 
         target: None,
         ignore: Vec::new(),
     }
+}
+
+/// A fault that may strike.
+pub(super) fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        Just(Fault::Before(ErrorKind::Failed)),
+        Just(Fault::After),
+        Just(Fault::DeathBefore),
+        Just(Fault::DeathWithin),
+        Just(Fault::DeathAfter),
+    ]
 }

@@ -4,6 +4,8 @@
 
 mod generate;
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use sbx_apply::apply::{Interrupt, Report, apply, observe};
@@ -12,6 +14,8 @@ use sbx_apply::backend::memory::Memory;
 use sbx_apply::model::{Desired, GuestPath, Kind, Live, Status};
 use sbx_apply::plan::{Options, Origin, Plan, Reason, plan};
 use tokio::sync::watch;
+
+use crate::support::fault::Faulty;
 
 async fn planned(backend: &dyn Sandboxes, desired: &Desired, options: &Options) -> (Live, Plan) {
     let selected = desired.sandboxes.keys().cloned().collect();
@@ -66,6 +70,24 @@ proptest! {
             settles(&memory, &second, &PRUNE()).await?;
             let wanted = second.sandboxes.len();
             prop_assert_eq!(memory.names().len(), wanted, "what left the spec is pruned");
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_fault_anywhere_is_made_good_by_the_next_apply(
+        first in generate::desired(),
+        second in generate::desired(),
+        nth in 1_usize..40,
+        fault in generate::fault(),
+    ) {
+        run(async {
+            let memory = generate::backend();
+            settles(&memory, &first, &PRUNE()).await?;
+            let faulty = Faulty::new(Arc::new(memory.clone()), nth, fault);
+            applied(&faulty, &second, &PRUNE()).await;
+            settles(&memory, &second, &PRUNE()).await?;
+            prop_assert_eq!(memory.names().len(), second.sandboxes.len(), "nothing orphaned");
             Ok(())
         })?;
     }

@@ -12,6 +12,9 @@ use crate::model::{
 const LABEL: &str = "user.sbx-apply.";
 /// Before the name of an environment variable.
 const ENVIRONMENT: &str = "environment.";
+/// Before the name of an environment variable that is empty. The daemon takes an empty value for none at all, so
+/// the variable is not set inside; but that it is declared has to be known.
+const EMPTY: &str = "user.sbx-apply-empty.";
 const CPU: &str = "limits.cpu";
 const MEMORY: &str = "limits.memory";
 /// The socket inside the guest that talks to the daemon.
@@ -81,7 +84,7 @@ pub(super) fn live(from: &wire::Instance, snapshots: &[wire::Snapshot]) -> LiveI
             text.parse::<Bytes>()
                 .map_or_else(|_| text.clone(), |bytes| bytes.to_string())
         }),
-        env: with_prefix(own, ENVIRONMENT),
+        env: env(own),
         config: own
             .iter()
             .filter(|(key, value)| is_setting(key) && !(is_hardening(own, key) && *value == "false"))
@@ -101,6 +104,23 @@ pub(super) fn labels(config: &Config) -> Labels {
     Labels(with_prefix(config, LABEL))
 }
 
+fn env(config: &Config) -> BTreeMap<String, String> {
+    let mut env = with_prefix(config, EMPTY);
+    env.values_mut().for_each(String::clear);
+    env.extend(with_prefix(config, ENVIRONMENT));
+    env
+}
+
+/// The settings that hold an environment variable, each with what it has to be.
+fn env_config(name: &str, value: Option<&str>) -> [(String, Option<String>); 2] {
+    let empty = value.filter(|value| value.is_empty()).map(|_| "true".to_owned());
+    let value = value.filter(|value| !value.is_empty()).map(str::to_owned);
+    [
+        (format!("{ENVIRONMENT}{name}"), value),
+        (format!("{EMPTY}{name}"), empty),
+    ]
+}
+
 fn with_prefix(config: &Config, prefix: &str) -> BTreeMap<String, String> {
     config
         .iter()
@@ -111,7 +131,7 @@ fn with_prefix(config: &Config, prefix: &str) -> BTreeMap<String, String> {
 /// Whether a key is a setting that a spec could declare: not the daemon's own notes, not ours, and nothing
 /// that the model has its own word for.
 fn is_setting(key: &str) -> bool {
-    let foreign = ["volatile.", "image.", LABEL, ENVIRONMENT];
+    let foreign = ["volatile.", "image.", LABEL, ENVIRONMENT, EMPTY];
     ![CPU, MEMORY, HARDENED].contains(&key) && foreign.iter().all(|prefix| !key.starts_with(prefix))
 }
 
@@ -146,11 +166,8 @@ pub(super) fn config(opts: &CreateOpts) -> Config {
     }
     config.extend(opts.cpu.map(|cpu| (CPU.to_owned(), cpu.to_string())));
     config.extend(opts.memory.map(|memory| (MEMORY.to_owned(), memory.to_string())));
-    config.extend(
-        opts.env
-            .iter()
-            .map(|(name, value)| (format!("{ENVIRONMENT}{name}"), value.clone())),
-    );
+    let env = opts.env.iter().flat_map(|(name, value)| env_config(name, Some(value)));
+    config.extend(env.filter_map(|(key, value)| Some((key, value?))));
     config.extend(label_config(&opts.labels));
     config
 }
@@ -179,9 +196,15 @@ pub(super) fn config_changes(changes: &Changes) -> BTreeMap<String, Option<Strin
     if let Some(memory) = changes.memory {
         by_key.insert(MEMORY.to_owned(), memory.map(|memory| memory.to_string()));
     }
-    for (prefix, map) in [(ENVIRONMENT, &changes.env), (LABEL, &changes.labels)] {
-        by_key.extend(map.iter().map(|(key, value)| (format!("{prefix}{key}"), value.clone())));
+    for (name, value) in &changes.env {
+        by_key.extend(env_config(name, value.as_deref()));
     }
+    by_key.extend(
+        changes
+            .labels
+            .iter()
+            .map(|(key, value)| (format!("{LABEL}{key}"), value.clone())),
+    );
     by_key
 }
 
@@ -315,7 +338,11 @@ mod tests {
             cpu: Some(None),
             memory: Some(Some(Memory::Percent(10))),
             disk: Some(Some(Bytes(1 << 30))),
-            env: BTreeMap::from([("A".to_owned(), None), ("B".to_owned(), Some("c".to_owned()))]),
+            env: BTreeMap::from([
+                ("A".to_owned(), None),
+                ("B".to_owned(), Some("c".to_owned())),
+                ("C".to_owned(), Some(String::new())),
+            ]),
             labels: BTreeMap::from([("ttl".to_owned(), Some("1h".to_owned()))]),
             config: BTreeMap::from([(GUEST_API.to_owned(), None)]),
         };
@@ -324,11 +351,13 @@ mod tests {
             ("environment.B", "c"),
             ("limits.memory", "10%"),
             ("security.guestapi", "false"),
+            ("user.sbx-apply-empty.C", "true"),
             ("user.sbx-apply-hardened", "security.guestapi"),
             ("user.sbx-apply.ttl", "1h"),
             ("volatile.uuid", "u"),
         ];
         assert_eq!(from.put.config, map(&expected));
+        assert_eq!(env(&from.put.config), map(&[("B", "c"), ("C", "")]));
         assert_eq!(from.put.devices["disk0"], root_device("p", Some(Bytes(1 << 30))));
     }
 

@@ -57,7 +57,12 @@ impl Incus {
             let output =
                 async { tokio::try_join!(drain(stdout, streams.stdout), drain(stderr, streams.stderr)).map(drop) };
             let end = async {
-                let operation = self.client.wait(&id).await?;
+                let operation = match self.client.wait(&id).await {
+                    // So the daemon says of these codes, a shell's own included (Incus, `instance_exec.go`).
+                    Err(error) if error.to_string() == "Command not found" => return Ok(127),
+                    Err(error) if error.to_string() == "Command not executable" => return Ok(126),
+                    answer => answer?,
+                };
                 let code = operation
                     .metadata
                     .as_ref()
@@ -140,6 +145,7 @@ impl Incus {
             timeout: None,
         };
         let body = post(&opts, false);
+        let hopeless = |error: &Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unauthorised);
         let attempt = || async {
             let metadata = self.client.act(Method::POST, &url, Some(&body), None).await?;
             match metadata.get("return").and_then(Value::as_i64) {
@@ -153,13 +159,9 @@ impl Incus {
         let mut last = None;
         let waiting = async {
             loop {
-                let failure = retry_when(attempt, |error| {
-                    // A shell that cannot be run yet may be there a moment later; an instance that does not exist or
-                    // run will not.
-                    matches!(error.kind(), ErrorKind::Busy | ErrorKind::Failed)
-                });
-                match failure.await {
-                    Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::Failed) => last = Some(error),
+                // What does not run yet, or has no shell yet, may a moment later.
+                match retry_when(attempt, |error| !hopeless(error)).await {
+                    Err(error) if !hopeless(&error) => last = Some(error),
                     answer => return answer,
                 }
             }

@@ -7,7 +7,7 @@ use crate::backend::{Error, ErrorKind};
 
 /// Texts by which the daemon tells what its codes do not: failures inside operations mostly come as 500.
 /// Observed on 6.0.4; the first that matches counts.
-const TEXTS: [(&str, ErrorKind); 21] = [
+const TEXTS: [(&str, ErrorKind); 25] = [
     ("instance is busy", ErrorKind::Busy),
     ("is busy running", ErrorKind::Busy),
     ("forkfile.sock", ErrorKind::Busy),
@@ -18,7 +18,6 @@ const TEXTS: [(&str, ErrorKind); 21] = [
     ("already exists", ErrorKind::AlreadyExists),
     ("already in use", ErrorKind::AlreadyExists),
     ("image not provided for instance creation", ErrorKind::NotFound),
-    ("command not found", ErrorKind::NotFound),
     ("instance not found", ErrorKind::NotFound),
     ("snapshot not found", ErrorKind::NotFound),
     ("image not found", ErrorKind::NotFound),
@@ -27,6 +26,11 @@ const TEXTS: [(&str, ErrorKind); 21] = [
     ("etag doesn't match", ErrorKind::Conflict),
     ("instance is not running", ErrorKind::Invalid),
     ("instance is running", ErrorKind::Invalid),
+    ("unknown configuration key", ErrorKind::Invalid),
+    ("invalid config", ErrorKind::Invalid),
+    ("invalid value", ErrorKind::Invalid),
+    ("invalid devices", ErrorKind::Invalid),
+    ("failed shutting down", ErrorKind::Timeout),
     ("not authorized", ErrorKind::Unauthorised),
     ("daemon is shutting down", ErrorKind::Unreachable),
 ];

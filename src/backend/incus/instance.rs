@@ -11,7 +11,7 @@ use super::wire::{Config, Devices, InstancesPost, Profile, Source, StatePut};
 use super::{Incus, convert, wire};
 use crate::backend::retry::{retry, retry_when};
 use crate::backend::{Backend as _, Changes, CreateOpts, Error, ErrorKind, Exec as _, Result, Stop};
-use crate::model::{InstanceName, Status};
+use crate::model::{InstanceName, SandboxName, Status};
 
 /// How long an instance that was not made bare may take until it runs commands.
 const READY: Duration = Duration::from_secs(60);
@@ -21,6 +21,14 @@ const READY: Duration = Duration::from_secs(60);
 pub(super) struct Inherited {
     config: Config,
     devices: Devices,
+}
+
+/// New names are of the spec's form; the daemon would take others, too.
+fn check_name(name: &str) -> Result<()> {
+    match SandboxName::new(name) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::new(ErrorKind::Invalid, error.to_string())),
+    }
 }
 
 fn busy(error: &Error) -> bool {
@@ -39,6 +47,7 @@ impl Incus {
             .image
             .as_deref()
             .ok_or_else(|| Error::new(ErrorKind::Invalid, "an image is needed"))?;
+        check_name(&opts.name)?;
         let source = self.image_source(image).await?;
         let devices = self.own_devices(opts).await?;
         self.post(opts, source, convert::config(opts), devices).await
@@ -51,6 +60,7 @@ impl Incus {
         label: Option<&str>,
         opts: &CreateOpts,
     ) -> Result<()> {
+        check_name(&opts.name)?;
         let inherited = self.inherited(from, label).await?;
         // The daemon adds every setting and device of the source that the request does not name: each has to
         // be named. An empty value is no setting.

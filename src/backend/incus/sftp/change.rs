@@ -22,7 +22,10 @@ const BLOCKS: usize = 16;
 /// its path before. After a failure nothing new is begun, but what was begun is finished.
 pub(super) async fn change(session: &Session, changes: &[FileChange]) -> Result<Vec<bool>> {
     let mut stood = vec![false; changes.len()];
-    for round in rounds(changes.iter().map(|change| change.path().as_str())) {
+    let paths = changes
+        .iter()
+        .map(|change| (change.path().as_str(), matches!(change, FileChange::Symlink { .. })));
+    for round in rounds(paths) {
         make_parents(session, round.iter().map(|index| &changes[*index])).await?;
         let begun: Vec<_> = round
             .into_iter()

@@ -1,18 +1,29 @@
 //! Which of a batch of changes can happen side by side.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 
 /// Puts changes into rounds: those of one round touch nothing that another of them touches, and every change
-/// comes in a later round than those before it at the same path, above or below it.
-pub(super) fn rounds<'a>(paths: impl IntoIterator<Item = &'a str>) -> Vec<Vec<usize>> {
+/// comes in a later round than those before it at the same path, above or below it. Each change is given by
+/// its path and whether it makes a link. What lies below such a link may be anywhere, so it comes after all
+/// that is before it and before all that is after it.
+pub(super) fn rounds<'a>(changes: impl IntoIterator<Item = (&'a str, bool)>) -> Vec<Vec<usize>> {
     let mut rounds: Vec<Vec<usize>> = Vec::new();
     // The last round so far at each path, and at or below each ancestor of one.
     let mut at: HashMap<&str, usize> = HashMap::new();
-    let mut below: BTreeMap<&str, usize> = BTreeMap::new();
-    for (index, path) in paths.into_iter().enumerate() {
+    let mut below: HashMap<&str, usize> = HashMap::new();
+    let mut links: HashSet<&str> = HashSet::new();
+    let mut first = 0;
+    for (index, (path, is_link)) in changes.into_iter().enumerate() {
         let above = ancestors(path).filter_map(|ancestor| at.get(ancestor));
         let earlier = above.chain(at.get(path)).chain(below.get(path)).max();
-        let round = earlier.map_or(0, |round| round + 1);
+        let mut round = earlier.map_or(first, |round| first.max(round + 1));
+        if ancestors(path).any(|ancestor| links.contains(ancestor)) {
+            round = rounds.len();
+            first = round + 1;
+        }
+        if is_link {
+            links.insert(path);
+        }
         if rounds.len() <= round {
             rounds.resize_with(round + 1, Vec::new);
         }
@@ -38,10 +49,25 @@ mod tests {
 
     #[test]
     fn what_touches_waits_and_the_rest_does_not() {
+        fn rounds<const N: usize>(paths: [&str; N]) -> Vec<Vec<usize>> {
+            super::rounds(paths.map(|path| (path, false)))
+        }
         let tree = ["/a", "/a/b", "/a/b/c", "/a/d", "/a/d/e", "/x"];
         assert_eq!(rounds(tree), [vec![0, 5], vec![1, 3], vec![2, 4]]);
         assert_eq!(rounds(["/a/b", "/a", "/a/b", "/ab"]), [vec![0, 3], vec![1], vec![2]]);
         assert_eq!(rounds(["/a", "/a"]), [vec![0], vec![1]]);
         assert_eq!(rounds([]), Vec::<Vec<usize>>::new());
+    }
+
+    #[test]
+    fn what_lies_below_a_new_link_comes_in_order() {
+        let changes = [
+            ("/x", false),
+            ("/z", true),
+            ("/z/w", false),
+            ("/x/w", false),
+            ("/y", false),
+        ];
+        assert_eq!(rounds(changes), [vec![0, 1], vec![2], vec![3, 4]]);
     }
 }
