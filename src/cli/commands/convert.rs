@@ -51,8 +51,6 @@ pub(super) fn run(args: &Args, settings: &Settings) -> Result<Code, Error> {
     };
     // A name that tells nothing is taken for what makes the request meaningful.
     let from = Format::of_name(&name).unwrap_or(other);
-    settings
-        .output
-        .result(&spec::convert(&name, &bytes, from, to)?);
+    settings.output.result(&spec::convert(&name, &bytes, from, to)?);
     Ok(Code::Done)
 }
