@@ -6,6 +6,7 @@ mod conformance;
 mod convergence;
 mod documents;
 mod floors;
+mod incus;
 mod quickstart;
 mod scenarios;
 mod schemas;

@@ -7,7 +7,7 @@
 mod clones;
 mod exec;
 mod files;
-mod fixture;
+pub(crate) mod fixture;
 mod folders;
 mod lifecycle;
 mod looking;

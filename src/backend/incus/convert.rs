@@ -252,6 +252,21 @@ pub(super) fn network_device(network: &str) -> Config {
     ])
 }
 
+/// Something to order RFC 3339 moments by, down to nanoseconds.
+pub(super) fn order(text: &str) -> (Option<u64>, u32) {
+    let digits = text
+        .get(20..)
+        .unwrap_or_default()
+        .bytes()
+        .take_while(u8::is_ascii_digit);
+    // The daemon leaves closing zeros out, so digits count from the left.
+    let nanoseconds = digits
+        .chain(std::iter::repeat(b'0'))
+        .take(9)
+        .fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
+    (moment(text), nanoseconds)
+}
+
 /// Seconds since 1970 of an RFC 3339 moment. None for those before 1970-01-02, by which the daemon says
 /// never, and for texts that are none.
 pub(super) fn moment(text: &str) -> Option<u64> {
@@ -392,5 +407,7 @@ mod tests {
         ] {
             assert_eq!(moment(text), at, "{text}");
         }
+        let order = |fraction: &str| order(&format!("2026-11-23T14:14:54{fraction}"));
+        assert!(order("Z") < order(".09Z") && order(".09Z") < order(".1Z") && order(".1Z") < order(".12+00:00"));
     }
 }

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::Incus;
 use super::operation::started;
-use super::websocket::Socket;
+use super::websocket::{Listener, Socket};
 use super::wire::{Config, Envelope, ExecPost};
 use crate::backend::retry::retry_when;
 use crate::backend::{Account, Error, ErrorKind, ExecOpts, Result, Streams};
@@ -49,8 +49,8 @@ impl Incus {
         let (mut control, stdin, stdout, stderr) = tokio::try_join!(
             self.client.websocket(&id, control),
             self.client.websocket(&id, stdin),
-            self.client.websocket(&id, stdout),
-            self.client.websocket(&id, stderr),
+            self.client.listen(&id, stdout),
+            self.client.listen(&id, stderr),
         )?;
 
         let run = async {
@@ -75,12 +75,14 @@ impl Incus {
             // A command need not read what it is given, so feeding it is never waited for.
             let feeding = OptionFuture::from(Some(feed(stdin, streams.stdin)));
             tokio::pin!(feeding);
-            let (mut fed, mut drained) = (false, false);
+            let (mut fed, mut drained, mut controlled) = (false, false, true);
             let code = loop {
                 tokio::select! {
                     code = &mut end => break code?,
                     result = &mut output, if !drained => { result?; drained = true }
                     result = &mut feeding, if !fed => { result.transpose()?; fed = true }
+                    // Nothing is said here, but pings want to be answered.
+                    message = control.next(), if controlled => controlled = matches!(message, Some(Ok(_))),
                 }
             };
             if !drained {
@@ -225,7 +227,7 @@ async fn feed(mut socket: Socket, from: Option<Reader<'_>>) -> Result<()> {
 }
 
 /// Writes what comes, to its end: a text message or the closing of the websocket.
-async fn drain(mut socket: Socket, mut to: Option<Writer<'_>>) -> Result<()> {
+async fn drain(mut socket: Listener, mut to: Option<Writer<'_>>) -> Result<()> {
     let lost =
         |error: tungstenite::Error| Error::new(ErrorKind::Unreachable, "its output broke off").with_source(error);
     let unwritten =
@@ -244,6 +246,5 @@ async fn drain(mut socket: Socket, mut to: Option<Writer<'_>>) -> Result<()> {
             Some(Err(error)) => return Err(lost(error)),
         }
     }
-    let _ = timeout(Duration::from_millis(100), socket.close(None)).await;
     Ok(())
 }

@@ -50,7 +50,13 @@ impl Incus {
         check_name(&opts.name)?;
         let source = self.image_source(image).await?;
         let devices = self.own_devices(opts).await?;
-        self.post(opts, source, convert::config(opts), devices).await
+        let elsewhere = source.server.is_some();
+        self.post(opts, source, convert::config(opts), devices)
+            .await
+            .map_err(|error| match error.kind() {
+                ErrorKind::NotFound if elsewhere => error.within(format_args!("no image `{image}`")),
+                _ => error,
+            })
     }
 
     /// A new instance with the disk of another, and nothing else of it.

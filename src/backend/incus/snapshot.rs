@@ -20,9 +20,9 @@ impl Incus {
                 .await
                 .map_err(|error| error.within(format_args!("cannot list the snapshots of `{name}`")))?;
         }
-        let mut snapshots: Vec<_> = snapshots.iter().map(convert::snapshot).collect();
-        snapshots.sort_by(|a, b| (a.created_at, &a.label).cmp(&(b.created_at, &b.label)));
-        Ok(snapshots)
+        let mut snapshots = snapshots;
+        snapshots.sort_by_cached_key(|snapshot| (convert::order(&snapshot.created_at), snapshot.name.clone()));
+        Ok(snapshots.iter().map(convert::snapshot).collect())
     }
 
     /// Takes a snapshot of the disk; memory is not part of it.

@@ -1,0 +1,9 @@
+//! What only Incus can get wrong: its transport, what its copies inherit, what its guests plant, how many
+//! requests things take. What every backend promises is in `conformance`.
+
+mod api;
+mod files;
+mod instances;
+mod observing;
+mod secure;
+mod transport;
