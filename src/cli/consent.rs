@@ -1,7 +1,7 @@
 //! Who says yes to what.
 //!
-//! `--yes` answers the ordinary question, `--allow-data-loss` the one about data. Where nobody can be asked, a
-//! missing answer is a no.
+//! In a terminal, `--yes` answers the ordinary question, and `--allow-data-loss` the one about data. Elsewhere
+//! nobody is asked: whoever runs the command wants what it ordinarily does, but losing data needs the flag.
 
 use std::io::ErrorKind;
 
@@ -30,7 +30,7 @@ pub(super) struct ConsentArgs {
 pub(super) enum Purpose {
     /// An apply.
     Apply,
-    /// A destroy: whoever allows its losses has said yes to all of it.
+    /// A destroy.
     Destroy,
 }
 
@@ -43,12 +43,11 @@ enum Question {
 
 impl ConsentArgs {
     /// What has to be asked.
-    fn open_question(self, purpose: Purpose, loses: bool, interactive: bool) -> Option<Question> {
+    fn open_question(self, loses: bool, interactive: bool) -> Option<Question> {
         if loses && !self.allow_data_loss {
             return Some(Question::DataLoss);
         }
-        let allowed_all = purpose == Purpose::Destroy && self.allow_data_loss && !interactive;
-        (!self.yes && !allowed_all).then_some(Question::Ordinary)
+        (!self.yes && interactive).then_some(Question::Ordinary)
     }
 }
 
@@ -62,29 +61,16 @@ pub(super) async fn consent(
     interactive: bool,
 ) -> Result<(), Error> {
     let lost = plan.data_loss().count();
-    let Some(question) = args.open_question(purpose, lost > 0, interactive) else {
+    let Some(question) = args.open_question(lost > 0, interactive) else {
         return Ok(());
     };
     let count = counted(lost, "change loses", "changes lose");
     if !interactive {
-        return Err(match question {
-            Question::DataLoss => Error::Consent {
-                message: format!("{count} what is on a disk, and nobody consented to that"),
-                details: Some(losses(plan)),
-                hint: Some(format!(
-                    "read the plan, then pass {}--allow-data-loss",
-                    if args.yes || purpose == Purpose::Destroy {
-                        ""
-                    } else {
-                        "--yes "
-                    }
-                )),
-            },
-            Question::Ordinary => Error::Consent {
-                message: "there is no terminal to ask at, and nobody said yes to this plan".to_owned(),
-                details: None,
-                hint: Some("read the plan, then pass --yes".to_owned()),
-            },
+        // Only this question is open where nobody can be asked.
+        return Err(Error::Consent {
+            message: format!("{count} what is on a disk, and nobody consented to that"),
+            details: Some(losses(plan)),
+            hint: Some("read the plan, then pass --allow-data-loss".to_owned()),
         });
     }
     if question == Question::DataLoss {
@@ -137,28 +123,25 @@ mod tests {
 
     #[test]
     fn each_flag_answers_its_own_question() {
-        use Purpose::{Apply, Destroy};
         use Question::{DataLoss, Ordinary};
-        for (yes, allow, purpose, loses, interactive, open) in [
-            (false, false, Apply, false, true, Some(Ordinary)),
-            (false, false, Apply, false, false, Some(Ordinary)),
-            (true, false, Apply, false, false, None),
-            (true, false, Apply, true, true, Some(DataLoss)),
-            (true, false, Apply, true, false, Some(DataLoss)),
-            (false, true, Apply, true, false, Some(Ordinary)),
-            (true, true, Apply, true, false, None),
-            (true, false, Destroy, true, false, Some(DataLoss)),
-            (false, true, Destroy, true, false, None),
-            (false, true, Destroy, true, true, Some(Ordinary)),
+        for (yes, allow, loses, interactive, open) in [
+            (false, false, false, true, Some(Ordinary)),
+            (false, false, false, false, None),
+            (true, false, false, true, None),
+            (true, false, true, true, Some(DataLoss)),
+            (true, false, true, false, Some(DataLoss)),
+            (false, true, true, false, None),
+            (false, true, true, true, Some(Ordinary)),
+            (true, true, true, true, None),
         ] {
             let args = ConsentArgs {
                 yes,
                 allow_data_loss: allow,
             };
             assert_eq!(
-                args.open_question(purpose, loses, interactive),
+                args.open_question(loses, interactive),
                 open,
-                "{args:?} {purpose:?} {loses} {interactive}"
+                "{args:?} {loses} {interactive}"
             );
         }
     }

@@ -15,13 +15,13 @@ use crate::plan::Plan;
 use crate::view::{Outcome, Output, Verdict, View, human, json};
 
 const EXAMPLES: &str = "\
-Outside a terminal nothing is asked: without --yes nothing is done (4), and steps that lose data
-need --allow-data-loss as well.
+Outside a terminal nothing is asked: the plan is applied, unless it loses data; that needs
+--allow-data-loss, or nothing is done (4).
 
 Examples:
   sbx-apply apply
   sbx-apply apply sbx.yaml --yes --prune
-  sbx-apply apply --yes --json > events.ndjson";
+  sbx-apply apply --json > events.ndjson";
 
 /// Arguments of `apply`.
 #[derive(Debug, clap::Args)]
