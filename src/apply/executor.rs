@@ -91,8 +91,10 @@ pub async fn apply(
                 listening = changed.is_ok();
                 if next > level {
                     level = next;
-                    report.interrupted = true;
-                    on_event(Event::Draining);
+                    if !report.interrupted {
+                        report.interrupted = true;
+                        on_event(Event::Draining);
+                    }
                 }
                 if level == Interrupt::Abort {
                     break;

@@ -239,7 +239,13 @@ fn undone(subject: &Subject<'_>, field: &Field, desired: &Facts, applied: &Facts
             ));
             false
         }
-        Kind::Snapshot => subject.prune,
+        Kind::Snapshot => {
+            if !subject.prune {
+                let name = &field.name;
+                notices.push(format!("the snapshot {name} left the spec; it stays until --prune"));
+            }
+            subject.prune
+        }
         _ => false,
     }
 }
@@ -338,7 +344,7 @@ fn kept(
         let reason = match (kind, action) {
             (Kind::Run, _) if ran => Reason::StepBefore,
             (Kind::Run, _) if !known => Reason::NeverRun,
-            (Kind::Snapshot, Action::Snapshot) | (Kind::File, Action::Create) if known => Reason::Missing,
+            (Kind::Snapshot, Action::Snapshot) | (Kind::File, Action::Create) if known && complete => Reason::Missing,
             (_, Action::Create | Action::Snapshot) => Reason::New,
             (Kind::Power, _) if !complete => Reason::Unfinished,
             (Kind::Snapshot, Action::Delete) => Reason::Pruned,

@@ -24,11 +24,9 @@ async fn ends(memory: &Memory, arguments: &[&str], code: u8) -> Run {
 }
 
 #[tokio::test]
-async fn without_a_terminal_only_flags_consent() {
+async fn without_a_terminal_losing_data_needs_the_flag() {
     let memory = Memory::new();
-    ends(&memory, &["apply", TWO], 4).await;
-    assert_eq!(memory.journal(), Vec::<String>::new(), "refused before the first write");
-    let run = ends(&memory, &["apply", TWO, "--yes"], 0).await;
+    let run = ends(&memory, &["apply", TWO], 0).await;
     assert!(
         run.stdout.ends_with("The environment matches the spec.\n"),
         "{}",
@@ -37,9 +35,8 @@ async fn without_a_terminal_only_flags_consent() {
     let _ = memory.take_journal();
     let run = ends(&memory, &["apply", REPLACED, "--yes"], 4).await;
     assert!(run.stderr.contains("--allow-data-loss"), "{}", run.stderr);
-    ends(&memory, &["apply", REPLACED, "--allow-data-loss"], 4).await;
     assert_eq!(memory.journal(), Vec::<String>::new(), "refused before the first write");
-    ends(&memory, &["apply", REPLACED, "--yes", "--allow-data-loss"], 0).await;
+    ends(&memory, &["apply", REPLACED, "--allow-data-loss"], 0).await;
     ends(&memory, &["destroy", REPLACED, "--yes"], 4).await;
     ends(&memory, &["destroy", REPLACED, "--allow-data-loss"], 0).await;
     assert_eq!(memory.names(), Vec::<String>::new());
