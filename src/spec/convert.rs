@@ -145,7 +145,7 @@ fn kdl_block(text: &mut String, form: &'static Form, block: &Block, depth: usize
             inner,
             "{indent}    {} {}",
             kdl_name(&key.text),
-            kdl_value(value, Type::Text)
+            kdl_value(value, Type::Note)
         );
     }
     if inner.is_empty() {
@@ -261,7 +261,7 @@ fn yaml_fields(block: &Block) -> Mapping {
     let open = block
         .open
         .iter()
-        .map(|(key, value)| (Yaml::String(key.text.clone()), yaml_value(value, Type::Text)));
+        .map(|(key, value)| (Yaml::String(key.text.clone()), yaml_value(value, Type::Note)));
     fields
         .into_iter()
         .map(|(key, value)| (Yaml::String(key.to_owned()), value))

@@ -22,6 +22,11 @@ impl Problems {
         diagnostics.into_iter().for_each(|diagnostic| self.push(diagnostic));
     }
 
+    /// Whether there is one with this code.
+    pub(super) fn has(&self, code: &str) -> bool {
+        self.0.iter().any(|diagnostic| diagnostic.code == code)
+    }
+
     /// Whether more would not be kept.
     pub(super) fn is_full(&self) -> bool {
         self.0.len() >= LIMIT

@@ -12,7 +12,6 @@ pub fn schema() -> Value {
     let root = definitions.body(&DOCUMENT, None);
     let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": "https://sbx-apply.dev/schemas/spec.schema.json",
         "title": "sbx-apply spec",
         "description": "An environment: sandboxes, their files, set-up steps, snapshots, clones, mounts and egress rules.",
     });
@@ -175,7 +174,7 @@ fn pattern(pattern: &str) -> Value {
 fn value(kind: Type) -> (Option<&'static str>, Value) {
     let size = "^[0-9]+ *(TiB|GiB|MiB|KiB|TB|GB|MB|kB|KB|B)?$";
     match kind {
-        Type::Text => (None, json!({ "type": ["string", "number", "boolean"] })),
+        Type::Text | Type::Note => (None, json!({ "type": ["string", "number", "boolean"] })),
         Type::Line | Type::Image | Type::Pattern | Type::Include | Type::Reference => {
             (None, json!({ "type": "string", "minLength": 1 }))
         }

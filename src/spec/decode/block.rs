@@ -2,7 +2,7 @@
 
 use crate::model::Place;
 use crate::spec::language::{Body, Form};
-use crate::spec::syntax::{Name, Value};
+use crate::spec::syntax::{Name, Scalar, Value};
 
 /// The contents of one node, or of a whole file.
 #[derive(Debug, Clone)]
@@ -104,6 +104,11 @@ impl Block {
     /// The label's text; empty where there is none.
     pub(crate) fn name(&self) -> &str {
         self.label.as_ref().map_or("", |label| label.text.as_str())
+    }
+
+    /// Whether the label's text is what it says, its variables expanded without a problem.
+    pub(crate) fn label_is_known(&self) -> bool {
+        self.label.as_ref().is_some_and(|label| label.scalar != Scalar::Invalid)
     }
 
     /// The place of the label, else of the block.

@@ -172,7 +172,7 @@ impl Decoder<'_> {
 
     /// A setting of a backend.
     fn open(&mut self, block: &mut Block, name: &Name, value: &Value) {
-        if !self.fits(value, Type::Text, &name.text) {
+        if !self.fits(value, Type::Note, &name.text) {
             return;
         }
         if let Some((first, _)) = block.open.iter().find(|(first, _)| first.text == name.text) {
@@ -189,7 +189,7 @@ impl Decoder<'_> {
             if !block.body.open {
                 return self.unknown(block, parent, &node.name);
             }
-            if let Some(value) = self.only_value(node, Type::Text, &node.name.text) {
+            if let Some(value) = self.only_value(node, Type::Note, &node.name.text) {
                 self.open(block, &node.name, &value);
             }
             return;

@@ -58,7 +58,7 @@ impl Type {
             }
         }
         match self {
-            Self::Text => Ok(()),
+            Self::Text | Self::Note => Ok(()),
             Self::Line | Self::Pattern if text.trim().is_empty() => complain(
                 "spec::empty-value",
                 "this must not be empty",

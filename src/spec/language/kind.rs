@@ -5,6 +5,8 @@
 pub(crate) enum Type {
     /// Any text; numbers and booleans as they are spelled.
     Text,
+    /// One line of text, shown to readers or handed to a backend.
+    Note,
     /// Text that is run or matched, and so must not be empty.
     Line,
     /// `[a-z][a-z0-9-]*`; never expanded.
@@ -65,6 +67,7 @@ impl Type {
     pub(crate) fn description(self) -> String {
         match self {
             Self::Text | Self::Line => "a string".to_owned(),
+            Self::Note => "one line of text".to_owned(),
             Self::Name | Self::Reference => "a name".to_owned(),
             Self::Image => "an image's name".to_owned(),
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
@@ -99,7 +102,14 @@ impl Type {
     pub(crate) fn takes_number(self) -> bool {
         matches!(
             self,
-            Self::Text | Self::Integer { .. } | Self::Size | Self::Memory | Self::Mode | Self::Port | Self::Ports
+            Self::Text
+                | Self::Note
+                | Self::Integer { .. }
+                | Self::Size
+                | Self::Memory
+                | Self::Mode
+                | Self::Port
+                | Self::Ports
         )
     }
 
@@ -110,7 +120,7 @@ impl Type {
 
     /// Whether a boolean will do.
     pub(crate) fn takes_boolean(self) -> bool {
-        matches!(self, Self::Text | Self::Boolean)
+        matches!(self, Self::Text | Self::Note | Self::Boolean)
     }
 }
 

@@ -422,7 +422,7 @@ static PORT: &[Form] = &[Form::value(
 
 static IGNORE: &[Form] = &[
     Form::value("until", Type::Date, "The last day, UTC; always when left out."),
-    Form::value("reason", Type::Text, "Why, for the reader."),
+    Form::value("reason", Type::Note, "Why, for the reader."),
 ];
 
 /// What a backend's settings are called.

@@ -49,7 +49,8 @@ struct All {
 /// Works a request out. None, or something built from what is left, where there are problems.
 pub(crate) fn desired(request: &Request, sources: &mut Sources, problems: &mut Problems) -> Option<Desired> {
     let mut gathered = include::gather(request, sources, problems)?;
-    variables::expand(&mut gathered.documents, request, sources, problems);
+    let incomplete = gathered.incomplete;
+    variables::expand(&mut gathered.documents, incomplete, request, sources, problems);
     for document in &gathered.documents {
         validate::values(&document.block, true, problems);
         validate::rules(&document.block, problems);
@@ -59,7 +60,6 @@ pub(crate) fn desired(request: &Request, sources: &mut Sources, problems: &mut P
         .documents
         .last()
         .map(|root| (root.block.at.clone(), root.block.flawed))?;
-    let incomplete = gathered.incomplete;
     let all = collect(&mut gathered, problems);
     let environment = environment(request, &all, (&start, flawed), problems);
     let backend = backend(request, &all, &start, problems);

@@ -29,15 +29,26 @@ struct Expander<'a> {
     sources: &'a Sources,
     problems: &'a mut Problems,
     left: usize,
+    /// Whether some file could not be read: what it declares and uses is not known.
+    incomplete: bool,
 }
 
 /// Expands variables in all files, in place.
-pub(super) fn expand(documents: &mut [Document], request: &Request, sources: &Sources, problems: &mut Problems) {
+pub(super) fn expand(
+    documents: &mut [Document],
+    incomplete: bool,
+    request: &Request,
+    sources: &Sources,
+    problems: &mut Problems,
+) {
+    // A value that was left out for a misspelt name may have used any of them.
+    let left_out = problems.has("spec::unknown-property") || problems.has("spec::unknown-node");
     let mut expander = Expander {
         variables: BTreeMap::new(),
         sources,
         problems,
         left: TOTAL,
+        incomplete,
     };
     for document in &*documents {
         expander.declare(document);
@@ -51,7 +62,9 @@ pub(super) fn expand(documents: &mut [Document], request: &Request, sources: &So
             expander.content(&mut entry.content, &entry.form.shape);
         }
     }
-    expander.complain_of_unused();
+    if !incomplete && !left_out {
+        expander.complain_of_unused();
+    }
 }
 
 impl Expander<'_> {
@@ -110,6 +123,9 @@ impl Expander<'_> {
                 variable.value = Some(value.clone());
                 continue;
             }
+            if self.incomplete {
+                continue;
+            }
             let names: Vec<&str> = self.variables.keys().map(String::as_str).collect();
             let help = if names.is_empty() {
                 "this spec declares no variables".to_owned()
@@ -145,7 +161,7 @@ impl Expander<'_> {
             self.value(label, kind);
         }
         for (_, value) in &mut block.open {
-            self.value(value, Type::Text);
+            self.value(value, Type::Note);
         }
         for entry in &mut block.entries {
             self.content(&mut entry.content, &entry.form.shape);
@@ -224,6 +240,9 @@ impl Expander<'_> {
     }
 
     fn undefined(&mut self, value: &Value, name: &str) {
+        if self.incomplete {
+            return;
+        }
         let names: Vec<&str> = self.variables.keys().map(String::as_str).collect();
         let lower = name.to_lowercase().replace('_', "-");
         let help = if Type::Name.check(name).is_ok() {

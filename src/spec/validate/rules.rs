@@ -1,5 +1,7 @@
 //! Keys that exclude or need each other.
 
+use std::collections::HashMap;
+
 use crate::model::Diagnostic;
 use crate::spec::decode::{Block, Content, Entry};
 use crate::spec::language::{self, BACKENDS};
@@ -39,10 +41,29 @@ fn sandbox(block: &Block, problems: &mut Problems) {
             .with_help("remove one of the two"),
         );
     }
+    let mut seen: HashMap<(&str, &str), &Block> = HashMap::new();
     for entry in &block.entries {
         let Content::Block(inner) = &entry.content else {
             continue;
         };
+        // What was written alike has been reported; variables can make alike what was not.
+        if entry.form.body().is_some_and(|body| body.written.repeats()) && inner.label_is_known() {
+            match seen.get(&(entry.form.name, inner.name())) {
+                Some(first) => problems.push(
+                    Diagnostic::new(
+                        "spec::duplicate-name",
+                        format!("{} \"{}\" is declared twice", entry.form.name, inner.name()),
+                        inner.label_at(),
+                        "again here, with its variables expanded",
+                    )
+                    .with_mark(first.label_at(), "first here")
+                    .with_help("keep one of the two"),
+                ),
+                None => {
+                    seen.insert((entry.form.name, inner.name()), inner);
+                }
+            }
+        }
         match entry.form.name {
             "file" => file(inner, problems),
             "run" => one_of(inner, "run step", problems),

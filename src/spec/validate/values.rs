@@ -12,7 +12,7 @@ pub(crate) fn values(block: &Block, expanded: bool, problems: &mut Problems) {
         value(label, kind, expanded, problems);
     }
     for (_, setting) in &block.open {
-        value(setting, Type::Text, expanded, problems);
+        value(setting, Type::Note, expanded, problems);
     }
     for entry in &block.entries {
         match (&entry.content, &entry.form.shape) {
