@@ -1,8 +1,14 @@
 //! The integration tests, one binary: what the library does against the simulated backend and, where one is
 //! offered, a real daemon.
 
+mod cli;
 mod conformance;
 mod convergence;
+mod documents;
+mod floors;
 mod incus;
+mod quickstart;
+mod scenarios;
+mod schemas;
 mod spec;
 mod support;

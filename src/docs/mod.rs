@@ -6,6 +6,9 @@ pub mod architecture {}
 #[doc = include_str!("glossary.md")]
 pub mod glossary {}
 
+#[doc = include_str!("language.md")]
+pub mod language {}
+
 #[doc = include_str!("planning.md")]
 pub mod planning {}
 

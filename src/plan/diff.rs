@@ -91,6 +91,8 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
         let Some(origin) = origin(wanted, before, now) else {
             continue;
         };
+        // What an apply that did not finish has left is nobody's doing but ours.
+        let origin = if complete { origin } else { Origin::Pending };
         if wanted.is_none() && !undone(subject, &field, &desired, &applied, &mut notices) {
             continue;
         }

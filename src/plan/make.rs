@@ -289,7 +289,7 @@ pub(super) fn deletions(
                 format!("`{sandbox}` is protected, and this would delete it"),
                 &Place::nowhere(),
                 "",
-                format!("put `{sandbox}` back into the spec with `protect false`, apply, and try again"),
+                format!("apply once with `protect false` for `{sandbox}`, then try again"),
             ));
         }
         changes.push(Change {

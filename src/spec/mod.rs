@@ -9,7 +9,7 @@
 //! runs anything and never reaches for the network. A spec is untrusted: sizes, depths and counts are bounded
 //! everywhere, and every problem is reported, not the first alone.
 
-pub mod convert;
+mod convert;
 mod decode;
 mod kdl;
 mod language;
@@ -23,6 +23,7 @@ mod syntax;
 mod validate;
 mod yaml;
 
+pub use convert::convert;
 pub use load::{Input, Loaded, Rejected, Request, check_text, load};
 pub use schema::schema;
 pub use source::{FILE_LIMIT, Source, Sources};

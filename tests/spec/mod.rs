@@ -1,3 +1,6 @@
 //! Specs that are right.
 
+mod convert;
+mod meaning;
+mod schema;
 mod twins;

@@ -1,4 +1,6 @@
-//! What several tests need: the real daemon where there is one, and faults.
+//! What several tests need: the real daemon where there is one, faults, the program, and texts in files.
 
+pub(crate) mod blessed;
 pub(crate) mod daemon;
 pub(crate) mod fault;
+pub(crate) mod program;

@@ -68,7 +68,7 @@ impl Decoder<'_> {
             }
             (Label::Required { kind, key }, None) => {
                 let help = match self.format {
-                    Format::Kdl => format!("write it after the name: `{word} …`, {}", kind.description()),
+                    Format::Kdl => format!("write it after the word, as in `{word} …`: {}", kind.description()),
                     Format::Yaml => format!("add \"{key}\", {}", kind.description()),
                 };
                 self.push(
@@ -138,10 +138,11 @@ impl Decoder<'_> {
         };
         match &form.shape {
             Shape::Value(kind) => {
-                if self.fits(value, *kind, self.word(form)) && !self.doubled(block, form, &name.at) {
+                let value = self.taken(value, *kind, self.word(form));
+                if !self.doubled(block, form, &name.at) {
                     block.entries.push(Entry {
                         form,
-                        content: Content::Value(value.clone()),
+                        content: Content::Value(value),
                         at: name.at.clone(),
                     });
                 }
@@ -182,7 +183,12 @@ impl Decoder<'_> {
         };
         let word = self.word(form);
         let content = match &form.shape {
-            Shape::Value(kind) => self.only_value(node, *kind, word).map(Content::Value),
+            Shape::Value(kind) => {
+                let value = self
+                    .only_value(node, *kind, word)
+                    .unwrap_or_else(|| broken(&node.name.at));
+                Some(Content::Value(value))
+            }
             Shape::Values(kind) => {
                 let values = self.values(block, node, form, *kind);
                 if let Some(Entry {
@@ -420,6 +426,15 @@ impl Decoder<'_> {
         false
     }
 
+    /// The value, or what stands for one that has been complained of.
+    fn taken(&mut self, value: &Value, kind: Type, word: &str) -> Value {
+        if self.fits(value, kind, word) {
+            value.clone()
+        } else {
+            broken(&value.at)
+        }
+    }
+
     fn doubled(&mut self, block: &Block, form: &'static Form, at: &Place) -> bool {
         match block.entry(form.name) {
             Some(first) => {
@@ -442,7 +457,10 @@ impl Decoder<'_> {
         self.problems.push(
             Diagnostic::new(code, message, second, "again here")
                 .with_mark(first, "first here")
-                .with_help("keep one of the two, or give one of them another name"),
+                .with_help(match what {
+                    "property" | "key" => "keep one of the two",
+                    _ => "keep one of the two, or give one of them another name",
+                }),
         );
     }
 
@@ -483,6 +501,15 @@ impl Decoder<'_> {
             (None, _) => format!("a spec holds {}", self.known(body)),
         };
         self.push(code, message, &name.at, "not known here", help);
+    }
+}
+
+/// What stands for a value that has been complained of, so that nobody finds it missing as well.
+fn broken(at: &Place) -> Value {
+    Value {
+        scalar: Scalar::Null,
+        text: String::new(),
+        at: at.clone(),
     }
 }
 

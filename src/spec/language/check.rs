@@ -46,14 +46,14 @@ impl Type {
                 return complain(
                     "spec::value-too-long",
                     format!("this value has {} bytes, more than the {SHORT} it may have", text.len()),
-                    format!("expected {}", self.description()),
+                    "shorten it",
                 );
             }
             if text.chars().any(char::is_control) {
                 return complain(
                     "spec::invalid-text",
                     "a control character is not allowed here",
-                    format!("expected {}", self.description()),
+                    "remove it",
                 );
             }
         }
@@ -62,7 +62,7 @@ impl Type {
             Self::Line | Self::Pattern if text.trim().is_empty() => complain(
                 "spec::empty-value",
                 "this must not be empty",
-                format!("expected {}", self.description()),
+                "leave it out, or say what it should be",
             ),
             Self::Line => Ok(()),
             Self::Pattern => match ignore::gitignore::GitignoreBuilder::new("/").add_line(None, text) {
@@ -92,7 +92,7 @@ impl Type {
                 _ => complain(
                     "spec::invalid-number",
                     format!("\"{}\" is not {}", shown(text), self.description()),
-                    "write decimal digits only",
+                    "write decimal digits only, within these bounds",
                 ),
             },
             Self::Boolean => match text {

@@ -46,6 +46,8 @@ pub(crate) struct Body {
     pub fields: &'static [&'static [Form]],
     /// Whether names outside `fields` are taken as a map of texts: a backend's settings.
     pub open: bool,
+    /// Fields of which there must be exactly one.
+    pub(crate) one_of: &'static [&'static str],
 }
 
 /// The label of a block.

@@ -7,7 +7,7 @@ use crate::spec::decode::Block;
 use crate::spec::problems::Problems;
 use crate::spec::resolve::Declared;
 use crate::spec::suggest::unknown;
-use crate::spec::syntax::Value;
+use crate::spec::syntax::{Scalar, Value};
 
 /// Checks every reference between sandboxes, and the names that counts and the environment lead to.
 pub(crate) fn references(sandboxes: &[Declared], environment: Option<&EnvironmentName>, problems: &mut Problems) {
@@ -74,7 +74,8 @@ fn clone_source(sandbox: &Block, by_base: &BTreeMap<&str, &Declared>, problems: 
         problems.push(counted_source(source, declared));
         return;
     }
-    if let Some(snapshot) = clone.value("snapshot") {
+    // What has been complained of stands there without a text.
+    if let Some(snapshot) = clone.value("snapshot").filter(|value| value.scalar != Scalar::Null) {
         let known = declared.block.values("snapshot");
         if !known.iter().any(|known| known.text == snapshot.text) {
             let mut diagnostic = missing("snapshot", snapshot, known.iter().map(|known| known.text.as_str()))
@@ -107,7 +108,9 @@ fn counted_source(source: &Value, counted: &Declared) -> Diagnostic {
 
 fn on_change(sandbox: &Block, problems: &mut Problems) {
     for run in sandbox.blocks("run") {
-        let Some(path) = run.value("on-change") else { continue };
+        let Some(path) = run.value("on-change").filter(|value| value.scalar != Scalar::Null) else {
+            continue;
+        };
         let known = || sandbox.blocks("file").chain(sandbox.blocks("tree")).map(Block::name);
         if known().any(|known| known == path.text) {
             continue;

@@ -45,7 +45,7 @@ fn sandbox(block: &Block, problems: &mut Problems) {
         };
         match entry.form.name {
             "file" => file(inner, problems),
-            "run" => one_of(inner, "run step", &["command", "script"], problems),
+            "run" => one_of(inner, "run step", problems),
             "egress" => own_egress(inner, problems),
             _ => {}
         }
@@ -53,7 +53,8 @@ fn sandbox(block: &Block, problems: &mut Problems) {
 }
 
 /// Checks that exactly one of some keys is given.
-fn one_of(block: &Block, what: &str, keys: &[&str], problems: &mut Problems) {
+fn one_of(block: &Block, what: &str, problems: &mut Problems) {
+    let keys = block.body.one_of;
     let mut given: Vec<&Entry> = keys.iter().filter_map(|key| block.entry(key)).collect();
     // `absent=false` says nothing.
     given.retain(|entry| {
@@ -94,7 +95,7 @@ fn one_of(block: &Block, what: &str, keys: &[&str], problems: &mut Problems) {
 }
 
 fn file(block: &Block, problems: &mut Problems) {
-    one_of(block, "file", &["content", "source", "secret", "absent"], problems);
+    one_of(block, "file", problems);
     let Some(absent) = block.entry("absent").filter(|_| block.is_true("absent")) else {
         return;
     };

@@ -35,6 +35,8 @@ fn value(value: &Value, kind: Type, expanded: bool, problems: &mut Problems) {
         return;
     }
     if let Err(complaint) = kind.check(&value.text) {
-        problems.push(Diagnostic::new(complaint.code, complaint.message, &value.at, "here").with_help(complaint.help));
+        let expected = format!("expected {}", kind.description());
+        problems
+            .push(Diagnostic::new(complaint.code, complaint.message, &value.at, expected).with_help(complaint.help));
     }
 }

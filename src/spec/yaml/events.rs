@@ -281,10 +281,10 @@ impl Reader<'_> {
             .rsplit('\n')
             .next()
             .unwrap_or_default();
-        Box::new(if line.contains('\t') {
-            diagnostic.with_help("YAML is indented by spaces, never by tabs")
+        Box::new(diagnostic.with_help(if line.contains('\t') {
+            "YAML is indented by spaces, never by tabs"
         } else {
-            diagnostic
-        })
+            "look at the indentation, the quotes and the brackets before this place"
+        }))
     }
 }

@@ -1,0 +1,226 @@
+//! What a plan says, in whole: each folder here holds a spec that is applied first (`before.kdl`), sometimes
+//! another one that is planned then (`after.kdl`), and all that the program says about it (`plan.txt`). What
+//! hands do in between stands in this file.
+//!
+//! `SBX_BLESS=1` writes the texts anew; read the difference before you commit it.
+
+use sbx_apply::backend::memory::{Machine, Memory};
+use sbx_apply::model::{Mode, Owner, Status};
+
+use crate::support::blessed;
+use crate::support::program::{Run, program};
+
+type Edit = fn(&Memory);
+
+fn nothing(_: &Memory) {}
+
+/// What hands do to one instance.
+fn by_hand(memory: &Memory, name: &str, change: impl FnOnce(&mut Machine)) {
+    memory
+        .edit(name, |machine| {
+            change(machine);
+            Ok(())
+        })
+        .expect("there is such an instance");
+}
+
+fn path(name: &str, file: &str) -> Option<String> {
+    let path = format!("tests/scenarios/{name}/{file}");
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join(&path)
+        .exists()
+        .then_some(path)
+}
+
+/// Applies what was before, lets hands do their work, plans, and holds the text against the file's.
+async fn scenario(name: &str, edit: Edit, flags: &[&str]) -> (Memory, Run) {
+    let memory = Memory::new();
+    let before = path(name, "before.kdl");
+    if let Some(before) = &before {
+        let run = program(&memory, &["apply", before, "--yes", "--quiet"]).await;
+        assert_eq!((run.code, run.stdout.as_str()), (0, ""), "{}", run.stderr);
+    }
+    edit(&memory);
+    let spec = path(name, "after.kdl").or(before).expect("a spec");
+    let command = [&["plan", &spec, "--detailed-exitcode"], flags].concat();
+    let journal = memory.journal();
+    let run = program(&memory, &command).await;
+    assert_eq!(memory.journal(), journal, "a plan writes nothing");
+    let text = format!(
+        "$ sbx-apply plan{}\n{}--- stderr\n{}--- exit code {}\n",
+        flags.iter().map(|flag| format!(" {flag}")).collect::<String>(),
+        run.stdout,
+        run.stderr,
+        run.code
+    );
+    blessed::check(&format!("tests/scenarios/{name}/plan.txt"), &text);
+    (memory, run)
+}
+
+/// The same, and then an apply after which nothing is left.
+async fn settles(name: &str, edit: Edit, flags: &[&str], apply_flags: &[&str]) {
+    let (memory, _) = scenario(name, edit, flags).await;
+    let spec = path(name, "after.kdl")
+        .or_else(|| path(name, "before.kdl"))
+        .expect("a spec");
+    let command = [&["apply", &spec, "--yes"], flags, apply_flags].concat();
+    let run = program(&memory, &command).await;
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    let command = [&["plan", &spec, "--detailed-exitcode"], flags].concat();
+    let run = program(&memory, &command).await;
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+}
+
+#[tokio::test]
+async fn fresh() {
+    settles("fresh", nothing, &[], &[]).await;
+}
+
+#[tokio::test]
+async fn in_sync() {
+    scenario("in-sync", nothing, &[]).await;
+}
+
+#[tokio::test]
+async fn one_line() {
+    settles("one-line", nothing, &[], &[]).await;
+}
+
+#[tokio::test]
+async fn drift() {
+    let edit: Edit = |memory| {
+        by_hand(memory, "demo-base", |machine| {
+            machine
+                .write("/etc/motd", "hello\n\u{1b}]0;owned\u{7}intruder\n")
+                .expect("writes");
+            machine
+                .attributes(
+                    "/usr/local/bin/tool",
+                    Mode::of_bits(0o600),
+                    Owner { uid: 1000, gid: 1000 },
+                )
+                .expect("sets");
+            machine.remove("/etc/gone").expect("removes");
+            machine.write("/etc/blob", [0, 1, 2]).expect("writes");
+            machine.cpu = Some("4".to_owned());
+            machine.memory = None;
+            machine.env.insert("RUST_LOG".to_owned(), "trace".to_owned());
+            machine.status = Status::Stopped;
+        });
+    };
+    settles("drift", edit, &[], &[]).await;
+}
+
+#[tokio::test]
+async fn conflict() {
+    let edit: Edit = |memory| {
+        by_hand(memory, "demo-base", |machine| {
+            machine.write("/etc/motd", "by hand\n").expect("writes");
+            machine.cpu = Some("8".to_owned());
+        });
+    };
+    settles("conflict", edit, &[], &[]).await;
+}
+
+#[tokio::test]
+async fn left_spec() {
+    settles("left-spec", nothing, &[], &[]).await;
+}
+
+#[tokio::test]
+async fn replace_by_image() {
+    settles("replace", nothing, &[], &["--allow-data-loss"]).await;
+}
+
+#[tokio::test]
+async fn leftovers_are_shown() {
+    scenario("leftovers", nothing, &[]).await;
+}
+
+#[tokio::test]
+async fn leftovers_are_pruned() {
+    settles("prune", nothing, &["--prune"], &[]).await;
+}
+
+#[tokio::test]
+async fn a_foreign_name_is_refused() {
+    let edit: Edit = |memory| memory.make_foreign("demo-base").expect("is free");
+    let (memory, _) = scenario("foreign", edit, &[]).await;
+    let spec = path("foreign", "after.kdl").expect("a spec");
+    let run = program(&memory, &["apply", &spec, "--yes", "--allow-data-loss"]).await;
+    assert_eq!(
+        (run.code, memory.names()),
+        (4, vec!["demo-base".to_owned()]),
+        "{}",
+        run.stderr
+    );
+}
+
+#[tokio::test]
+async fn a_target_takes_what_it_needs_along() {
+    settles("target", nothing, &["--target", "task"], &[]).await;
+}
+
+#[tokio::test]
+async fn a_protected_disk_is_not_replaced() {
+    let (memory, _) = scenario("protect", nothing, &[]).await;
+    let spec = path("protect", "after.kdl").expect("a spec");
+    let _ = memory.take_journal();
+    let run = program(&memory, &["apply", &spec, "--yes", "--allow-data-loss"]).await;
+    assert_eq!(
+        (run.code, memory.journal()),
+        (4, Vec::<String>::new()),
+        "{}",
+        run.stderr
+    );
+}
+
+#[tokio::test]
+async fn an_unfinished_apply_goes_on() {
+    let edit: Edit = |memory| {
+        by_hand(memory, "demo-base", |machine| {
+            machine.labels.0.remove("complete");
+            machine.remove("/etc/motd").expect("removes");
+        });
+    };
+    settles("unfinished", edit, &[], &[]).await;
+}
+
+#[tokio::test]
+async fn what_is_ignored_is_accepted() {
+    let edit: Edit = |memory| {
+        by_hand(memory, "demo-base", |machine| {
+            machine.write("/etc/hosts", "by the VPN\n").expect("writes");
+            machine.write("/etc/resolv.conf", "by the VPN\n").expect("writes");
+            machine.write("/etc/motd", "by hand\n").expect("writes");
+        });
+    };
+    scenario("ignore", edit, &["--ignore", "base/file:/etc/motd"]).await;
+}
+
+#[tokio::test]
+async fn fifty_clones_are_readable() {
+    scenario("fifty", nothing, &[]).await;
+}
+
+#[tokio::test]
+async fn a_tree_that_changes() {
+    let edit: Edit = |memory| {
+        by_hand(memory, "demo-base", |machine| {
+            machine.remove("/srv/app/a.txt").expect("removes");
+            for number in 0..20 {
+                machine
+                    .write(&format!("/srv/app/extra-{number:02}"), "x")
+                    .expect("writes");
+            }
+            machine.remove("/etc/link").expect("removes");
+            machine.symlink("/etc/link", "/etc/shadow", Owner::ROOT).expect("links");
+        });
+    };
+    settles("tree", edit, &[], &[]).await;
+}
+
+#[tokio::test]
+async fn what_the_backend_lacks_is_told_at_its_line() {
+    scenario("lacking", nothing, &[]).await;
+}

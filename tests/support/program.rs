@@ -1,0 +1,81 @@
+//! The program, run inside the test with a simulated backend.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use sbx_apply::backend::memory::Memory;
+use sbx_apply::backend::{Opener, Registry, Result, Sandboxes, Settings};
+use sbx_apply::cli::{self, Host, Terminals};
+
+/// The moment at which every test runs.
+pub(crate) const NOW: u64 = 1_800_000_000;
+
+/// What a run said and how it ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) code: u8,
+}
+
+#[derive(Debug)]
+struct Simulated(Memory);
+
+#[async_trait]
+impl Opener for Simulated {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
+    fn settings(&self) -> &'static [(&'static str, &'static str)] {
+        &[("pool", "nothing, for tests of settings")]
+    }
+
+    async fn open(&self, _: &Settings) -> Result<Arc<dyn Sandboxes>> {
+        Ok(Arc::new(self.0.clone()))
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Buffer {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().expect("no panic").clone()).expect("UTF-8")
+    }
+}
+
+impl Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs the program: no terminal, no variables, and `memory` as its only backend.
+pub(crate) async fn program(memory: &Memory, arguments: &[&str]) -> Run {
+    let (stdout, stderr) = (Buffer::default(), Buffer::default());
+    let host = Host {
+        arguments: std::iter::once("sbx-apply")
+            .chain(arguments.iter().copied())
+            .map(Into::into)
+            .collect(),
+        variables: Default::default(),
+        terminals: Terminals::default(),
+        stdout: Box::new(stdout.clone()),
+        stderr: Box::new(stderr.clone()),
+        registry: Registry::empty().with(Simulated(memory.clone())),
+        now: NOW,
+    };
+    let code = cli::main(host).await.number();
+    Run {
+        stdout: stdout.text(),
+        stderr: stderr.text(),
+        code,
+    }
+}
