@@ -5,6 +5,7 @@ mod cli;
 mod conformance;
 mod convergence;
 mod documents;
+mod errors;
 mod floors;
 mod incus;
 mod quickstart;

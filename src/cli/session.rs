@@ -1,6 +1,7 @@
 //! What most commands begin with: the spec, the backend, what is live, the plan.
 
-use std::io::Read as _;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -85,14 +86,22 @@ pub(super) fn load(settings: &Settings, spec: &SpecArg) -> Result<Loaded, Error>
     Ok(loaded)
 }
 
-/// All of standard input, or one byte more than a spec may have, so that the spec's own error says so.
+/// All of standard input, within bounds.
 pub(super) fn read_stdin() -> Result<Vec<u8>, Error> {
+    bounded(std::io::stdin().lock()).map_err(|error| Error::io("cannot read standard input", error))
+}
+
+/// All of a file, within bounds.
+pub(super) fn read_spec(path: &Path) -> Result<Vec<u8>, Error> {
+    File::open(path)
+        .and_then(bounded)
+        .map_err(|error| Error::io(format!("cannot read {}", path.display()), error))
+}
+
+/// One byte more than a spec may have at most, so that the spec's own error says so.
+fn bounded(from: impl Read) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    std::io::stdin()
-        .lock()
-        .take(FILE_LIMIT as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Error::io("cannot read standard input", error))?;
+    from.take(FILE_LIMIT as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

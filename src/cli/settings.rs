@@ -130,6 +130,10 @@ fn over(settings: &mut BTreeMap<String, String>, nearer: BTreeMap<String, String
     if WHERE.iter().any(|key| nearer.contains_key(*key)) {
         WHERE.iter().for_each(|key| drop(settings.remove(*key)));
     }
+    // The folder says where the socket is.
+    if nearer.contains_key("incus-dir") {
+        settings.remove("socket");
+    }
     settings.extend(nearer);
 }
 
@@ -263,5 +267,7 @@ mod tests {
         let mut settings = map(&[("remote", "far"), ("project", "p")]);
         over(&mut settings, map(&[("socket", "/s")]));
         assert_eq!(settings, map(&[("socket", "/s"), ("project", "p")]));
+        over(&mut settings, map(&[("incus-dir", "/d")]));
+        assert_eq!(settings, map(&[("incus-dir", "/d"), ("project", "p")]));
     }
 }

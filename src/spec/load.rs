@@ -163,7 +163,15 @@ pub(super) fn text(
     };
     sources.insert(&source);
     match syntax::parse(&source, format) {
-        Ok(tree) => Some(decode::document(&tree, problems)),
+        Ok(mut tree) => {
+            let odd = std::mem::take(&mut tree.problems);
+            // A file that is no map at all has been complained of; nothing in it is missing as well.
+            let flawed = !odd.is_empty() && tree.nodes.is_empty();
+            problems.extend(odd);
+            let mut block = decode::document(&tree, problems);
+            block.flawed |= flawed;
+            Some(block)
+        }
         Err(diagnostics) => {
             problems.extend(diagnostics);
             None

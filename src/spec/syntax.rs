@@ -48,6 +48,8 @@ pub(super) enum Scalar {
     Boolean,
     /// `null`.
     Null,
+    /// What has been complained of already: it stands where it stood, so that nobody finds it missing as well.
+    Invalid,
 }
 
 /// A value.
@@ -70,7 +72,7 @@ impl Value {
             Scalar::Plain => "text",
             Scalar::Number => "a number",
             Scalar::Boolean => "a boolean",
-            Scalar::Null => "nothing",
+            Scalar::Null | Scalar::Invalid => "nothing",
         }
     }
 }
@@ -88,6 +90,8 @@ pub(super) struct Node {
     pub children: Vec<Node>,
     /// The stretch that stands for the whole of it: its name and label.
     pub at: Place,
+    /// Whether something in it was not understood, has been complained of, and is left out.
+    pub(super) flawed: bool,
 }
 
 /// A file as a tree.
@@ -99,7 +103,12 @@ pub(super) struct Tree {
     pub nodes: Vec<Node>,
     /// The beginning of the file.
     pub start: Place,
+    /// What is wrong with it although it could be read.
+    pub problems: Vec<Diagnostic>,
 }
+
+/// Nodes, and what is wrong with them although they could be read.
+pub(super) type Nodes = (Vec<Node>, Vec<Diagnostic>);
 
 /// How deep nodes, maps and lists may lie in each other.
 pub(super) const DEPTH_LIMIT: usize = 64;
@@ -116,7 +125,7 @@ pub(super) fn parse(source: &Source, format: Format) -> Result<Tree, Vec<Diagnos
         Format::Kdl => super::kdl::parse(source),
         Format::Yaml => super::yaml::parse(source),
     };
-    let nodes = std::thread::scope(|scope| {
+    let (nodes, problems) = std::thread::scope(|scope| {
         let outcome = std::thread::Builder::new()
             .stack_size(STACK)
             .spawn_scoped(scope, work)
@@ -134,6 +143,7 @@ pub(super) fn parse(source: &Source, format: Format) -> Result<Tree, Vec<Diagnos
     Ok(Tree {
         format,
         nodes,
+        problems,
         start: source.place(0, 0),
     })
 }

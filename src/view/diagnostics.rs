@@ -1,6 +1,7 @@
 //! Diagnostics over the text that they are about.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use miette::{
@@ -45,12 +46,13 @@ pub fn render(diagnostics: &[Diagnostic], sources: &Sources, style: Style) -> St
         .with_width(style.width)
         .with_context_lines(1)
         .with_links(false);
+    let texts = Texts::of(diagnostics, sources);
     let mut text = String::new();
     for (index, diagnostic) in diagnostics.iter().enumerate() {
         if index > 0 {
             text.push('\n');
         }
-        for report in reports(diagnostic, sources) {
+        for report in reports(diagnostic, &texts) {
             // Writing to a String cannot fail; a report that cannot be drawn is still told in one line.
             let mut drawn = String::new();
             if handler.render_report(&mut drawn, &report).is_err() {
@@ -63,7 +65,7 @@ pub fn render(diagnostics: &[Diagnostic], sources: &Sources, style: Style) -> St
 }
 
 /// One report for the file of the first mark, and one note for each further file that has marks.
-fn reports<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Report<'a>> {
+fn reports<'a>(diagnostic: &'a Diagnostic, texts: &'a Texts<'a>) -> Vec<Report<'a>> {
     let mut files: Vec<&str> = Vec::new();
     for mark in &diagnostic.marks {
         if !files.contains(&&*mark.place.file) {
@@ -71,40 +73,63 @@ fn reports<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources) -> Vec<Report<'
         }
     }
     let first = files.first().copied().unwrap_or_default();
-    let mut reports = vec![Report::of(diagnostic, first, sources, true)];
+    let mut reports = vec![Report::of(diagnostic, first, texts, true)];
     reports.extend(
         files
             .iter()
             .skip(1)
-            .map(|file| Report::of(diagnostic, file, sources, false)),
+            .map(|file| Report::of(diagnostic, file, texts, false)),
     );
     // Help and code close the whole.
     if let Some(last) = reports.last_mut() {
-        last.help = diagnostic.help.as_deref();
+        last.help = diagnostic.help.as_deref().map(|help| harmless(help).into_owned());
     }
     reports
 }
 
+/// The texts that excerpts are taken from, made harmless once each.
+struct Texts<'a>(BTreeMap<&'a str, Cow<'a, str>>);
+
+impl<'a> Texts<'a> {
+    fn of(diagnostics: &'a [Diagnostic], sources: &'a Sources) -> Self {
+        let files = diagnostics
+            .iter()
+            .flat_map(|diagnostic| &diagnostic.marks)
+            .map(|mark| &*mark.place.file);
+        let mut texts = BTreeMap::new();
+        for file in files {
+            if let (false, Some(text)) = (texts.contains_key(file), sources.get(file)) {
+                texts.insert(file, harmless_excerpt(text));
+            }
+        }
+        Self(texts)
+    }
+
+    fn get(&self, file: &str) -> Option<&str> {
+        self.0.get(file).map(AsRef::as_ref)
+    }
+}
+
 struct Report<'a> {
-    message: Cow<'a, str>,
+    message: String,
     code: Option<&'static str>,
-    help: Option<&'a str>,
+    help: Option<String>,
     severity: Severity,
     source: Option<Excerpts<'a>>,
     labels: Vec<LabeledSpan>,
 }
 
 impl<'a> Report<'a> {
-    fn of(diagnostic: &'a Diagnostic, file: &str, sources: &'a Sources, chief: bool) -> Self {
+    fn of(diagnostic: &'a Diagnostic, file: &str, texts: &'a Texts<'a>, chief: bool) -> Self {
         let marks = diagnostic.marks.iter().filter(|mark| &*mark.place.file == file);
-        let text = sources.get(file).filter(|text| {
+        let text = texts.get(file).filter(|text| {
             !text.is_empty() && marks.clone().all(|mark| line_length(text, &mark.place) <= LONGEST_LINE)
         });
         let labels = marks
             .clone()
             .enumerate()
             .map(|(index, mark)| {
-                let label = (!mark.text.is_empty()).then(|| mark.text.clone());
+                let label = (!mark.text.is_empty()).then(|| harmless(&mark.text).into_owned());
                 let span = SourceSpan::new(mark.place.offset.into(), mark.place.length);
                 // The excerpt's heading names the place of the chief mark.
                 if index == 0 {
@@ -118,7 +143,7 @@ impl<'a> Report<'a> {
         let message = match (chief, text, place) {
             (true, Some(_), _) | (true, None, None) => Cow::Borrowed(diagnostic.message.as_str()),
             // What the command line says has no text to point into.
-            (true, None, Some(place)) if place.offset == 0 && place.length == 0 && sources.get(file).is_none() => {
+            (true, None, Some(place)) if place.offset == 0 && place.length == 0 && texts.get(file).is_none() => {
                 let said = marks.clone().next().map_or("", |mark| mark.text.as_str());
                 if said.is_empty() {
                     Cow::Borrowed(diagnostic.message.as_str())
@@ -134,12 +159,12 @@ impl<'a> Report<'a> {
             )),
         };
         Self {
-            message,
+            message: harmless(&message).into_owned(),
             code: chief.then_some(diagnostic.code),
             help: None,
             severity: if chief { Severity::Error } else { Severity::Advice },
             source: text.map(|text| Excerpts {
-                file: file.to_owned(),
+                file: harmless(file).into_owned(),
                 text,
             }),
             labels: if text.is_some() { labels } else { Vec::new() },
@@ -208,6 +233,36 @@ impl SourceCode for Excerpts<'_> {
     }
 }
 
+/// Whether a character could make a terminal do something, or turn the direction of what follows.
+fn is_harmful(character: char) -> bool {
+    (character.is_control() && !matches!(character, '\n' | '\t' | '\r'))
+        || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}')
+}
+
+/// A text that a terminal can be shown: specs are untrusted, and their words end up in messages.
+fn harmless(text: &str) -> Cow<'_, str> {
+    if text.chars().any(|c| is_harmful(c) || c.is_control()) {
+        let replace = |c: char| if is_harmful(c) || c.is_control() { '\u{fffd}' } else { c };
+        Cow::Owned(text.chars().map(replace).collect())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// The same for a source text: every character keeps its number of bytes, so that places stay right.
+fn harmless_excerpt(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_harmful) {
+        return Cow::Borrowed(text);
+    }
+    let replace = |character: char| match (is_harmful(character), character.len_utf8()) {
+        (false, _) => character,
+        (true, 1) => '?',
+        (true, 2) => '\u{bf}',
+        (true, _) => '\u{fffd}',
+    };
+    Cow::Owned(text.chars().map(replace).collect())
+}
+
 fn line_length(text: &str, place: &Place) -> usize {
     let offset = place.offset.min(text.len());
     let before = text.get(..offset).unwrap_or_default();
@@ -241,7 +296,7 @@ impl miette::Diagnostic for Report<'_> {
     }
 
     fn help<'b>(&'b self) -> Option<Box<dyn fmt::Display + 'b>> {
-        self.help.map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {

@@ -28,7 +28,8 @@ pub struct Row {
     pub sandbox: String,
     /// Its instance; the one it would get where there is none.
     pub instance: String,
-    /// `running`, `stopped`, `frozen`, `unknown`, or `missing` where there is none.
+    /// `running`, `stopped`, `frozen`, `unknown`; `missing` where there is none, and `foreign` where its name is
+    /// taken by an instance that is not ours.
     pub status: &'static str,
     /// Addresses of global scope.
     pub addresses: Vec<String>,
@@ -59,7 +60,10 @@ pub fn human(show: &Show) -> String {
         }
     };
     let rows = show.sandboxes.iter().map(|row| {
-        let status = match (row.leftover, row.complete || row.status == "missing") {
+        let status = match (
+            row.leftover,
+            row.complete || matches!(row.status, "missing" | "foreign"),
+        ) {
             (true, _) => format!("{} (left over)", row.status),
             (false, false) => format!("{} (unfinished)", row.status),
             (false, true) => row.status.to_owned(),

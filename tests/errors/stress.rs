@@ -4,6 +4,10 @@ use proptest::prelude::*;
 use sbx_apply::spec::{self, FILE_LIMIT, Format, Request};
 
 /// The codes of what is wrong.
+#[expect(
+    clippy::print_stdout,
+    reason = "times are for whoever asks by --nocapture; a bound would fail slow machines"
+)]
 fn codes(bytes: &[u8], format: Format) -> Vec<&'static str> {
     let started = std::time::Instant::now();
     let request = Request::text("stress", bytes, Some(format));
@@ -15,7 +19,6 @@ fn codes(bytes: &[u8], format: Format) -> Vec<&'static str> {
             rejected.diagnostics.iter().map(|diagnostic| diagnostic.code).collect()
         }
     };
-    // Shown by `--nocapture`; a bound here would make slow machines fail.
     println!(
         "{:>8.1} ms  {} bytes, {format:?}, {:?}",
         started.elapsed().as_secs_f64() * 1e3,

@@ -17,11 +17,16 @@ struct User {
 }
 
 /// What a run of the program gave.
-#[derive(Debug)]
 struct Ran {
     code: i32,
     stdout: String,
     stderr: String,
+}
+
+impl std::fmt::Debug for Ran {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit {}\n{}\n{}", self.code, self.stdout, self.stderr)
+    }
 }
 
 impl User {

@@ -31,7 +31,7 @@ pub(crate) fn bare(desired: &Desired) -> String {
     for line in text.lines() {
         let indent = line.len() - line.trim_start().len();
         if skipping > 0 {
-            if indent <= skipping - 1 {
+            if indent < skipping {
                 skipping = 0;
             }
             continue;

@@ -54,7 +54,7 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     };
     view.plan(&plan);
     if let Some(refused) = session::refusals(&plan, None) {
-        ending.tell(&mut *view, Verdict::Refused);
+        ending.tell(&mut *view, verdict_of(&refused));
         return Err(refused);
     }
     if plan.in_sync() {

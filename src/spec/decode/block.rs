@@ -15,6 +15,8 @@ pub(crate) struct Block {
     pub entries: Vec<Entry>,
     /// Names outside the language, where the body is open to them.
     pub open: Vec<(Name, Value)>,
+    /// Whether something in it was not understood, so that what is missing may only be misspelt.
+    pub(crate) flawed: bool,
     /// Where it stands.
     pub at: Place,
 }

@@ -19,6 +19,7 @@ pub(crate) fn document(tree: &Tree, problems: &mut Problems) -> Block {
         label: None,
         entries: Vec::new(),
         open: Vec::new(),
+        flawed: false,
         at: tree.start.clone(),
     };
     for node in &tree.nodes {
@@ -44,6 +45,14 @@ impl Decoder<'_> {
         }
     }
 
+    /// What to call one of a form, where YAML's word for it is a plural.
+    fn one(&self, form: &Form) -> &'static str {
+        match form.body() {
+            Some(body) if body.written.repeats() => form.name,
+            _ => self.word(form),
+        }
+    }
+
     fn push(&mut self, code: &'static str, message: String, at: &Place, text: &str, help: impl Into<String>) {
         self.problems
             .push(Diagnostic::new(code, message, at, text).with_help(help));
@@ -53,7 +62,7 @@ impl Decoder<'_> {
     fn block(&mut self, node: &Node, form: &'static Form, body: &'static Body) -> Block {
         let mut args = node.args.iter();
         let mut label = None;
-        let word = self.word(form);
+        let word = self.one(form);
         match (&body.label, args.next()) {
             (Label::None, None) | (Label::Optional { .. }, None) => {}
             (Label::None, Some(value)) => {
@@ -69,11 +78,11 @@ impl Decoder<'_> {
             (Label::Required { kind, key }, None) => {
                 let help = match self.format {
                     Format::Kdl => format!("write it after the word, as in `{word} …`: {}", kind.description()),
-                    Format::Yaml => format!("add \"{key}\", {}", kind.description()),
+                    Format::Yaml => format!("add \"{key}\": {}", kind.description()),
                 };
                 self.push(
                     "spec::missing-label",
-                    format!("this \"{word}\" does not say its {}", key),
+                    format!("this \"{word}\" does not say its {key}"),
                     &node.at,
                     "here",
                     help,
@@ -99,6 +108,7 @@ impl Decoder<'_> {
             label,
             entries: Vec::new(),
             open: Vec::new(),
+            flawed: node.flawed,
             at: node.at.clone(),
         };
         for (name, value) in &node.props {
@@ -108,6 +118,9 @@ impl Decoder<'_> {
             self.child(&mut block, child, Some(form));
         }
         for form in body.forms().filter(|form| form.required) {
+            if block.flawed {
+                break;
+            }
             if block.entry(form.name).is_none() {
                 let field = self.word(form);
                 let description = match &form.shape {
@@ -119,7 +132,7 @@ impl Decoder<'_> {
                     format!("this \"{word}\" has no \"{field}\""),
                     &node.at,
                     "needs one more property",
-                    format!("add \"{field}\", {description}"),
+                    format!("add \"{field}\": {description}"),
                 );
             }
         }
@@ -132,7 +145,7 @@ impl Decoder<'_> {
             if block.body.open {
                 self.open(block, name, value);
             } else {
-                self.unknown(block.body, Some(parent), name);
+                self.unknown(block, Some(parent), name);
             }
             return;
         };
@@ -174,7 +187,7 @@ impl Decoder<'_> {
     fn child(&mut self, block: &mut Block, node: &Node, parent: Option<&'static Form>) {
         let Some(form) = block.body.forms().find(|form| form.name == node.name.text) else {
             if !block.body.open {
-                return self.unknown(block.body, parent, &node.name);
+                return self.unknown(block, parent, &node.name);
             }
             if let Some(value) = self.only_value(node, Type::Text, &node.name.text) {
                 self.open(block, &node.name, &value);
@@ -393,6 +406,7 @@ impl Decoder<'_> {
             Scalar::Number => kind.takes_number(),
             Scalar::Boolean => kind.takes_boolean(),
             Scalar::Null => false,
+            Scalar::Invalid => return false,
         };
         if fits {
             return true;
@@ -405,9 +419,15 @@ impl Decoder<'_> {
                 format!("expected {expected}"),
             )
         } else {
-            let help = match (value.scalar, kind.takes_string()) {
-                (Scalar::String, _) => "remove the quotes".to_owned(),
-                (_, true) => "put it in quotes".to_owned(),
+            let help = match value.scalar {
+                Scalar::String
+                    if value.text.bytes().all(|b| b.is_ascii_alphanumeric()) && kind.check(&value.text).is_ok() =>
+                {
+                    "remove the quotes".to_owned()
+                }
+                Scalar::Number if kind.takes_string() && kind.check(&value.text).is_ok() => {
+                    "put it in quotes".to_owned()
+                }
                 _ => format!("write {expected}"),
             };
             let found = value.description();
@@ -474,7 +494,9 @@ impl Decoder<'_> {
         }
     }
 
-    fn unknown(&mut self, body: &'static Body, parent: Option<&'static Form>, name: &Name) {
+    fn unknown(&mut self, block: &mut Block, parent: Option<&'static Form>, name: &Name) {
+        block.flawed = true;
+        let body = block.body;
         let what = match (parent, self.format) {
             (Some(_), _) => "property",
             (None, Format::Kdl) => "node",
@@ -497,7 +519,7 @@ impl Decoder<'_> {
         };
         let help = match (parent, name.text.as_str()) {
             (_, "<<") => "merge keys are not part of YAML 1.2; use `templates` for what sandboxes share".to_owned(),
-            (Some(parent), _) => format!("\"{}\" holds {}", self.word(parent), self.known(body)),
+            (Some(parent), _) => format!("\"{}\" holds {}", self.one(parent), self.known(body)),
             (None, _) => format!("a spec holds {}", self.known(body)),
         };
         self.push(code, message, &name.at, "not known here", help);
@@ -507,7 +529,7 @@ impl Decoder<'_> {
 /// What stands for a value that has been complained of, so that nobody finds it missing as well.
 fn broken(at: &Place) -> Value {
     Value {
-        scalar: Scalar::Null,
+        scalar: Scalar::Invalid,
         text: String::new(),
         at: at.clone(),
     }

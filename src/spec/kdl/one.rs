@@ -6,16 +6,16 @@ use miette::Diagnostic as _;
 
 use crate::model::Diagnostic;
 use crate::spec::source::Source;
-use crate::spec::syntax::{Name, Node, Scalar, Value};
+use crate::spec::syntax::{Name, Node, Nodes, Scalar, Value};
 
 use super::scan;
 
-pub(super) fn parse(source: &Source) -> Result<Vec<Node>, Vec<Diagnostic>> {
+pub(super) fn parse(source: &Source) -> Result<Nodes, Vec<Diagnostic>> {
     match knuffel::parse_ast::<Span>(&*source.name, &source.text) {
         Ok(document) => {
             let mut problems = Vec::new();
             let nodes = document.nodes.iter().map(|n| node(source, n, &mut problems)).collect();
-            if problems.is_empty() { Ok(nodes) } else { Err(problems) }
+            Ok((nodes, problems))
         }
         Err(error) => {
             let errors: Vec<Diagnostic> = error
@@ -38,25 +38,39 @@ fn syntax(source: &Source, message: &str, offset: usize, length: usize, label: &
 
 fn diagnostic(source: &Source, error: &dyn miette::Diagnostic) -> Diagnostic {
     let mut labels = error.labels().into_iter().flatten();
-    let message = error.to_string();
+    let said = error.to_string();
+    // What could stand instead is a long list of signs; the place and the sign that stands there say more.
+    let found = said
+        .strip_prefix("found ")
+        .and_then(|rest| rest.split_once(", expected "))
+        .map(|(found, _)| found);
+    let message = found.map_or_else(|| said.clone(), |found| format!("unexpected {found}"));
     let mut diagnostic = match labels.next() {
-        Some(label) => syntax(
-            source,
-            &message,
-            label.offset(),
-            label.len(),
-            label.label().unwrap_or("here"),
-        ),
+        Some(label) => {
+            let text = if found.is_some() {
+                "not expected here"
+            } else {
+                label.label().unwrap_or("here")
+            };
+            syntax(source, &message, label.offset(), label.len(), text)
+        }
         None => syntax(source, &message, 0, 0, ""),
     };
     for label in labels {
         let place = source.place(label.offset(), label.len());
         diagnostic = diagnostic.with_mark(&place, label.label().unwrap_or("and here"));
     }
-    match error.help() {
-        Some(help) => diagnostic.with_help(help.to_string()),
-        None => diagnostic,
-    }
+    let help = match (error.help(), found) {
+        (Some(help), _) => help.to_string(),
+        (None, Some("`=`")) => "properties are written name=\"value\", without blanks around the sign".to_owned(),
+        (None, Some(_)) => {
+            "a node is a name, strings in double quotes and name=\"value\" pairs, then braces, `;` or the line's end"
+                .to_owned()
+        }
+        (None, None) if said.starts_with("unclosed") => "add what closes it".to_owned(),
+        (None, None) => return diagnostic,
+    };
+    diagnostic.with_help(help)
 }
 
 fn name(source: &Source, text: &str, span: Span) -> Name {
@@ -110,5 +124,6 @@ fn node(source: &Source, parsed: &SpannedNode<Span>, problems: &mut Vec<Diagnost
         props,
         children: parsed.children().map(|n| node(source, n, problems)).collect(),
         at,
+        flawed: false,
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::model::Diagnostic;
 use crate::spec::source::Source;
-use crate::spec::syntax::{DEPTH_LIMIT, Node};
+use crate::spec::syntax::{DEPTH_LIMIT, Nodes};
 
 use super::scan::{self, TooMuch};
 use super::{one, two};
@@ -11,7 +11,7 @@ use super::{one, two};
 ///
 /// # Errors
 /// When the text is neither: the errors of KDL 2 where the text has a mark of it, else those of KDL 1.
-pub(crate) fn parse(source: &Source) -> Result<Vec<Node>, Vec<Diagnostic>> {
+pub(crate) fn parse(source: &Source) -> Result<Nodes, Vec<Diagnostic>> {
     let text = &*source.text;
     if let Some(too_much) = scan::too_much(text, DEPTH_LIMIT) {
         return Err(vec![refusal(source, too_much)]);

@@ -4,11 +4,11 @@ use kdl::{KdlDocument, KdlEntry, KdlNode, KdlValue};
 
 use crate::model::Diagnostic;
 use crate::spec::source::Source;
-use crate::spec::syntax::{Name, Node, Scalar, Value};
+use crate::spec::syntax::{Name, Node, Nodes, Scalar, Value};
 
 use super::scan;
 
-pub(super) fn parse(source: &Source) -> Result<Vec<Node>, Vec<Diagnostic>> {
+pub(super) fn parse(source: &Source) -> Result<Nodes, Vec<Diagnostic>> {
     match KdlDocument::parse_v2(&source.text) {
         Ok(document) => {
             let mut problems = Vec::new();
@@ -17,7 +17,7 @@ pub(super) fn parse(source: &Source) -> Result<Vec<Node>, Vec<Diagnostic>> {
                 .iter()
                 .map(|n| node(source, n, &mut problems))
                 .collect();
-            if problems.is_empty() { Ok(nodes) } else { Err(problems) }
+            Ok((nodes, problems))
         }
         Err(error) => Err(error.diagnostics.iter().map(|d| diagnostic(source, d)).collect()),
     }
@@ -25,12 +25,28 @@ pub(super) fn parse(source: &Source) -> Result<Vec<Node>, Vec<Diagnostic>> {
 
 fn diagnostic(source: &Source, error: &kdl::KdlDiagnostic) -> Diagnostic {
     let message = error.message.as_deref().unwrap_or("this is not KDL");
-    let place = source.place(error.span.offset(), error.span.len());
+    let (offset, length) = last_line(&source.text, error.span.offset(), error.span.len());
+    let place = source.place(offset, length);
     let label = error.label.as_deref().unwrap_or("here");
     let diagnostic = Diagnostic::new("spec::syntax", message.trim_end_matches('.'), &place, label);
     match &error.help {
         Some(help) => diagnostic.with_help(help),
         None => diagnostic,
+    }
+}
+
+/// The parser marks everything from where it began to where it gave up; only the last line says anything.
+fn last_line(text: &str, offset: usize, length: usize) -> (usize, usize) {
+    let Some(marked) = text.get(offset..offset.saturating_add(length).min(text.len())) else {
+        return (offset, length);
+    };
+    let marked = marked.trim_end();
+    match marked.rsplit_once('\n') {
+        Some((before, last)) => {
+            let blank = last.len() - last.trim_start().len();
+            (offset + before.len() + 1 + blank, last.len() - blank)
+        }
+        None => (offset, marked.len()),
     }
 }
 
@@ -87,14 +103,8 @@ fn node(source: &Source, parsed: &KdlNode, problems: &mut Vec<Diagnostic>) -> No
         let value = value(source, entry, problems);
         match entry.name() {
             None => args.push(value),
-            Some(key) => {
-                let key = name(source, key);
-                if let Some((first, _)) = props.iter().find(|(first, _)| first.text == key.text) {
-                    let range = |name: &Name| name.at.offset..name.at.offset + name.at.length;
-                    problems.push(scan::doubled(source, range(first), range(&key)));
-                }
-                props.push((key, value));
-            }
+            // Doubled ones are kept: the decoder complains of them.
+            Some(key) => props.push((name(source, key), value)),
         }
     }
     let at = scan::node_place(source, &own, &args);
@@ -105,5 +115,6 @@ fn node(source: &Source, parsed: &KdlNode, problems: &mut Vec<Diagnostic>) -> No
         props,
         children: children.iter().map(|n| node(source, n, problems)).collect(),
         at,
+        flawed: false,
     }
 }

@@ -180,7 +180,7 @@ impl Type {
                     Some(word) => format!("unknown value \"{}\", did you mean \"{word}\"?", shown(text)),
                     None => format!("unknown value \"{}\"", shown(text)),
                 };
-                complain("spec::unknown-value", message, format!("expected {expected}"))
+                complain("spec::unknown-value", message, format!("write {expected}"))
             }
             Self::Destination => destination(text).map(drop),
             Self::Field => match text.parse::<Field>() {

@@ -248,7 +248,7 @@ impl<'a> Builder<'a> {
         use crate::spec::language::Type;
         use crate::spec::syntax::Scalar;
         // What is no path has been reported with the values.
-        if value.scalar == Scalar::Null || Type::Source.check(&value.text).is_err() {
+        if value.scalar == Scalar::Invalid || Type::Source.check(&value.text).is_err() {
             return None;
         }
         match self.folders.locate(value, kind) {

@@ -55,10 +55,13 @@ pub(crate) fn desired(request: &Request, sources: &mut Sources, problems: &mut P
         validate::rules(&document.block, problems);
         validate::config(&document.block, &request.allow_unsafe_config, problems);
     }
-    let start = gathered.documents.last().map(|root| root.block.at.clone())?;
+    let (start, flawed) = gathered
+        .documents
+        .last()
+        .map(|root| (root.block.at.clone(), root.block.flawed))?;
     let incomplete = gathered.incomplete;
     let all = collect(&mut gathered, problems);
-    let environment = environment(request, &all, &start, problems);
+    let environment = environment(request, &all, (&start, flawed), problems);
     let backend = backend(request, &all, &start, problems);
     let sandboxes = declared(&all, incomplete, problems)?;
     for sandbox in &sandboxes {
@@ -140,7 +143,12 @@ fn collect(gathered: &mut Gathered, problems: &mut Problems) -> All {
     all
 }
 
-fn environment(request: &Request, all: &All, start: &Place, problems: &mut Problems) -> Option<EnvironmentName> {
+fn environment(
+    request: &Request,
+    all: &All,
+    (start, flawed): (&Place, bool),
+    problems: &mut Problems,
+) -> Option<EnvironmentName> {
     if let Some(name) = &request.environment {
         return match Type::Name.check(name) {
             Ok(()) => EnvironmentName::new(name.as_str()).ok(),
@@ -154,6 +162,8 @@ fn environment(request: &Request, all: &All, start: &Place, problems: &mut Probl
         };
     }
     match &all.environment {
+        // What the file does not have may be what it misspells.
+        None if flawed => None,
         Some(value) => EnvironmentName::new(value.text.as_str()).ok(),
         None => {
             problems.push(

@@ -28,6 +28,7 @@ pub(super) fn merge(layers: &[&Block], own: &Block) -> Block {
         label: own.label.clone(),
         entries: merged.slots.into_iter().flatten().collect(),
         open: Vec::new(),
+        flawed: own.flawed || layers.iter().any(|layer| layer.flawed),
         at: own.at.clone(),
     }
 }

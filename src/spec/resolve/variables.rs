@@ -191,7 +191,7 @@ impl Expander<'_> {
         }
         if failed {
             // Reported; nothing more is to be said of this value.
-            value.scalar = Scalar::Null;
+            value.scalar = Scalar::Invalid;
             return;
         }
         self.left -= text.len();

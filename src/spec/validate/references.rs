@@ -75,7 +75,7 @@ fn clone_source(sandbox: &Block, by_base: &BTreeMap<&str, &Declared>, problems: 
         return;
     }
     // What has been complained of stands there without a text.
-    if let Some(snapshot) = clone.value("snapshot").filter(|value| value.scalar != Scalar::Null) {
+    if let Some(snapshot) = clone.value("snapshot").filter(|value| value.scalar != Scalar::Invalid) {
         let known = declared.block.values("snapshot");
         if !known.iter().any(|known| known.text == snapshot.text) {
             let mut diagnostic = missing("snapshot", snapshot, known.iter().map(|known| known.text.as_str()))
@@ -108,7 +108,7 @@ fn counted_source(source: &Value, counted: &Declared) -> Diagnostic {
 
 fn on_change(sandbox: &Block, problems: &mut Problems) {
     for run in sandbox.blocks("run") {
-        let Some(path) = run.value("on-change").filter(|value| value.scalar != Scalar::Null) else {
+        let Some(path) = run.value("on-change").filter(|value| value.scalar != Scalar::Invalid) else {
             continue;
         };
         let known = || sandbox.blocks("file").chain(sandbox.blocks("tree")).map(Block::name);

@@ -68,6 +68,8 @@ fn one_of(block: &Block, what: &str, problems: &mut Problems) {
     };
     match given.as_slice() {
         [_] => {}
+        // What is missing may be what was misspelt.
+        [] if block.flawed => {}
         [] => problems.push(
             Diagnostic::new(
                 "spec::missing-property",
@@ -127,6 +129,7 @@ fn own_egress(block: &Block, problems: &mut Problems) {
             .with_mark(&label.at, "the name of a shared one")
             .with_help("put the rules into the shared policy, or leave out its name"),
         ),
+        (None, None) if block.flawed => {}
         (None, None) => problems.push(
             Diagnostic::new(
                 "spec::missing-property",
@@ -225,7 +228,7 @@ fn backend(block: &Block, problems: &mut Problems) {
 /// Checks a sandbox with its layers merged.
 pub(crate) fn layered(sandbox: &Block, problems: &mut Problems) {
     let name = sandbox.name();
-    if sandbox.entry("image").is_none() && sandbox.entry("clone-from").is_none() {
+    if sandbox.entry("image").is_none() && sandbox.entry("clone-from").is_none() && !sandbox.flawed {
         problems.push(
             Diagnostic::new(
                 "spec::missing-image",

@@ -31,7 +31,7 @@ pub(crate) fn values(block: &Block, expanded: bool, problems: &mut Problems) {
 
 fn value(value: &Value, kind: Type, expanded: bool, problems: &mut Problems) {
     // What could not be expanded has been reported, and has no text to check.
-    if value.scalar == Scalar::Null || (!expanded && kind.expands() && value.text.contains("${")) {
+    if value.scalar == Scalar::Invalid || (!expanded && kind.expands() && value.text.contains("${")) {
         return;
     }
     if let Err(complaint) = kind.check(&value.text) {

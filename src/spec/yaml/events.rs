@@ -272,7 +272,19 @@ impl Reader<'_> {
             .get(offset..)
             .and_then(|rest| rest.chars().next())
             .map_or(0, char::len_utf8);
-        let diagnostic = Diagnostic::new("spec::syntax", error.info(), &self.source.place(offset, length), "here");
+        let info = error.info();
+        if info.contains("unknown anchor") {
+            return Box::new(
+                Diagnostic::new(
+                    "spec::syntax",
+                    "this alias stands for nothing",
+                    &self.source.place(offset, length),
+                    "no such anchor before this",
+                )
+                .with_help("give what it stands for a name with `&`, before this; or use `templates`"),
+            );
+        }
+        let diagnostic = Diagnostic::new("spec::syntax", info, &self.source.place(offset, length), "here");
         let line = self
             .source
             .text

@@ -3,11 +3,11 @@
 
 use crate::model::{Diagnostic, Place};
 use crate::spec::language::{Body, DOCUMENT, Form, Shape, Written};
-use crate::spec::syntax::{Name, Node, Scalar, Value};
+use crate::spec::syntax::{Name, Node, Nodes, Scalar, Value};
 
 use super::events::Item;
 
-pub(super) fn document(item: &Item) -> Result<Vec<Node>, Vec<Diagnostic>> {
+pub(super) fn document(item: &Item) -> Nodes {
     let mut lowering = Lowering { problems: Vec::new() };
     let mut node = lowering.empty(
         Name {
@@ -28,14 +28,11 @@ pub(super) fn document(item: &Item) -> Result<Vec<Node>, Vec<Diagnostic>> {
         args: vec![value],
         props: Vec::new(),
         children: Vec::new(),
+        flawed: false,
     });
     let mut nodes: Vec<Node> = scalars.chain(node.children).collect();
     nodes.sort_by_key(|node| node.at.offset);
-    if lowering.problems.is_empty() {
-        Ok(nodes)
-    } else {
-        Err(lowering.problems)
-    }
+    (nodes, lowering.problems)
 }
 
 struct Lowering {
@@ -50,6 +47,7 @@ impl Lowering {
             args: label.into_iter().collect(),
             props: Vec::new(),
             children: Vec::new(),
+            flawed: false,
         }
     }
 
@@ -90,6 +88,12 @@ impl Lowering {
             }
             match body.forms().find(|form| form.key == key.text) {
                 Some(form) => self.entry(node, name, form, item),
+                // KDL's singular, which the decoder would take for right.
+                None if body.forms().any(|form| form.name == key.text) => {
+                    let form = body.forms().find(|form| form.name == key.text);
+                    self.singular(&name, form.map_or("", |form| form.key));
+                    node.flawed = true;
+                }
                 None => match item {
                     Item::Scalar(value) => node.props.push((name, value.clone())),
                     // Inner parts of what is unknown say nothing more.
@@ -100,6 +104,18 @@ impl Lowering {
                 },
             }
         }
+    }
+
+    fn singular(&mut self, name: &Name, plural: &str) {
+        self.problems.push(
+            Diagnostic::new(
+                "spec::unknown-property",
+                format!("unknown property \"{}\", did you mean \"{plural}\"?", name.text),
+                &name.at,
+                "not known here",
+            )
+            .with_help(format!("in YAML it is \"{plural}\", which holds any number of them")),
+        );
     }
 
     fn doubled(&mut self, name: &Name, first: &Place) {
@@ -123,7 +139,15 @@ impl Lowering {
         };
         match (&form.shape, item) {
             (Shape::Value(_), Item::Scalar(value)) => node.props.push((name, value.clone())),
-            (Shape::Value(_), other) => self.expected(&quoted, "a single value", other),
+            (Shape::Value(_), other) => {
+                self.expected(&quoted, "a single value", other);
+                let value = Value {
+                    scalar: Scalar::Invalid,
+                    text: String::new(),
+                    at: first_line(other.at()),
+                };
+                node.props.push((name, value));
+            }
             (Shape::Values(_), Item::Scalar(value)) => {
                 let mut child = self.empty(name, None);
                 child.args.push(value.clone());

@@ -8,17 +8,16 @@ mod lower;
 
 use crate::model::Diagnostic;
 use crate::spec::source::Source;
-use crate::spec::syntax::Node;
+use crate::spec::syntax::Nodes;
 
 /// Reads YAML.
 ///
 /// # Errors
-/// The first syntax error, since YAML has no way to go on after one; or every entry that is a map where the
-/// language has a list, and the like.
-pub(super) fn parse(source: &Source) -> Result<Vec<Node>, Vec<Diagnostic>> {
+/// The first syntax error, since YAML has no way to go on after one.
+pub(super) fn parse(source: &Source) -> Result<Nodes, Vec<Diagnostic>> {
     match events::read(source) {
-        Ok(Some(tree)) => lower::document(&tree),
-        Ok(None) => Ok(Vec::new()),
+        Ok(Some(tree)) => Ok(lower::document(&tree)),
+        Ok(None) => Ok((Vec::new(), Vec::new())),
         Err(diagnostic) => Err(vec![*diagnostic]),
     }
 }

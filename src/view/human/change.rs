@@ -4,7 +4,8 @@ use super::super::clean;
 use super::super::clean::short;
 use super::super::palette::{Tone, paint};
 use super::text_diff::text_diff;
-use super::wording::{tone, transition, value};
+use super::tree::entry;
+use super::wording::{listed, tone, transition};
 use crate::model::{Kind, SandboxName};
 use crate::plan::{Action, Change, FieldChange, Impact, Origin, Reason};
 
@@ -89,7 +90,7 @@ impl Block {
     fn created(&mut self, change: &Change) {
         let mut settings = Vec::new();
         for field in &change.fields {
-            let value = value(field.after.as_deref());
+            let value = listed(field.after.as_deref());
             match field.field.field.as_str() {
                 "image" => self.headline = format!("create from image {value}"),
                 "clone-from" => self.headline = format!("clone from {value}"),
@@ -125,20 +126,18 @@ impl Block {
             return;
         }
         self.lines.push(format!("  {symbol} {what}{}", remarks(change)));
-        if !folded(change.kind) {
+        if !folded(change) {
             self.fields(change, 6);
         }
     }
 
     fn fields(&mut self, change: &Change, indent: usize) {
         let indent = " ".repeat(indent);
-        // A file that comes or goes is told by its line; its contents may still be worth seeing.
-        let whole = matches!(change.action, Action::Create | Action::Delete);
-        let shown = change
+        let shown: Vec<&FieldChange> = change
             .fields
             .iter()
-            .filter(|field| !whole || field.before.is_some() && field.after.is_some());
-        let shown: Vec<&FieldChange> = shown.collect();
+            .filter(|field| change.kind != Kind::Tree || !field.field.field.is_empty())
+            .collect();
         for field in shown.iter().take(FIELDS) {
             self.lines.push(format!("{indent}{}", field_line(change, field)));
             if let ("content", Some(text)) = (field.field.field.as_str(), &change.text) {
@@ -162,10 +161,10 @@ fn rank(change: &Change) -> (Kind, bool) {
 
 /// `cpu: 2 → 4 (drift)`.
 fn field_line(change: &Change, field: &FieldChange) -> String {
-    let name = match field.field.field.as_str() {
-        "" => change.kind.as_str().to_owned(),
-        name => short(name, 80).into_owned(),
-    };
+    if change.kind == Kind::Tree {
+        return format!("{} {}", entry(field), origin(field.origin));
+    }
+    let name = short(&field.field.field, 80);
     let transition = if name == "content" && change.text.is_some() {
         "changed".to_owned()
     } else {
@@ -183,9 +182,13 @@ pub(super) fn origin(origin: Origin) -> String {
     paint(tone, format!("({origin})"))
 }
 
-/// Kinds whose one field says no more than that there is a change.
-fn folded(kind: Kind) -> bool {
-    matches!(kind, Kind::Run | Kind::Power | Kind::Snapshot)
+/// Whether its fields say no more than that there is a change.
+fn folded(change: &Change) -> bool {
+    match change.kind {
+        Kind::Run | Kind::Power | Kind::Snapshot => true,
+        Kind::File => matches!(change.action, Action::Create | Action::Delete),
+        _ => false,
+    }
 }
 
 /// What a change is about, in words.
@@ -202,13 +205,13 @@ fn what(change: &Change) -> String {
 /// Why, and what it does to whoever uses the sandbox.
 fn remarks(change: &Change) -> String {
     let mut why = change.reason.to_string();
-    if folded(change.kind)
+    if folded(change)
         && let Some(field) = change.fields.first()
         && Reason::from(field.origin) != change.reason
     {
         why = format!("{why}, {}", field.origin);
     }
-    let drifted = change.has(Origin::Drift) && folded(change.kind);
+    let drifted = change.has(Origin::Drift) && folded(change);
     let tone = if drifted { Tone::Warning } else { Tone::Faint };
     let mut text = format!("  {}", paint(tone, format!("({why})")));
     match change.impact {

@@ -6,6 +6,7 @@ mod follow;
 mod outcome;
 mod plan;
 mod text_diff;
+mod tree;
 mod wording;
 
 pub use failure::{error, step_error};

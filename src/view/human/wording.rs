@@ -66,6 +66,15 @@ pub(super) fn value(value: Option<&str>) -> String {
     }
 }
 
+/// A value among others in a list: quoted where it would run together with them.
+pub(super) fn listed(text: Option<&str>) -> String {
+    let shown = value(text);
+    match text {
+        Some(text) if text.contains([' ', ',', '"', '\t']) => format!("\"{shown}\""),
+        _ => shown,
+    }
+}
+
 /// `2 → 4`.
 pub(super) fn transition(change: &FieldChange) -> String {
     format!(

@@ -36,12 +36,8 @@ impl Plain {
                 self.output
                     .note(&format!("{} ... {failed} {}", title(step), took(*elapsed)));
             }
-            Event::Skipped { step, because } => {
-                if is_shown(step) {
-                    self.output
-                        .note(&format!("{} ... skipped, {because} failed", title(step)));
-                }
-            }
+            // Summed up at the end: they can be many.
+            Event::Skipped { .. } => {}
             Event::Draining => self.output.note(DRAINING),
         }
     }
