@@ -45,6 +45,19 @@ where
     .await
 }
 
+/// [`retry_when`] for lost connections, twice: around something longer that already deals with the rest.
+pub(super) async fn retry_lost<T, F>(attempt: impl FnMut() -> F + Send) -> Result<T>
+where
+    F: Future<Output = Result<T>> + Send,
+{
+    let mut lost = 0;
+    retry_when(attempt, move |error| {
+        lost += 1;
+        error.kind() == ErrorKind::Unreachable && lost <= 2
+    })
+    .await
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};

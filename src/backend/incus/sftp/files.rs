@@ -1,7 +1,10 @@
 //! What the backend does with files: a session for each call.
 
+use std::time::Duration;
+
 use reqwest::header::HeaderMap;
 use tokio::io::AsyncRead;
+use tokio::time::sleep;
 
 use super::change::{Source, change, write};
 use super::inspect::{entry, inspect, walk};
@@ -9,9 +12,21 @@ use super::packet::Kind;
 use super::read::read_blocks;
 use super::session::Session;
 use crate::backend::incus::Incus;
-use crate::backend::retry::retry;
+use crate::backend::retry::{retry_lost, retry_when};
 use crate::backend::{Error, ErrorKind, FileChange, FileEntry, Result};
 use crate::model::{GuestPath, Inspection, InstanceName, Mode, Owner, Query};
+
+/// How long the daemon's helper stays when nobody asks it anything: 15 s (Incus, `main_forkfile.go`).
+const HELPER_GOES: Duration = Duration::from_secs(16);
+/// How many helpers are waited for.
+const HELPERS: u32 = 3;
+
+/// Whether the daemon's helper runs but has lost its socket. The daemon removes sockets by the number of an open
+/// file that can mean another instance's folder by then, and after that every attempt fails and keeps the next
+/// one from working, until there was none for as long as the helper stays. (Repaired after 6.0.4.)
+fn is_deaf(error: &Error) -> bool {
+    error.to_string().contains("forkfile.sock")
+}
 
 impl Incus {
     /// Opens a session. Not kept for the next call: an open one delays starts and snapshots by up to a second,
@@ -19,11 +34,26 @@ impl Incus {
     async fn session(&self, name: &InstanceName) -> Result<Session> {
         let url = self.client.url(["instances", name.as_str(), "sftp"]);
         // Nothing is written yet, so all of this may be repeated.
-        retry(|| async {
-            let (stream, _) = self.client.upgrade(&url, HeaderMap::new(), "sftp").await?;
-            Session::start(stream).await
-        })
-        .await
+        let open = || {
+            retry_when(
+                || async {
+                    let (stream, _) = self.client.upgrade(&url, HeaderMap::new(), "sftp").await?;
+                    Session::start(stream).await
+                },
+                |error| error.kind() == ErrorKind::Busy && !is_deaf(error),
+            )
+        };
+        let mut left = HELPERS;
+        loop {
+            match open().await {
+                Err(error) if is_deaf(&error) && left > 0 => {
+                    tracing::debug!(instance = %name, %error, "waiting for the helper to go");
+                    left -= 1;
+                    sleep(HELPER_GOES).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     pub(in crate::backend::incus) async fn inspect_files(
@@ -34,11 +64,9 @@ impl Incus {
         if query.is_empty() {
             return Ok(Inspection::default());
         }
-        retry(|| async {
+        retry_lost(|| async {
             let session = self.session(name).await?;
-            let result = inspect(&session, query).await;
-            session.end().await;
-            result
+            inspect(&session, query).await
         })
         .await
     }
@@ -84,11 +112,9 @@ impl Incus {
     ) -> Result<(Vec<u8>, bool)> {
         let attempt = || async {
             let session = self.session(name).await?;
-            let result = first_bytes(&session, path, max_bytes).await;
-            session.end().await;
-            result
+            first_bytes(&session, path, max_bytes).await
         };
-        retry(attempt).await
+        retry_lost(attempt).await
     }
 
     /// What lies in a folder. Links to it are followed, inside; those in it are not.
@@ -100,25 +126,20 @@ impl Incus {
     ) -> Result<Vec<FileEntry>> {
         let attempt = || async {
             let session = self.session(name).await?;
-            let result = async {
-                let found = session.stat(path.as_str().as_bytes()).await;
-                let found = found.map_err(|failure| failure.within("cannot look at it"))?;
-                match found.map(|found| found.kind()) {
-                    None => return Err(Error::not_found("there is no such folder")),
-                    Some(Kind::Directory) => {}
-                    Some(_) => return Err(Error::new(ErrorKind::Invalid, "it is no folder")),
-                }
-                let entries = walk(&session, path, recursive).await?;
-                Ok(entries
-                    .into_iter()
-                    .map(|(path, attributes)| entry(path, attributes))
-                    .collect())
-            };
-            let result = result.await;
-            session.end().await;
-            result
+            let found = session.stat(path.as_str().as_bytes()).await;
+            let found = found.map_err(|failure| failure.within("cannot look at it"))?;
+            match found.map(|found| found.kind()) {
+                None => return Err(Error::not_found("there is no such folder")),
+                Some(Kind::Directory) => {}
+                Some(_) => return Err(Error::new(ErrorKind::Invalid, "it is no folder")),
+            }
+            let entries = walk(&session, path, recursive).await?;
+            Ok(entries
+                .into_iter()
+                .map(|(path, attributes)| entry(path, attributes))
+                .collect())
         };
-        retry(attempt).await
+        retry_lost(attempt).await
     }
 }
 

@@ -16,6 +16,8 @@ use crate::backend::{Error, ErrorKind, Result};
 
 /// How long a reply may take. A guest can make the server wait for ever, by putting a FIFO where a file was.
 const DEADLINE: Duration = Duration::from_secs(20);
+/// How long the end of a session is waited for: no longer than it could save.
+const LET_GO: Duration = Duration::from_secs(1);
 /// Requests in flight. With blocks of 32 KiB, the memory of a session is bounded by about 1 MiB.
 const IN_FLIGHT: usize = 32;
 /// What the daemon's server gives per READ, at most.
@@ -143,12 +145,12 @@ impl Session {
         })
     }
 
-    /// Ends the session and waits, for a moment, until the daemon has seen it: what comes next, such as a start
-    /// or a snapshot, would otherwise wait a second for the connection to go.
+    /// Ends the session and waits, for a moment, until the daemon has written everything to disk and let go of the
+    /// connection. A start or snapshot that finds it still there would wait for a whole second.
     pub(super) async fn end(mut self) {
         let (nowhere, _) = mpsc::channel(1);
         self.requests = nowhere;
-        let _ = timeout(Duration::from_millis(200), &mut self.reader).await;
+        let _ = timeout(LET_GO, &mut self.reader).await;
     }
 
     async fn ask(&self, kind: u8, body: impl FnOnce(Writer) -> Writer) -> Answer<Reply> {
