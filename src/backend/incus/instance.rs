@@ -50,13 +50,15 @@ impl Incus {
         check_name(&opts.name)?;
         let source = self.image_source(image).await?;
         let devices = self.own_devices(opts).await?;
-        let elsewhere = source.server.is_some();
-        self.post(opts, source, convert::config(opts), devices)
-            .await
-            .map_err(|error| match error.kind() {
-                ErrorKind::NotFound if elsewhere => error.within(format_args!("no image `{image}`")),
-                _ => error,
-            })
+        let looked = source.server.clone().map(|server| match image.contains(':') {
+            true => format!("image `{image}`, at {server}"),
+            false => format!("image `{image}`, no alias or fingerprint here, so looked for at {server}"),
+        });
+        let made = self.post(opts, source, convert::config(opts), devices).await;
+        made.map_err(|error| match looked {
+            Some(looked) => error.within(looked),
+            None => error,
+        })
     }
 
     /// A new instance with the disk of another, and nothing else of it.

@@ -58,6 +58,10 @@ struct Entry {
     public: bool,
 }
 
+/// The server that the incus client knows as `images` before anybody has configured it (Incus manual, "Remote
+/// image servers").
+const IMAGES: (&str, &str) = ("images", "https://images.linuxcontainers.org");
+
 impl Remotes {
     /// Reads the client's configuration. No folder, or none with a `config.yml`, is no error: then there are no
     /// remotes.
@@ -71,11 +75,18 @@ impl Remotes {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(unreadable(&path).with_source(error)),
         };
-        let file = if text.trim().is_empty() {
+        let mut file = if text.trim().is_empty() {
             File::default()
         } else {
-            serde_yaml::from_str(&text).map_err(|error| unreadable(&path).with_source(error))?
+            serde_yaml::from_str::<File>(&text).map_err(|error| unreadable(&path).with_source(error))?
         };
+        file.remotes.entry(IMAGES.0.to_owned()).or_insert_with(|| Entry {
+            addr: IMAGES.1.to_owned(),
+            protocol: "simplestreams".to_owned(),
+            auth_type: String::new(),
+            project: String::new(),
+            public: true,
+        });
         Ok(Self {
             folder: Some(folder.to_owned()),
             file,
@@ -101,10 +112,9 @@ impl Remotes {
         let entry = self.file.remotes.get(name).ok_or_else(|| {
             let known: Vec<_> = self.file.remotes.keys().map(String::as_str).collect();
             let missing = Error::not_found(format!("the incus client knows no remote `{name}`"));
-            missing.with_hint(match (&self.folder, known.is_empty()) {
-                (None, _) => "where its configuration lies is not known".to_owned(),
-                (Some(folder), true) => format!("no remotes in {}", folder.join("config.yml").display()),
-                (Some(_), false) => format!("it knows: {}", known.join(", ")),
+            missing.with_hint(match self.folder {
+                None => "where its configuration lies is not known".to_owned(),
+                Some(_) => format!("it knows: {}", known.join(", ")),
             })
         })?;
         let protocol = match entry.protocol.as_str() {

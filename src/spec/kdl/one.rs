@@ -63,6 +63,9 @@ fn diagnostic(source: &Source, error: &dyn miette::Diagnostic) -> Diagnostic {
     let help = match (error.help(), found) {
         (Some(help), _) => help.to_string(),
         (None, Some("`=`")) => "properties are written name=\"value\", without blanks around the sign".to_owned(),
+        (None, Some("`}`")) => {
+            "in KDL 1, every node ends with `;` or the line's end, the last one before a `}` too".to_owned()
+        }
         (None, Some(_)) => {
             "a node is a name, strings in double quotes and name=\"value\" pairs, then braces, `;` or the line's end"
                 .to_owned()
