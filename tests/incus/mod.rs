@@ -2,6 +2,7 @@
 //! requests things take. What every backend promises is in `conformance`.
 
 mod api;
+mod cluster;
 mod files;
 mod instances;
 mod observing;
