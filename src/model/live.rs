@@ -99,17 +99,33 @@ impl LiveInstance {
 }
 
 /// Which files of an instance to look at, in one session.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     /// These paths themselves; links are not followed. Small contents come along.
     pub paths: BTreeSet<GuestPath>,
-    /// Paths whose contents are hashed but must not come along: secrets.
+    /// Paths whose contents are hashed but do not come along: secrets, and the entries of trees.
     pub opaque: BTreeSet<GuestPath>,
-    /// Everything below these folders.
+    /// Everything below these folders. What is not also named above is not read: it has no digest.
     pub below: BTreeSet<GuestPath>,
+    /// Files of more bytes than this are not read: they have no digest. A guest can make a file of any size.
+    pub bound: u64,
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self {
+            paths: BTreeSet::new(),
+            opaque: BTreeSet::new(),
+            below: BTreeSet::new(),
+            bound: Self::BOUND,
+        }
+    }
 }
 
 impl Query {
+    /// The bound where nothing larger is declared: 64 MiB.
+    pub const BOUND: u64 = 64 << 20;
+
     /// Whether it asks for nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -122,8 +138,8 @@ impl Query {
 pub enum Shape {
     /// A regular file.
     File {
-        /// SHA-256 of its bytes.
-        digest: Digest,
+        /// SHA-256 of its bytes; none where they were not read, see [`Query`].
+        digest: Option<Digest>,
         /// How many there are.
         size: u64,
         /// The bytes, when they are few ([`Inspection::KEPT`]) and were asked for.
@@ -142,7 +158,7 @@ pub enum Shape {
 pub struct Found {
     /// What it is.
     pub shape: Shape,
-    /// Permission bits.
+    /// Permission bits, setuid, setgid and sticky included.
     pub mode: Mode,
     /// Owner.
     pub owner: Owner,

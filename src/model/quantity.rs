@@ -145,8 +145,8 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// A file's permission bits, 0 to 0o777. Setuid, setgid and sticky bits are refused: no backend keeps them
-/// over every write.
+/// A file's permission bits. In a spec 0 to 0o777: setuid, setgid and sticky bits are refused, for no backend keeps
+/// them over every write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mode(u32);
 
@@ -158,10 +158,11 @@ impl Mode {
     /// `0600`, a secret's default.
     pub const SECRET: Self = Self(0o600);
 
-    /// The permission bits of a mode word; all others are dropped.
+    /// The bits of a mode word that was read: permissions, and setuid, setgid and sticky, which no spec can
+    /// declare but a live file can have. All others are dropped.
     #[must_use]
     pub fn of_bits(bits: u32) -> Self {
-        Self(bits & 0o777)
+        Self(bits & 0o7777)
     }
 
     /// The bits.

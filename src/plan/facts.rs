@@ -212,7 +212,10 @@ fn live_files(facts: &mut Facts, inspection: &Inspection, desired: &Facts, appli
         let found = inspection.get(&path);
         let value = match found.map(|found| &found.shape) {
             None => ABSENT.to_owned(),
-            Some(Shape::File { digest, .. }) => content_value(digest),
+            Some(Shape::File {
+                digest: Some(digest), ..
+            }) => content_value(digest),
+            Some(Shape::File { size, .. }) => format!("a file of {size} bytes"),
             Some(Shape::Directory) => "a folder".to_owned(),
             Some(Shape::Symlink(target)) => format!("a link to {target}"),
             Some(Shape::Special) => "a special file".to_owned(),
@@ -237,7 +240,10 @@ fn live_trees(facts: &mut Facts, inspection: &Inspection, desired: &Facts, appli
             continue;
         };
         let value = match &found.shape {
-            Shape::File { digest, .. } => entry_file(found.mode, found.owner, digest),
+            Shape::File {
+                digest: Some(digest), ..
+            } => entry_file(found.mode, found.owner, digest),
+            Shape::File { size, .. } => format!("file {} {} of {size} bytes", found.mode, found.owner),
             Shape::Directory => entry_directory(found.mode, found.owner),
             Shape::Symlink(target) => entry_symlink(target),
             Shape::Special => "a special file".to_owned(),

@@ -10,6 +10,7 @@ async fn ask(f: &Fixture, name: &InstanceName, paths: &[&str], opaque: &[&str], 
         paths: set(paths),
         opaque: set(opaque),
         below: set(below),
+        ..Query::default()
     };
     f.backend.inspect(name, &query).await.expect("inspects")
 }
@@ -48,7 +49,7 @@ pub(crate) async fn the_shapes_of_things_are_told(f: &Fixture) {
     assert_eq!(found.0.len(), 3);
     let at = |text: &str| found.get(&path(text)).expect("is there").clone();
     let text = Shape::File {
-        digest: Digest::of(b"text"),
+        digest: Some(Digest::of(b"text")),
         size: 4,
         content: Some(b"text"[..].into()),
     };
@@ -79,7 +80,7 @@ pub(crate) async fn contents_come_along_up_to_the_bound(f: &Fixture) {
     };
     assert_eq!(
         (digest, size),
-        (Digest::of(&vec![b'x'; kept + 1]), Inspection::KEPT + 1)
+        (Some(Digest::of(&vec![b'x'; kept + 1])), Inspection::KEPT + 1)
     );
 }
 
@@ -89,7 +90,7 @@ pub(crate) async fn opaque_contents_stay(f: &Fixture) {
         .await;
     let found = ask(f, &name, &["/in/secret", "/in/open"], &["/in/secret"], &["/in"]).await;
     let secret = Shape::File {
-        digest: Digest::of(b"s3cret"),
+        digest: Some(Digest::of(b"s3cret")),
         size: 6,
         content: None,
     };
@@ -114,9 +115,50 @@ pub(crate) async fn below_is_everything_below(f: &Fixture) {
         ["/tree/a", "/tree/a/b", "/tree/a/b/file", "/tree/empty", "/tree/link"],
         "neither the folder itself, nor what links lead to"
     );
-    let digest = Digest::of(b"x");
-    let leaf = found.get(&path("/tree/a/b/file")).map(|found| &found.shape);
-    assert!(matches!(leaf, Some(Shape::File { digest: of, size: 1, .. }) if *of == digest));
+    let leaf = |found: &Inspection| found.get(&path("/tree/a/b/file")).map(|found| found.shape.clone());
+    let unread = leaf(&found);
+    assert!(
+        matches!(
+            unread,
+            Some(Shape::File {
+                digest: None,
+                size: 1,
+                ..
+            })
+        ),
+        "{unread:?}"
+    );
+    let found = ask(f, &name, &[], &["/tree/a/b/file"], &["/tree"]).await;
+    let named = leaf(&found);
+    assert!(matches!(named, Some(Shape::File { digest: Some(of), .. }) if of == Digest::of(b"x")));
+}
+
+pub(crate) async fn what_is_larger_than_the_bound_is_not_read(f: &Fixture) {
+    let name = f.stopped("one").await;
+    f.change(&name, &[file("/just", "1234"), file("/more", "12345")]).await;
+    let query = Query {
+        paths: ["/just", "/more"].map(path).into(),
+        bound: 4,
+        ..Query::default()
+    };
+    let found = f.backend.inspect(&name, &query).await.expect("inspects");
+    let shape = |at: &str| found.get(&path(at)).map(|found| found.shape.clone());
+    assert!(matches!(
+        shape("/just"),
+        Some(Shape::File {
+            digest: Some(_),
+            size: 4,
+            ..
+        })
+    ));
+    assert_eq!(
+        shape("/more"),
+        Some(Shape::File {
+            digest: None,
+            size: 5,
+            content: None
+        })
+    );
 }
 
 pub(crate) async fn special_files_are_told_and_not_opened(f: &Fixture) {

@@ -70,6 +70,7 @@ macro_rules! suite {
             looking {
                 absent_paths_are_not_in_the_answer,
                 below_is_everything_below,
+                what_is_larger_than_the_bound_is_not_read,
                 contents_come_along_up_to_the_bound,
                 opaque_contents_stay,
                 special_files_are_told_and_not_opened,

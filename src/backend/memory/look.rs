@@ -14,13 +14,16 @@ impl Disk {
         for folder in &query.below {
             if let Some(node) = self.at(folder.as_str(), false).filter(|node| node.is_directory()) {
                 each_below(node, folder, &mut |path, node| {
-                    found.insert(path.clone(), describe(node, false));
+                    found.insert(path.clone(), describe(node, false, None));
                 });
             }
         }
         for path in query.paths.union(&query.opaque) {
             if let Some(node) = self.at(path.as_str(), false) {
-                found.insert(path.clone(), describe(node, !query.opaque.contains(path)));
+                found.insert(
+                    path.clone(),
+                    describe(node, !query.opaque.contains(path), Some(query.bound)),
+                );
             }
         }
         Inspection(found)
@@ -86,15 +89,16 @@ fn each_below(node: &Node, path: &GuestPath, visit: &mut impl FnMut(&GuestPath, 
     }
 }
 
-/// An inode as an inspection tells it.
-pub(super) fn describe(node: &Node, with_content: bool) -> Found {
+/// An inode as an inspection tells it; files of up to `bound` bytes are read, if any.
+pub(super) fn describe(node: &Node, with_content: bool, bound: Option<u64>) -> Found {
     let shape = match &node.kind {
         Kind::File { bytes, digest } => {
             let size = bytes.len() as u64;
             Shape::File {
-                digest: digest.clone(),
+                digest: bound.is_some_and(|bound| size <= bound).then(|| digest.clone()),
                 size,
-                content: (with_content && size <= Inspection::KEPT).then(|| bytes.clone()),
+                content: (with_content && bound.is_some_and(|bound| size <= bound.min(Inspection::KEPT)))
+                    .then(|| bytes.clone()),
             }
         }
         Kind::Directory(_) => Shape::Directory,

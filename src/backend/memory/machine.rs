@@ -75,7 +75,9 @@ impl Machine {
     /// What stands at a path, links on the way followed and the last not. No content comes along.
     #[must_use]
     pub fn found(&self, path: &str) -> Option<Found> {
-        self.root.at(path, false).map(|node| describe(node, false))
+        self.root
+            .at(path, false)
+            .map(|node| describe(node, false, Some(u64::MAX)))
     }
 
     /// A file's bytes, links followed; none where there is no regular file.

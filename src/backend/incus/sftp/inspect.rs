@@ -28,20 +28,30 @@ pub(super) async fn inspect(session: &Session, query: &Query) -> Result<Inspecti
             entries
                 .into_iter()
                 .filter(|(path, _)| !query.paths.contains(path) && !query.opaque.contains(path))
-                .map(|(path, attributes)| look(session, path, Some(attributes), false)),
+                .map(|(path, attributes)| look(session, path, Some(attributes), None, false)),
         );
     }
     let single = query.paths.union(&query.opaque);
-    looks.extend(single.map(|path| look(session, path.clone(), None, !query.opaque.contains(path))));
+    looks.extend(single.map(|path| {
+        look(
+            session,
+            path.clone(),
+            None,
+            Some(query.bound),
+            !query.opaque.contains(path),
+        )
+    }));
     let found: Vec<_> = stream::iter(looks).buffer_unordered(WINDOW).try_collect().await?;
     Ok(Inspection(found.into_iter().flatten().collect()))
 }
 
-/// What stands at one path; none where there is nothing, or nothing any more.
+/// What stands at one path; none where there is nothing, or nothing any more. Files of up to `bound` bytes are
+/// read, if any.
 async fn look(
     session: &Session,
     path: GuestPath,
     known: Option<Attributes>,
+    bound: Option<u64>,
     keep: bool,
 ) -> Result<Option<(GuestPath, Found)>> {
     let answer = async {
@@ -50,7 +60,7 @@ async fn look(
             None => session.lstat(path.as_str().as_bytes()).await?,
         };
         let Some(attributes) = attributes else { return Ok(None) };
-        let shape = shape(session, &path, attributes, keep).await?;
+        let shape = shape(session, &path, attributes, bound, keep).await?;
         Ok(Some((attributes, shape)))
     };
     match answer.await {
@@ -71,13 +81,25 @@ async fn look(
     }
 }
 
-async fn shape(session: &Session, path: &GuestPath, attributes: Attributes, keep: bool) -> Result<Shape, Failure> {
+async fn shape(
+    session: &Session,
+    path: &GuestPath,
+    attributes: Attributes,
+    bound: Option<u64>,
+    keep: bool,
+) -> Result<Shape, Failure> {
     let bytes = path.as_str().as_bytes();
     Ok(match attributes.kind() {
         Kind::Directory => Shape::Directory,
         Kind::Special => Shape::Special,
         Kind::Symlink => Shape::Symlink(String::from_utf8_lossy(&session.read_link(bytes).await?).into_owned()),
+        Kind::File if bound.is_none_or(|bound| attributes.size > bound) => Shape::File {
+            digest: None,
+            size: attributes.size,
+            content: None,
+        },
         Kind::File => {
+            let bound = bound.unwrap_or_default();
             let mut hasher = Hasher::new();
             let mut size = 0;
             let mut kept = keep.then(Vec::new);
@@ -89,11 +111,12 @@ async fn shape(session: &Session, path: &GuestPath, attributes: Attributes, keep
                 } else if let Some(kept) = &mut kept {
                     kept.extend_from_slice(block);
                 }
-                true
+                // It may grow while it is read.
+                size <= bound
             })
             .await?;
             Shape::File {
-                digest: hasher.finish(),
+                digest: (size <= bound).then(|| hasher.finish()),
                 size,
                 content: kept.map(Into::into),
             }
