@@ -175,6 +175,7 @@ fn value(kind: Type) -> (Option<&'static str>, Value) {
     let size = "^[0-9]+ *(TiB|GiB|MiB|KiB|TB|GB|MB|kB|KB|B)?$";
     match kind {
         Type::Text | Type::Note => (None, json!({ "type": ["string", "number", "boolean"] })),
+        Type::Setting => (None, json!({ "type": ["string", "number", "boolean"], "minLength": 1 })),
         Type::Line | Type::Image | Type::Pattern | Type::Include | Type::Reference => {
             (None, json!({ "type": "string", "minLength": 1 }))
         }

@@ -119,7 +119,7 @@ fn variable_and_count_bombs() {
     );
     assert_eq!(codes(text.as_bytes(), Format::Kdl), ["spec::value-too-long"]);
     let text = format!(
-        "environment \"e\"\ntemplate \"t\" {{ env A=\"{}\"; }}\nsandbox \"a\" count=1000 {{ use \"t\"; image \"i\"; }}",
+        "environment \"e\"\ntemplate \"t\" {{ file \"/a\" content=\"{}\"; }}\nsandbox \"a\" count=1000 {{ use \"t\"; image \"i\"; }}",
         "y".repeat(900_000)
     );
     assert_eq!(codes(text.as_bytes(), Format::Kdl), ["spec::too-large"]);

@@ -59,12 +59,12 @@ impl Type {
         }
         match self {
             Self::Text | Self::Note => Ok(()),
-            Self::Line | Self::Pattern if text.trim().is_empty() => complain(
+            Self::Line | Self::Pattern | Self::Setting if text.trim().is_empty() => complain(
                 "spec::empty-value",
                 "this must not be empty",
                 "leave it out, or say what it should be",
             ),
-            Self::Line => Ok(()),
+            Self::Line | Self::Setting => Ok(()),
             Self::Pattern => match ignore::gitignore::GitignoreBuilder::new("/").add_line(None, text) {
                 Ok(_) => Ok(()),
                 Err(error) => complain(

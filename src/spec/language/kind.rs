@@ -58,6 +58,8 @@ pub(crate) enum Type {
     Target,
     /// A backend's own key.
     ConfigKey,
+    /// The value of a backend's own key: one line, and not empty, which to a backend is no value.
+    Setting,
     /// A gitignore pattern.
     Pattern,
 }
@@ -67,7 +69,7 @@ impl Type {
     pub(crate) fn description(self) -> String {
         match self {
             Self::Text | Self::Line => "a string".to_owned(),
-            Self::Note => "one line of text".to_owned(),
+            Self::Note | Self::Setting => "one line of text".to_owned(),
             Self::Name | Self::Reference => "a name".to_owned(),
             Self::Image => "an image's name".to_owned(),
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
@@ -104,6 +106,7 @@ impl Type {
             self,
             Self::Text
                 | Self::Note
+                | Self::Setting
                 | Self::Integer { .. }
                 | Self::Size
                 | Self::Memory
@@ -120,7 +123,7 @@ impl Type {
 
     /// Whether a boolean will do.
     pub(crate) fn takes_boolean(self) -> bool {
-        matches!(self, Self::Text | Self::Note | Self::Boolean)
+        matches!(self, Self::Text | Self::Note | Self::Setting | Self::Boolean)
     }
 }
 

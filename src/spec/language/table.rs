@@ -131,7 +131,7 @@ static COMMON: &[Form] = &[
     Form::map(
         "env",
         Type::EnvironmentVariable,
-        Type::Text,
+        Type::Note,
         "Environment variables of everything that runs in it.",
     ),
     Form::block(
@@ -245,7 +245,7 @@ static COMMON: &[Form] = &[
     Form::map(
         "config",
         Type::ConfigKey,
-        Type::Text,
+        Type::Setting,
         "Settings by the backend's own keys.",
     ),
     Form::block(

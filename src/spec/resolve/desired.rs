@@ -242,8 +242,8 @@ fn declared(all: &All, incomplete: bool, problems: &mut Problems) -> Option<Vec<
                 )),
             }
         }
-        number += count.unwrap_or(1);
-        bytes += own * count.unwrap_or(1).max(1);
+        number = number.saturating_add(count.unwrap_or(1));
+        bytes = bytes.saturating_add(own.saturating_mul(count.unwrap_or(1).max(1)));
         let at = block.value("count").map_or(block.label_at(), |value| &value.at);
         if number > SANDBOX_LIMIT {
             problems.push(

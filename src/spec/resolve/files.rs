@@ -1,9 +1,8 @@
 //! Files of the spec's folder: found below the root and nowhere else, read within bounds.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -150,13 +149,17 @@ fn names(folder: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Opens a regular file without following a last link and without waiting for a pipe's other end.
+/// Opens a regular file by its real path, without waiting for a pipe's other end. No part of a real path is a
+/// link: what has become one since the path was found is refused, not followed.
 fn open(path: &Path) -> io::Result<File> {
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)?;
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        // Linux before 5.6, and other systems, have no such call.
+        Err(rustix::io::Errno::NOSYS) => rustix::fs::open(path, flags, Mode::empty()),
+        opened => opened,
+    }?;
+    let file = File::from(file);
     if file.metadata()?.is_file() {
         Ok(file)
     } else {

@@ -11,11 +11,12 @@ const OWN_WORDS: [(&str, &str); 3] = [
     ("environment.", "env"),
 ];
 
-/// Keys that belong to the backend or to this tool.
-const REFUSED: [(&str, &str); 3] = [
+/// Keys that belong to the backend or to this tool. Those that end in `.` or `-` stand for all that begin so.
+const REFUSED: [(&str, &str); 4] = [
     ("volatile.", "the backend keeps its own state there"),
     ("image.", "the backend copies it from the image"),
     ("user.sbx-apply.", "labels of what sbx-apply owns"),
+    ("user.sbx-apply-", "notes of what sbx-apply did"),
 ];
 
 /// Keys that reach nothing outside the sandbox. Those that end in `.` stand for all below.
@@ -29,7 +30,7 @@ const ALLOWED: [&str; 6] = [
 ];
 
 fn matches(key: &str, pattern: &str) -> bool {
-    if pattern.ends_with('.') {
+    if pattern.ends_with(['.', '-']) {
         key.starts_with(pattern)
     } else {
         key == pattern
