@@ -100,7 +100,7 @@ pub(super) enum TooMuch {
 }
 
 /// How many words, strings and signs a text may have. The parsers take about ten microseconds for each.
-pub(super) const WORDS: usize = 40_000;
+pub(super) const WORDS: usize = 30_000;
 /// How many bytes a text may have outside strings, comments included, which one of the parsers reads no faster
 /// than words.
 pub(super) const BARE: usize = 256 << 10;
