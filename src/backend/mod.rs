@@ -6,6 +6,7 @@
 
 mod error;
 pub mod incus;
+mod kept;
 pub mod memory;
 mod options;
 mod registry;

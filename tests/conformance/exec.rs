@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sbx_apply::backend::{ErrorKind, ExecOpts, Streams};
+use sbx_apply::backend::{ErrorKind, ExecOpts, Output, Streams};
 
 use super::fixture::{Fixture, USER, fails, file, file_as, folder, shell};
 use crate::support::daemon;
@@ -51,6 +51,15 @@ pub(crate) async fn long_output_is_whole(f: &Fixture) {
     f.change(&name, &[file("/srv/long", &bytes)]).await;
     let output = f.shell(&name, "cat /srv/long").await;
     assert!(output.stdout == bytes, "{} bytes", output.stdout.len());
+}
+
+pub(crate) async fn endless_output_is_kept_in_part(f: &Fixture) {
+    let name = f.running("one").await;
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 247) as u8).collect();
+    f.change(&name, &[file("/srv/long", &bytes)]).await;
+    let output = f.shell(&name, "cat /srv/long\nexit 3").await;
+    assert_eq!(output.code, 3);
+    assert!(output.stdout == bytes[..Output::KEPT], "{} bytes", output.stdout.len());
 }
 
 pub(crate) async fn stdin_reaches_the_command(f: &Fixture) {

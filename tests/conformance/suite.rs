@@ -22,6 +22,7 @@ macro_rules! suite {
                 a_script_runs_by_its_first_line,
                 a_signal_is_128_and_its_number,
                 an_account_is_honoured,
+                endless_output_is_kept_in_part,
                 exit_codes_pass_through,
                 long_output_is_whole,
                 output_and_errors_come_apart,
@@ -96,6 +97,8 @@ macro_rules! suite {
                 no_change_is_no_error,
                 settings_come_back_in_normal_form,
                 shares_of_memory_come_back,
+                settings_that_would_never_be_there_are_refused,
+                what_could_add_a_line_to_a_file_of_the_host_is_refused,
                 what_was_not_declared_is_not_told,
             }
             snapshots {

@@ -201,6 +201,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let remotes = Remotes::read(Some(folder.path())).await.expect("none");
         assert!(remotes.is_here("local"));
-        assert_eq!(remotes.get("images").expect_err("unknown").kind(), ErrorKind::NotFound);
+        assert!(remotes.get("images").is_ok_and(|images| images.public));
+        assert_eq!(remotes.get("none").expect_err("unknown").kind(), ErrorKind::NotFound);
     }
 }

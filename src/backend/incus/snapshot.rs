@@ -32,6 +32,7 @@ impl Incus {
         let body = wire::SnapshotsPost {
             name: label,
             stateful: false,
+            expires_at: convert::mark(label),
         };
         // Only what was refused as busy: a snapshot of which nothing was heard may be there.
         let again = |error: &crate::backend::Error| error.kind() == ErrorKind::Busy;

@@ -178,6 +178,8 @@ pub(super) struct Snapshot {
     pub(super) name: String,
     #[serde(default)]
     pub(super) created_at: String,
+    #[serde(default)]
+    pub(super) expires_at: String,
     #[serde(default, deserialize_with = "nullable")]
     pub(super) config: Config,
     #[serde(default, deserialize_with = "nullable")]
@@ -192,6 +194,7 @@ pub(super) struct Snapshot {
 pub(super) struct SnapshotsPost<'a> {
     pub(super) name: &'a str,
     pub(super) stateful: bool,
+    pub(super) expires_at: String,
 }
 
 /// A set of settings and devices that instances share.
