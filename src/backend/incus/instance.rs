@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::client::Etag;
+use super::operation::{COPY, ORDINARY, START};
 use super::wire::{Config, Devices, InstancesPost, Profile, Source, StatePut};
 use super::{Incus, convert, wire};
 use crate::backend::retry::{retry, retry_when};
@@ -128,7 +129,8 @@ impl Incus {
             url.query_pairs_mut().append_pair("target", target);
         }
         // Only what was refused as busy: an instance of which nothing was heard may be there.
-        retry_when(|| self.client.act(Method::POST, &url, Some(&body), None), busy).await?;
+        let make = || self.client.act_within(COPY, Method::POST, &url, Some(&body), None);
+        retry_when(make, busy).await?;
         if opts.bare {
             return Ok(());
         }
@@ -290,7 +292,13 @@ impl Incus {
     async fn power(&self, name: &InstanceName, action: &'static str, timeout: i64, force: bool) -> Result<()> {
         let url = self.client.url(["instances", name.as_str(), "state"]);
         let body = StatePut { action, timeout, force };
-        self.client.act(Method::PUT, &url, Some(&body), None).await?;
+        let patience = match action {
+            "start" => START,
+            // What the daemon itself waits for comes on top.
+            _ => ORDINARY.saturating_add(Duration::from_secs(timeout.try_into().unwrap_or_default())),
+        };
+        let act = self.client.act_within(patience, Method::PUT, &url, Some(&body), None);
+        act.await?;
         Ok(())
     }
 

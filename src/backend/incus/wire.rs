@@ -44,6 +44,9 @@ where
 #[derive(Debug, Deserialize)]
 pub(super) struct Operation {
     pub(super) id: String,
+    /// What it does, in the daemon's words.
+    #[serde(default)]
+    pub(super) description: String,
     #[serde(default)]
     pub(super) status_code: u16,
     #[serde(default)]
