@@ -51,7 +51,8 @@ pub trait Observe: Debug + Send + Sync {
 #[async_trait]
 pub trait ReadFiles: Send + Sync {
     /// What stands at many paths, in one session. Links are reported, not followed; only regular files are
-    /// opened.
+    /// opened. A guest cannot draw it out: it is a timeout after two minutes, and invalid where more than 100,000
+    /// entries lie below a folder.
     async fn inspect(&self, name: &InstanceName, query: &Query) -> Result<Inspection>;
 
     /// The first `max_bytes` bytes of a file, and whether there are more.
