@@ -62,7 +62,8 @@ pub struct ExecOpts {
     pub account: Account,
     /// Environment variables, over those of the sandbox.
     pub env: BTreeMap<String, String>,
-    /// How long it may take; for ever when none. Past that it is killed, and the call fails with a timeout.
+    /// How long it may take; for ever when none. Past that it is killed with all that it has started, and the
+    /// call fails with a timeout.
     pub timeout: Option<Duration>,
 }
 
