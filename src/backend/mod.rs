@@ -11,6 +11,7 @@ pub mod memory;
 mod options;
 mod registry;
 mod retry;
+mod source;
 mod traits;
 
 pub use crate::model::{Changes, CreateOpts, FileChange};

@@ -154,6 +154,29 @@ pub(crate) async fn a_command_that_takes_too_long_times_out(f: &Fixture) {
     assert_eq!(f.shell(&name, "exit 4").await.code, 4, "others can still be run");
 }
 
+pub(crate) async fn a_command_that_times_out_leaves_nothing_behind(f: &Fixture) {
+    if !f.real_exec {
+        daemon::skipped("a command that times out leaves nothing behind: there are no processes here");
+        return;
+    }
+    let name = f.running("one").await;
+    let before = f.shell(&name, "sleep 500 >/dev/null 2>&1 </dev/null & exit").await;
+    assert_eq!(before.code, 0);
+    let hidden = "env -i sleep 1002 & (sleep 1003 & sleep 1004) & sleep 1000 & sleep 1001";
+    let command = ExecOpts {
+        account: f.account(),
+        env: [("LINES".to_owned(), "one\ntwo\n".to_owned())].into(),
+        timeout: Some(Duration::from_secs(1)),
+        ..shell(hidden)
+    };
+    let started = Instant::now();
+    fails(f.backend.output(&name, &command).await, ErrorKind::Timeout);
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    let sleeps = f.shell(&name, "ps | grep -o '[s]leep [0-9][0-9]*'").await;
+    // What another command has left is none of its business.
+    assert_eq!(String::from_utf8_lossy(&sleeps.stdout), "sleep 500\n");
+}
+
 pub(crate) async fn a_command_in_a_stopped_instance_fails(f: &Fixture) {
     let name = f.stopped("one").await;
     assert!(f.backend.output(&name, &shell("true")).await.is_err());

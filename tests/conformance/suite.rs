@@ -18,6 +18,7 @@ macro_rules! suite {
             exec {
                 a_command_in_a_stopped_instance_fails,
                 a_command_that_takes_too_long_times_out,
+                a_command_that_times_out_leaves_nothing_behind,
                 a_program_that_is_not_there_is_127,
                 a_script_runs_by_its_first_line,
                 a_signal_is_128_and_its_number,
@@ -36,6 +37,7 @@ macro_rules! suite {
                 a_content_on_this_machine_is_read,
                 a_deleted_file_is_gone_and_not_found_again,
                 a_running_instance_takes_files,
+                a_source_that_has_become_something_else_is_refused,
                 a_stream_becomes_a_file,
                 attributes_change_nothing_else,
                 attributes_need_a_regular_file,
