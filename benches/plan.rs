@@ -16,14 +16,19 @@ const SANDBOXES: usize = 1_000;
 
 /// A spec; with `cpu` every tenth sandbox says something else.
 fn spec(cpu: u32) -> String {
-    let mut text = "environment \"bench\"\ndefaults { image \"debian/12\"; memory \"1GiB\"; }\n".to_owned();
+    let mut text = r#"
+environment "bench"
+defaults { image "debian/12"; memory "1GiB"; state "stopped"; }
+template "common" {
+    file "/etc/one.conf" content="one" mode="0600"
+    file "/srv/two" content="two" owner=1000 group=1000
+}
+"#
+    .to_owned();
     for index in 0..SANDBOXES {
         let cpu = if index % 10 == 0 { cpu } else { 1 };
         text.push_str(&format!(
-            "sandbox \"s{index}\" {{\n    cpu {cpu}\n    state \"stopped\"\n    env INDEX=\"{index}\"\n    \
-             file \"/etc/motd\" content=\"sandbox {index}\\n\"\n    \
-             file \"/etc/one.conf\" content=\"one\" mode=\"0600\"\n    \
-             file \"/srv/two\" content=\"two\" owner=1000 group=1000\n}}\n"
+            "sandbox \"s{index}\" {{ use \"common\"; cpu {cpu}; env INDEX=\"{index}\"; file \"/etc/motd\" content=\"{index}\"; }}\n"
         ));
     }
     text

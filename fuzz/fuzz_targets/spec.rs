@@ -25,7 +25,9 @@ fuzz_target!(|data: &[u8]| {
         match spec::convert("fuzz", there.as_bytes(), to, from) {
             Ok(back) => {
                 let again = spec::convert("fuzz", back.as_bytes(), from, to).ok();
-                assert_eq!(again.as_deref(), Some(there.as_str()), "{back}");
+                let twice = again.and_then(|again| spec::convert("fuzz", again.as_bytes(), to, from).ok());
+                // The first way may bring things into the other format's order; after that nothing moves.
+                assert_eq!(twice.as_deref(), Some(back.as_str()), "{there}");
             }
             // Longer than it was, it may pass a bound.
             Err(rejected) => assert!(

@@ -1,6 +1,7 @@
 //! Why a step failed.
 
 use crate::backend;
+use crate::model::GuestPath;
 use crate::plan::AccountError;
 
 /// Why a step failed. `Display` names the work; the source says what the backend said.
@@ -34,6 +35,9 @@ pub enum StepError {
     /// The user could not be made.
     #[error("the user cannot be made")]
     Account(#[from] AccountError),
+    /// A file of accounts is a link, a folder or far too large: nobody edits that unseen.
+    #[error("`{0}` is not a file of accounts that could be edited")]
+    Accounts(GuestPath),
     /// A step runs as somebody whom the sandbox does not know.
     #[error("the sandbox has no user `{0}`")]
     NoUser(String),

@@ -1,6 +1,6 @@
 //! The order in which steps are carried out: each as soon as all that it needs is done, so many at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -129,6 +129,17 @@ pub async fn apply(
             }
         }
     }
+    if level == Interrupt::Drain {
+        let done = plan
+            .steps
+            .iter()
+            .zip(&states)
+            .filter(|(_, state)| **state == State::Done);
+        let instances: BTreeMap<_, _> = done.map(|(step, _)| (&step.sandbox, &step.instance)).collect();
+        for (sandbox, instance) in instances {
+            site.write_down(sandbox, instance).await;
+        }
+    }
     let left = states
         .iter()
         .zip(&plan.steps)
@@ -177,6 +188,11 @@ async fn carry_out(
             let _ = sender.send((index, stream, line));
         }
     };
-    let (result, ()) = tokio::join!(site.perform(&plan.steps[index], own), forward);
+    let step = &plan.steps[index];
+    let (result, ()) = tokio::join!(site.perform(step, own), forward);
+    if result.is_err() {
+        site.progress.take_back(step);
+        site.write_down(&step.sandbox, &step.instance).await;
+    }
     result
 }

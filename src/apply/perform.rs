@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::{StepError, Stream};
 use crate::backend::{Account, Changes, ErrorKind, ExecOpts, FileChange, Sandboxes, Stop, Streams};
 use crate::model::{
-    Content, Desired, Field, GuestPath, Inspection, InstanceName, Kind, Mode, Owner, Query, Ready, Run, Script,
+    Content, Desired, Field, GuestPath, InstanceName, Kind, Mode, Owner, Query, Ready, Run, SandboxName, Script,
     Seconds, Shape, User,
 };
 use crate::plan::{self, Op, Step};
@@ -20,6 +20,9 @@ const SHUTDOWN: Duration = Duration::from_secs(30);
 
 /// How long a sandbox without a `ready` of its own may take until commands run in it.
 const READY: Seconds = Seconds(60);
+
+/// The most bytes that a file of accounts may have.
+const ACCOUNTS: u64 = 4 << 20;
 
 /// What carrying out a step needs.
 #[derive(Clone, Copy)]
@@ -50,7 +53,7 @@ impl Site<'_> {
             }
             Op::Configure(changes) => self.configure(step, changes).await?,
             Op::Account(user) => self.account(name, user).await?,
-            Op::Files { clean, changes } => more = self.files(step, clean, changes).await?,
+            Op::Files { unseen, changes } => more = self.files(step, unseen, changes).await?,
             Op::Start => self.backend.start(name).await?,
             Op::Ready(ready) => self.ready(name, ready.as_ref()).await?,
             Op::Run(run) => self.run(step, run, output).await?,
@@ -65,6 +68,21 @@ impl Site<'_> {
             self.record(step, false).await?;
         }
         Ok(())
+    }
+
+    /// After a failure or an interrupt: writes down what is true so far, so that nothing that we did looks like
+    /// somebody else's doing. That this can fail too is no news: the backend may be what has failed.
+    pub(super) async fn write_down(&self, sandbox: &SandboxName, instance: &InstanceName) {
+        let labels = self.progress.labels_so_far(sandbox);
+        if !labels.is_empty() {
+            let changes = Changes {
+                labels: labels.clone(),
+                ..Changes::default()
+            };
+            if self.backend.configure(instance, &changes).await.is_ok() {
+                self.progress.wrote(sandbox, &labels);
+            }
+        }
     }
 
     /// Somebody else having deleted it is as good.
@@ -102,8 +120,8 @@ impl Site<'_> {
     }
 
     /// Gives, as facts, which files nobody had before us: those go when they leave the spec.
-    async fn files(&self, step: &Step, clean: &[GuestPath], changes: &[FileChange]) -> Result<NewFacts, StepError> {
-        self.clean(step, clean).await?;
+    async fn files(&self, step: &Step, unseen: &[GuestPath], changes: &[FileChange]) -> Result<NewFacts, StepError> {
+        self.settle_trees(step, unseen).await?;
         let existed = self.backend.change_files(&step.instance, changes).await?;
         let made = changes.iter().zip(existed).filter_map(|(change, existed)| {
             let FileChange::Write { path, .. } = change else {
@@ -111,28 +129,35 @@ impl Site<'_> {
             };
             let content = Field::of(Kind::File, path.as_str(), "content");
             let ours = step.facts.iter().any(|(field, _)| *field == content);
-            let known = self.progress.has(&step.sandbox, &content);
+            let before = self.progress.get(&step.sandbox, &content);
+            let known = before.is_some_and(|value| value != plan::ABSENT);
             (ours && !existed && !known)
                 .then(|| (Field::of(Kind::File, path.as_str(), "made"), Some("true".to_owned())))
         });
         Ok(made.collect())
     }
 
-    /// Removes what an image or a clone source left in trees that are to hold nothing else.
-    async fn clean(&self, step: &Step, trees: &[GuestPath]) -> Result<(), StepError> {
+    /// Sees to the folders of trees in a sandbox that is new.
+    async fn settle_trees(&self, step: &Step, trees: &[GuestPath]) -> Result<(), StepError> {
         let sandbox = self.desired.and_then(|desired| desired.sandboxes.get(&step.sandbox));
         let Some(sandbox) = sandbox.filter(|_| !trees.is_empty()) else {
             return Ok(());
         };
+        let deleting = trees
+            .iter()
+            .filter(|path| sandbox.trees.get(path).is_some_and(|tree| tree.delete));
         let query = Query {
-            below: trees.iter().cloned().collect(),
+            opaque: trees.iter().cloned().collect(),
+            below: deleting.cloned().collect(),
             ..Query::default()
         };
         let found = self.backend.inspect(&step.instance, &query).await?;
-        let extras = trees.iter().flat_map(|tree| plan::extras(sandbox, tree, &found));
-        let removals: Vec<_> = extras.map(|path| FileChange::Remove { path }).collect();
-        if !removals.is_empty() {
-            self.backend.change_files(&step.instance, &removals).await?;
+        let changes: Vec<_> = trees
+            .iter()
+            .flat_map(|tree| plan::settle_tree(sandbox, tree, &found))
+            .collect();
+        if !changes.is_empty() {
+            self.backend.change_files(&step.instance, &changes).await?;
         }
         Ok(())
     }
@@ -147,12 +172,16 @@ impl Site<'_> {
         let mut contents = Vec::new();
         for path in &paths {
             contents.push(match found.get(path).map(|found| &found.shape) {
+                None => Vec::new(),
                 Some(Shape::File {
                     content: Some(bytes), ..
                 }) => bytes.to_vec(),
-                // Larger than what comes along.
-                Some(Shape::File { .. }) => self.backend.read(name, path, 64 * Inspection::KEPT).await?.0,
-                _ => Vec::new(),
+                // Larger than what comes along; far larger is no file of accounts.
+                Some(Shape::File { .. }) => match self.backend.read(name, path, ACCOUNTS).await? {
+                    (bytes, false) => bytes,
+                    (_, true) => return Err(StepError::Accounts(path.clone())),
+                },
+                Some(_) => return Err(StepError::Accounts(path.clone())),
             });
         }
         let Some(texts) = plan::ensure_account(user, &contents[0], &contents[1], &contents[2])? else {
@@ -294,7 +323,7 @@ impl Site<'_> {
             });
         }
         let path = GuestPath::trusted("/etc/passwd".to_owned());
-        let (passwd, _) = self.backend.read(&step.instance, &path, 64 * Inspection::KEPT).await?;
+        let (passwd, _) = self.backend.read(&step.instance, &path, ACCOUNTS).await?;
         let account = plan::look_up(&passwd, login).ok_or_else(|| StepError::NoUser(login.to_owned()))?;
         Ok(Account {
             owner: account.owner,

@@ -13,6 +13,8 @@ struct Record {
     /// The label as it was last written.
     written: Option<String>,
     complete: bool,
+    /// Whether there is no instance to keep it.
+    gone: bool,
 }
 
 /// The records of all sandboxes of a plan.
@@ -28,6 +30,7 @@ impl Progress {
                 facts: instance.labels.applied(),
                 written: instance.labels.get(Labels::APPLIED).map(str::to_owned),
                 complete: instance.labels.is_true(Labels::COMPLETE),
+                gone: false,
             };
             (sandbox.clone(), record)
         });
@@ -37,12 +40,15 @@ impl Progress {
     fn with<T>(&self, sandbox: &SandboxName, change: impl FnOnce(&mut Record) -> T) -> T {
         // A panic elsewhere leaves facts whole: they are only ever replaced.
         let mut records = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        change(records.entry(sandbox.clone()).or_default())
+        change(records.entry(sandbox.clone()).or_insert_with(|| Record {
+            gone: true,
+            ..Record::default()
+        }))
     }
 
     /// A field of the record.
-    pub(super) fn has(&self, sandbox: &SandboxName, field: &Field) -> bool {
-        self.with(sandbox, |record| record.facts.get(field).is_some())
+    pub(super) fn get(&self, sandbox: &SandboxName, field: &Field) -> Option<String> {
+        self.with(sandbox, |record| record.facts.get(field).map(str::to_owned))
     }
 
     /// Takes in what a step that is done has made true.
@@ -54,9 +60,15 @@ impl Progress {
                         facts: Facts::new(),
                         written: opts.labels.get(Labels::APPLIED).map(str::to_owned),
                         complete: false,
+                        gone: false,
                     };
                 }
-                Op::Delete => *record = Record::default(),
+                Op::Delete => {
+                    *record = Record {
+                        gone: true,
+                        ..Record::default()
+                    }
+                }
                 _ => {}
             }
             for (field, value) in step.facts.iter().cloned().chain(more) {
@@ -68,12 +80,42 @@ impl Progress {
         });
     }
 
-    /// The labels to write so that the backend's record says what is true; empty where it does. With `step`,
-    /// its facts are counted in although it is not done yet: they are written in the same call.
-    pub(super) fn labels(&self, step: &Step, complete: bool) -> BTreeMap<String, Option<String>> {
+    /// A step failed. The record names a snapshot before it is taken, and has to be told that it was not.
+    pub(super) fn take_back(&self, step: &Step) {
+        if !matches!(step.op, Op::Snapshot(_)) {
+            return;
+        }
         self.with(&step.sandbox, |record| {
+            for (field, _) in &step.facts {
+                record.facts.unset(field);
+            }
+        });
+    }
+
+    /// The labels to write so that the backend's record says what is true once the step is done; empty where it
+    /// does. The step's facts are counted in: they are written in the same call.
+    pub(super) fn labels(&self, step: &Step, complete: bool) -> BTreeMap<String, Option<String>> {
+        self.labels_with(&step.sandbox, &step.facts, complete)
+    }
+
+    /// The labels to write so that the backend's record says what is true now; empty where it does.
+    pub(super) fn labels_so_far(&self, sandbox: &SandboxName) -> BTreeMap<String, Option<String>> {
+        self.labels_with(sandbox, &[], false)
+    }
+
+    fn labels_with(
+        &self,
+        sandbox: &SandboxName,
+        more: &[(Field, Option<String>)],
+        complete: bool,
+    ) -> BTreeMap<String, Option<String>> {
+        self.with(sandbox, |record| {
+            let mut changes = BTreeMap::new();
+            if record.gone {
+                return changes;
+            }
             let mut facts = record.facts.clone();
-            for (field, value) in &step.facts {
+            for (field, value) in more {
                 match value {
                     Some(value) => facts.set(field.clone(), value.clone()),
                     None => drop(facts.unset(field)),
@@ -81,7 +123,6 @@ impl Progress {
             }
             let mut labels = Labels::default();
             labels.set_applied(&facts);
-            let mut changes = BTreeMap::new();
             let text = labels.0.remove(Labels::APPLIED);
             if text != record.written {
                 changes.insert(Labels::APPLIED.to_owned(), text);

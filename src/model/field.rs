@@ -122,14 +122,19 @@ impl Field {
     /// Whether this, read as an `ignore` pattern, means that field.
     #[must_use]
     pub fn covers(&self, field: &Self) -> bool {
-        self.kind == field.kind
-            && (self.name.is_empty() || self.name == field.name)
-            && (self.field.is_empty() || self.field == field.field)
+        let parts =
+            (self.name.is_empty() || self.name == field.name) && (self.field.is_empty() || self.field == field.field);
+        // Where a tree's path ends and an entry's begins, only the whole tells.
+        self.kind == field.kind && (parts || self.to_string() == field.to_string())
     }
 }
 
 impl fmt::Display for Field {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kind == Kind::Power {
+            // It has one field only.
+            return f.write_str(self.kind.as_str());
+        }
         if self.kind == Kind::Sandbox && !self.field.is_empty() {
             return f.write_str(&self.field);
         }
@@ -157,6 +162,13 @@ impl FromStr for Field {
     fn from_str(text: &str) -> Result<Self, ParseFieldError> {
         if SANDBOX_FIELDS.contains(&text) {
             return Ok(Self::sandbox(text));
+        }
+        // What the language has its own words for is found by the backend's too.
+        if let Some(word) = text
+            .strip_prefix("config:limits.")
+            .filter(|word| ["cpu", "memory"].contains(word))
+        {
+            return Ok(Self::sandbox(word));
         }
         if let Some(("env" | "config", name)) = text.split_once(':') {
             return if name.is_empty() {
@@ -206,7 +218,7 @@ mod tests {
         for text in [
             "cpu",
             "env:RUST_LOG",
-            "config:limits.memory",
+            "config:limits.processes",
             "file:/etc/hosts",
             "file:/etc/hosts.mode",
             "file:/etc/a.conf.content",
@@ -225,6 +237,9 @@ mod tests {
     #[test]
     fn a_pattern_without_a_field_covers_all_of_them() {
         let mode = Field::of(Kind::File, "/etc/hosts", "mode");
+        let entry = Field::of(Kind::Tree, "/srv/app", "sub/b.txt");
+        assert!(entry.to_string().parse::<Field>().expect("a path").covers(&entry));
+        assert_eq!("config:limits.memory".parse::<Field>(), Ok(Field::sandbox("memory")));
         for (pattern, covers) in [
             ("file:/etc/hosts", true),
             ("file", true),

@@ -83,6 +83,14 @@ impl GuestPath {
     }
 }
 
+impl GuestPath {
+    /// Whether it is the other one or lies below it.
+    #[must_use]
+    pub fn lies_in(&self, other: &Self) -> bool {
+        self == other || self.below(other).is_some()
+    }
+}
+
 impl fmt::Display for GuestPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)

@@ -1,6 +1,6 @@
 //! Desired × last-applied × live of one sandbox → what differs, and from which side.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::extras::Extra;
 use super::facts::{self, ABSENT};
@@ -82,7 +82,7 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
     let complete = instance.labels.is_true(Labels::COMPLETE);
     let mut live = facts::live(instance, subject.inspection, &desired, &applied);
     settle_seeds(subject, complete, &desired, &mut live);
-    settle_extras(subject, &mut desired, &mut applied, &live);
+    let going = settle_extras(subject, &mut desired, &mut applied, &mut live);
 
     let mut accepted = Vec::new();
     let mut fields = Vec::new();
@@ -93,7 +93,7 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
         };
         // What an apply that did not finish has left is nobody's doing but ours.
         let origin = if complete { origin } else { Origin::Pending };
-        if wanted.is_none() && !undone(subject, &field, &desired, &applied, &mut notices) {
+        if wanted.is_none() && !undone(subject, &field, &desired, &applied, &going, &mut notices) {
             continue;
         }
         let file_gone = field.kind == Kind::File
@@ -150,6 +150,7 @@ fn differing(desired: &Facts, applied: &Facts, live: &Facts) -> Vec<Field> {
     let mut fields: Vec<Field> = desired
         .iter()
         .chain(applied.iter())
+        .filter(|(field, _)| field.field != facts::DELETE && field.field != facts::DEPENDS_ON)
         .filter(|(field, _)| desired.get(field) != live.get(field))
         .map(|(field, _)| field.clone())
         .collect();
@@ -174,40 +175,62 @@ fn settle_seeds(subject: &Subject<'_>, complete: bool, desired: &Facts, live: &m
 }
 
 /// With `delete=true`, what lies in a tree beside its entries is wanted absent, and was when that was applied.
-fn settle_extras(subject: &Subject<'_>, desired: &mut Facts, applied: &mut Facts, live: &Facts) {
+/// Gives the paths that go for that.
+fn settle_extras(
+    subject: &Subject<'_>,
+    desired: &mut Facts,
+    applied: &mut Facts,
+    live: &mut Facts,
+) -> BTreeSet<GuestPath> {
+    let mut going = BTreeSet::new();
     for (path, tree) in &subject.sandbox.trees {
-        if !tree.delete {
-            continue;
-        }
-        let mark = facts::of_tree(path, "");
-        let was_deleting = applied.get(&mark) == Some("delete");
-        let Some(extra) = Extra::of(subject.sandbox, path) else {
+        let Some(extra) = Extra::of(subject.sandbox, path).filter(|_| tree.delete) else {
             continue;
         };
+        let was_deleting = applied.get(&facts::of_tree(path, facts::DELETE)).is_some();
         let entries = live
             .iter()
-            .filter(|(field, _)| field.kind == Kind::Tree && field.name == path.as_str());
-        let found = entries
-            .map(|(field, _)| field.field.as_str())
-            .filter(|entry| !entry.is_empty());
-        let extras: Vec<Field> = extra
-            .among(found)
-            .into_iter()
-            .map(|entry| facts::of_tree(path, entry))
+            .filter(|(field, _)| field.kind == Kind::Tree && ![facts::ROOT, facts::DELETE].contains(&&*field.field));
+        // What another tree or file of the record put there lies in this one's folder since that left the spec.
+        let found: Vec<String> = entries
+            .filter_map(|(field, _)| Some(GuestPath::new(&*field.name).ok()?.join(&field.field)))
+            .filter_map(|at| at.below(path).map(str::to_owned))
             .collect();
-        for extra in extras {
-            if was_deleting && applied.get(&extra).is_none() {
-                applied.set(extra.clone(), ABSENT);
+        for entry in extra.among(found.iter().map(String::as_str)) {
+            let at = path.join(entry);
+            let field = facts::of_tree(path, entry);
+            if live.get(&field).is_none() {
+                live.set(field.clone(), "released");
             }
-            desired.set(extra, ABSENT);
+            if was_deleting && applied.get(&field).is_none() && !is_recorded(applied, path, &at) {
+                applied.set(field.clone(), ABSENT);
+            }
+            desired.set(field, ABSENT);
+            going.insert(at);
         }
     }
+    going
+}
+
+/// Whether the record says that something else in this tree's folder put a path there.
+fn is_recorded(applied: &Facts, tree: &GuestPath, at: &GuestPath) -> bool {
+    let inner = |name: &&str| GuestPath::new(*name).is_ok_and(|root| root.below(tree).is_some() && at.lies_in(&root));
+    applied.names(Kind::File).any(|name| name == at.as_str()) || applied.names(Kind::Tree).any(|name| inner(&name))
 }
 
 /// Whether a field that left the spec is undone; what is only released gets a notice instead.
-fn undone(subject: &Subject<'_>, field: &Field, desired: &Facts, applied: &Facts, notices: &mut Vec<String>) -> bool {
+fn undone(
+    subject: &Subject<'_>,
+    field: &Field,
+    desired: &Facts,
+    applied: &Facts,
+    going: &BTreeSet<GuestPath>,
+    notices: &mut Vec<String>,
+) -> bool {
     match field.kind {
-        Kind::Sandbox if field.field == "user" => false,
+        // It goes with all else that lies beside a tree's entries.
+        Kind::File | Kind::Tree if GuestPath::new(&*field.name).is_ok_and(|path| going.contains(&path)) => false,
+        Kind::Sandbox if matches!(field.field.as_str(), "user" | facts::DEPENDS_ON) => false,
         Kind::Sandbox if field.field == "disk" => {
             notices.push("the disk keeps its size: it left the spec, and disks never shrink".to_owned());
             false
@@ -221,7 +244,7 @@ fn undone(subject: &Subject<'_>, field: &Field, desired: &Facts, applied: &Facts
                 Field::of(Kind::File, &**path, "content"),
             ];
             let covered = wanted.iter().any(|field| desired.get(field).is_some())
-                || subject.sandbox.files.contains_key(&GuestPath::trusted(path.clone()))
+                || GuestPath::new(&**path).is_ok_and(|path| subject.sandbox.files.contains_key(&path))
                 || in_tree(desired, path);
             if covered || applied.get(field) == Some(ABSENT) {
                 return false;
@@ -232,7 +255,7 @@ fn undone(subject: &Subject<'_>, field: &Field, desired: &Facts, applied: &Facts
             }
             made
         }
-        Kind::Tree if field.field.is_empty() => {
+        Kind::Tree if field.field == facts::ROOT => {
             notices.push(format!(
                 "the tree {} is released: it left the spec; its files stay",
                 field.name
@@ -262,7 +285,10 @@ fn created(subject: &Subject<'_>, desired: &Facts, fate: Fate, moved: Vec<FieldC
     let complete = subject
         .instance
         .is_some_and(|instance| instance.labels.is_true(Labels::COMPLETE));
-    let fields = desired.iter().map(|(field, value)| FieldChange {
+    let shown = desired
+        .iter()
+        .filter(|(field, _)| field.field != facts::DEPENDS_ON && field.field != facts::DELETE);
+    let fields = shown.map(|(field, value)| FieldChange {
         field: field.clone(),
         before: None,
         after: Some(value.to_owned()),

@@ -4,18 +4,36 @@ use std::collections::BTreeSet;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-use crate::model::{GuestPath, Inspection, Sandbox, Tree};
+use crate::model::{FileChange, GuestPath, Inspection, Mode, Sandbox, Shape, Tree};
 
-/// The paths in the folder of a tree with `delete=true` that have to go, topmost only: neither the tree's own
-/// entries, nor excluded, nor another declaration's.
+/// What has to be done about a tree's folder before its entries are written, now that it has been looked at:
+/// something else in its place goes, it is made when there is none, and, with `delete=true`, what lies in it goes
+/// (topmost only) that is neither the tree's own, nor excluded, nor another declaration's.
 #[must_use]
-pub fn extras(sandbox: &Sandbox, tree: &GuestPath, found: &Inspection) -> Vec<GuestPath> {
-    let Some(extra) = Extra::of(sandbox, tree) else {
+pub fn settle_tree(sandbox: &Sandbox, path: &GuestPath, found: &Inspection) -> Vec<FileChange> {
+    let Some(extra) = Extra::of(sandbox, path) else {
         return Vec::new();
     };
-    let all = extra.among(found.0.keys().filter_map(|path| path.below(tree)));
+    let owner = extra.tree.owner;
+    let make = FileChange::Directory {
+        path: path.clone(),
+        mode: Mode::DIRECTORY,
+        owner,
+    };
+    match found.get(path).map(|found| &found.shape) {
+        None => return vec![make],
+        Some(Shape::Directory) => {}
+        Some(_) => return vec![FileChange::Remove { path: path.clone() }, make],
+    }
+    if !extra.tree.delete {
+        return Vec::new();
+    }
+    let all = extra.among(found.0.keys().filter_map(|at| at.below(path)));
     let topmost = |entry: &&&str| !all.iter().any(|outer| outer != *entry && lies_in(entry, outer));
-    all.iter().filter(topmost).map(|entry| tree.join(entry)).collect()
+    all.iter()
+        .filter(topmost)
+        .map(|entry| FileChange::Remove { path: path.join(entry) })
+        .collect()
 }
 
 /// Whether a relative path is another one or lies below it.

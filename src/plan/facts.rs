@@ -1,19 +1,32 @@
 //! The normal form of what is desired and of what is live.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::account::Account;
 use super::run_digest::run_digests;
 use crate::model::{
     Digest, Entry, Facts, Field, File, FileState, Found, GuestPath, Inspection, Kind, Labels, LiveInstance, Mode,
-    Origin, Owner, Power, Sandbox, Shape, Status, Tree, When,
+    Origin, Owner, Power, Sandbox, SandboxName, Shape, Status, Tree, When,
 };
 
 /// Where accounts stand.
 pub(super) const PASSWD: &str = "/etc/passwd";
 
-/// What stands for a file that is not there.
-pub(super) const ABSENT: &str = "absent";
+/// What the record says of a file that is not there.
+pub const ABSENT: &str = "absent";
+
+/// The field of a tree that is its folder itself. Only that it is one counts: a folder that was there before keeps
+/// its mode and owner.
+pub(super) const ROOT: &str = "";
+
+/// What a tree's folder is.
+const FOLDER: &str = "a folder";
+
+/// The field of a tree that says that nothing else lies in it. No entry's path starts with `/`.
+pub(super) const DELETE: &str = "/delete";
+
+/// The field of the sandbox that names what it depends on. Recorded for the order of deletes, and never compared.
+pub(super) const DEPENDS_ON: &str = "depends-on";
 
 /// What the record says of a seed that has been written.
 const WRITTEN: &str = "written";
@@ -53,6 +66,8 @@ pub(super) fn desired(sandbox: &Sandbox) -> Facts {
     set("disk", sandbox.disk.as_ref().map(|(disk, _)| disk.to_string()));
     set("protect", sandbox.protect.as_ref().map(|_| "true".to_owned()));
     set("ttl", sandbox.ttl.as_ref().map(|(ttl, _)| ttl.to_string()));
+    let depends_on: Vec<&str> = sandbox.depends_on.iter().map(SandboxName::as_str).collect();
+    set(DEPENDS_ON, Some(depends_on.join(",")).filter(|names| !names.is_empty()));
     set(
         "user",
         sandbox.user.as_ref().map(|user| format!("{}:{}", user.name, user.uid)),
@@ -100,7 +115,10 @@ fn desired_file(facts: &mut Facts, path: &GuestPath, file: &File) {
 }
 
 fn desired_tree(facts: &mut Facts, path: &GuestPath, tree: &Tree) {
-    facts.set(of_tree(path, ""), if tree.delete { "delete" } else { "keep" });
+    facts.set(of_tree(path, ROOT), FOLDER);
+    if tree.delete {
+        facts.set(of_tree(path, DELETE), "true");
+    }
     for (entry, what) in &tree.entries {
         let value = match what {
             Entry::File { content, mode } => entry_file(*mode, tree.owner, &content.digest),
@@ -143,11 +161,23 @@ pub(super) fn live(
             Kind::Run => true,
             Kind::Sandbox => matches!(field.field.as_str(), "image" | "clone-from"),
             Kind::File => field.field == "seed",
-            Kind::Tree => field.field.is_empty(),
+            Kind::Tree => field.field == DELETE,
             _ => false,
         };
         if recorded {
             facts.set(field.clone(), value);
+        }
+    }
+    // Without a record of where a disk came from, as after an adoption, it came from where it should.
+    let sources = ["image", "clone-from"].map(Field::sandbox);
+    let known = sources.iter().any(|field| applied.get(field).is_some());
+    for field in sources
+        .into_iter()
+        .filter(|_| !known)
+        .chain([Field::sandbox(DEPENDS_ON)])
+    {
+        if let Some(value) = desired.get(&field) {
+            facts.set(field, value);
         }
     }
     let mut set = |field: String, value: Option<&String>| {
@@ -209,17 +239,8 @@ fn live_user(facts: &mut Facts, inspection: &Inspection, desired: &Facts, applie
 
 fn live_files(facts: &mut Facts, inspection: &Inspection, desired: &Facts, applied: &Facts) {
     for path in paths(desired, applied, Kind::File) {
-        let found = inspection.get(&path);
-        let value = match found.map(|found| &found.shape) {
-            None => ABSENT.to_owned(),
-            Some(Shape::File {
-                digest: Some(digest), ..
-            }) => content_value(digest),
-            Some(Shape::File { size, .. }) => format!("a file of {size} bytes"),
-            Some(Shape::Directory) => "a folder".to_owned(),
-            Some(Shape::Symlink(target)) => format!("a link to {target}"),
-            Some(Shape::Special) => "a special file".to_owned(),
-        };
+        let found = inspection.get(&path).filter(|_| is_reached(&path, inspection));
+        let value = found.map_or_else(|| ABSENT.to_owned(), content_or_kind);
         facts.set(of_file(&path, "content"), value);
         if let Some(Found {
             shape: Shape::File { .. },
@@ -233,10 +254,47 @@ fn live_files(facts: &mut Facts, inspection: &Inspection, desired: &Facts, appli
     }
 }
 
+/// A file's content, or what stands there instead.
+fn content_or_kind(found: &Found) -> String {
+    match &found.shape {
+        Shape::File {
+            digest: Some(digest), ..
+        } => content_value(digest),
+        Shape::File { size, .. } => format!("a file of {size} bytes"),
+        Shape::Directory => FOLDER.to_owned(),
+        Shape::Symlink(target) => format!("a link to {target}"),
+        Shape::Special => "a special file".to_owned(),
+    }
+}
+
+/// Whether a path leads through folders only, as far as they were looked at. What a link in a declared folder's
+/// place leads to does not count as there: the link goes when the folder is put back.
+fn is_reached(path: &GuestPath, inspection: &Inspection) -> bool {
+    let mut next = path.parent();
+    while let Some(folder) = next {
+        if inspection
+            .get(&folder)
+            .is_some_and(|found| found.shape != Shape::Directory)
+        {
+            return false;
+        }
+        next = folder.parent();
+    }
+    true
+}
+
 fn live_trees(facts: &mut Facts, inspection: &Inspection, desired: &Facts, applied: &Facts) {
-    let roots: BTreeMap<GuestPath, ()> = paths(desired, applied, Kind::Tree).map(|path| (path, ())).collect();
+    let roots: BTreeSet<GuestPath> = paths(desired, applied, Kind::Tree).collect();
+    for root in &roots {
+        if let Some(found) = inspection.get(root).filter(|_| is_reached(root, inspection)) {
+            facts.set(of_tree(root, ROOT), content_or_kind(found));
+        }
+    }
     for (path, found) in &inspection.0 {
-        let Some((root, entry)) = roots.keys().rev().find_map(|root| Some((root, path.below(root)?))) else {
+        if !is_reached(path, inspection) {
+            continue;
+        }
+        let Some((root, entry)) = roots.iter().rev().find_map(|root| Some((root, path.below(root)?))) else {
             continue;
         };
         let value = match &found.shape {

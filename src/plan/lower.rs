@@ -6,7 +6,7 @@ use super::facts::{self, ABSENT};
 use super::{Action, Change, Impact, Op, Step, StepId};
 use crate::model::{
     Changes, CreateOpts, Entry, EnvironmentName, Facts, Field, File, FileChange, FileState, GuestPath, Kind, Labels,
-    Mode, Origin, Power, Run, SandboxName, SnapshotName, Status, Tree, When,
+    Mode, Origin, Power, Run, Sandbox, SandboxName, Status, Tree, When,
 };
 
 /// What lowering one sandbox needs to know of the others.
@@ -81,7 +81,8 @@ pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_
         make(&mut lowering, diff, around);
     } else if let Some(change) = of_kind(diff, Kind::Sandbox).next() {
         if change.impact == Impact::Restart && !stopped {
-            lowering.push(Op::Stop, "stop, for settings that take hold with a start", Vec::new());
+            let why = "stop, for settings that take hold with a start";
+            lowering.push(Op::Stop, why, power_is(Power::Stopped));
             (running, stopped) = (false, true);
         }
         configure(&mut lowering, change);
@@ -102,60 +103,77 @@ pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_
     files(&mut lowering, diff, made);
 
     let runs: Vec<(&Run, &Change)> = of_kind(diff, Kind::Run)
-        .filter_map(|change| Some((sandbox.run.iter().find(|run| run.name.as_str() == change.name)?, change)))
+        .filter_map(|change| {
+            let run = sandbox.run.iter().find(|run| run.name.as_str() == change.name)?;
+            Some((run, change))
+        })
         .collect();
     // What is accepted as it is, is left as it is.
     let power_accepted = diff.accepted.iter().any(|field| field.field.kind == Kind::Power);
-    let restarted = stopped
-        && !made
+    let was_up = !made
         && subject
             .instance
             .is_some_and(|instance| instance.status != Status::Stopped);
-    let wants_start = sandbox.state == Power::Running && (!power_accepted || restarted) && !running;
-    if (wants_start || !runs.is_empty()) && !running {
-        let waits = sandbox
-            .depends_on
-            .iter()
-            .map(|name| StepId(format!("{name}/record")))
-            .collect::<Vec<_>>();
-        let step = lowering.push(Op::Start, "start", Vec::new());
-        step.needs.extend(waits);
+    let wants_up = sandbox.state == Power::Running && (!power_accepted || was_up);
+    let from = lowering.steps.len();
+    let starts = !running && (wants_up || !runs.is_empty());
+    if starts {
+        lowering.push(Op::Start, "start", power_is(Power::Running));
         (running, stopped) = (true, false);
-        if sandbox.ready.is_some() || !runs.is_empty() {
-            lowering.push(Op::Ready(sandbox.ready.clone()), "wait until it is ready", Vec::new());
-        }
+    }
+    // Readiness that was waited for in vain is waited for again.
+    let unproven = starts || (running && !diff.complete);
+    if (unproven && sandbox.ready.is_some()) || !runs.is_empty() {
+        lowering.push(Op::Ready(sandbox.ready.clone()), "wait until it is ready", Vec::new());
     }
     for (run, change) in runs {
         let fact = Field::of(Kind::Run, run.name.as_str(), "digest");
         let digest = change.fields.iter().find_map(|field| field.after.clone());
         lowering.push(Op::Run(run.clone()), format!("run {}", run.name), vec![(fact, digest)]);
     }
+    if let Some(first) = lowering.steps.get_mut(from) {
+        first
+            .needs
+            .extend(sandbox.depends_on.iter().map(|name| id(name, &Op::Record)));
+    }
     let wants_stop = sandbox.state == Power::Stopped && !power_accepted;
     if wants_stop && (running || !stopped) {
-        lowering.push(Op::Stop, "stop", Vec::new());
+        lowering.push(Op::Stop, "stop", power_is(Power::Stopped));
     }
-    for change in of_kind(diff, Kind::Snapshot) {
-        match change.action {
-            Action::Delete => {
-                let facts = vec![(Field::of(Kind::Snapshot, change.name.as_str(), "exists"), None)];
-                lowering.push(
-                    Op::DeleteSnapshot(change.name.clone()),
-                    format!("delete the snapshot {}", change.name),
-                    facts,
-                );
-            }
-            _ => {
-                if let Some((name, _)) = sandbox.snapshots.iter().find(|(name, _)| name.as_str() == change.name) {
-                    lowering.push(Op::Snapshot(name.clone()), format!("snapshot {name}"), Vec::new());
-                }
-            }
-        }
-    }
+    // Before the snapshots: what is put back to one of them finds a finished record.
     let record = record_facts(subject, diff, made);
-    if !lowering.steps.is_empty() || !record.is_empty() || !diff.complete {
+    let snapshots = snapshots(sandbox, diff);
+    if !lowering.steps.is_empty() || !snapshots.is_empty() || !record.is_empty() || !diff.complete {
         lowering.push(Op::Record, "write down what was applied", record);
     }
+    for (op, title, facts) in snapshots {
+        lowering.push(op, title, facts);
+    }
     lowering.steps
+}
+
+/// The fact that a start or a stop makes.
+fn power_is(power: Power) -> Vec<(Field, Option<String>)> {
+    vec![(facts::power(), Some(power.as_str().to_owned()))]
+}
+
+/// The snapshots to take and to delete.
+fn snapshots(sandbox: &Sandbox, diff: &Diff) -> Vec<(Op, String, Vec<(Field, Option<String>)>)> {
+    let of = |change: &Change, value| vec![(Field::of(Kind::Snapshot, change.name.as_str(), "exists"), value)];
+    let mut snapshots = Vec::new();
+    let (deleted, taken): (Vec<_>, Vec<_>) =
+        of_kind(diff, Kind::Snapshot).partition(|change| change.action == Action::Delete);
+    // Removals before adds.
+    for change in deleted.into_iter().chain(taken) {
+        if change.action == Action::Delete {
+            let op = Op::DeleteSnapshot(change.name.clone());
+            snapshots.push((op, format!("delete the snapshot {}", change.name), of(change, None)));
+        } else if let Some((name, _)) = sandbox.snapshots.iter().find(|(name, _)| name.as_str() == change.name) {
+            let facts = of(change, Some("true".to_owned()));
+            snapshots.push((Op::Snapshot(name.clone()), format!("snapshot {name}"), facts));
+        }
+    }
+    snapshots
 }
 
 fn of_kind(diff: &Diff, kind: Kind) -> impl Iterator<Item = &Change> {
@@ -227,16 +245,9 @@ fn make(lowering: &mut Lowering<'_>, diff: &Diff, around: &Surroundings<'_>) {
                 opts,
             };
             let step = lowering.push(op, format!("clone from {source}{at}"), facts);
-            step.needs.push(clone_needs(source, snapshot.as_ref()));
+            step.needs
+                .extend(snapshot.as_ref().map(|name| id(source, &Op::Snapshot(name.clone()))));
         }
-    }
-}
-
-/// A clone of a snapshot waits for that; a clone of a disk for all that is done to it.
-fn clone_needs(source: &SandboxName, snapshot: Option<&SnapshotName>) -> StepId {
-    match snapshot {
-        Some(name) => id(source, &Op::Snapshot(name.clone())),
-        None => id(source, &Op::Record),
     }
 }
 
@@ -289,24 +300,30 @@ fn files(lowering: &mut Lowering<'_>, diff: &Diff, made: bool) {
         };
         if change.kind == Kind::Tree {
             let Some(tree) = sandbox.trees.get(&path) else { continue };
-            for field in change.fields.iter().filter(|field| !field.field.field.is_empty()) {
+            for field in &change.fields {
+                if field.field.field == facts::ROOT {
+                    // Of a sandbox that is new, nobody knows yet what stands there: apply looks.
+                    if !made {
+                        removals.extend(
+                            field
+                                .before
+                                .is_some()
+                                .then(|| FileChange::Remove { path: path.clone() }),
+                        );
+                        let mode = Mode::DIRECTORY;
+                        writes.push(FileChange::Directory {
+                            path: path.clone(),
+                            mode,
+                            owner: tree.owner,
+                        });
+                    }
+                    continue;
+                }
                 let at = path.join(&field.field.field);
                 match tree.entries.get(&field.field.field) {
                     Some(entry) => writes.push(tree_change(at, tree, entry)),
                     None => removals.push(FileChange::Remove { path: at }),
                 }
-            }
-            if made
-                || change
-                    .fields
-                    .iter()
-                    .any(|field| field.field.field.is_empty() && field.before.is_none())
-            {
-                writes.push(FileChange::Directory {
-                    path,
-                    mode: Mode::DIRECTORY,
-                    owner: tree.owner,
-                });
             }
             continue;
         }
@@ -320,7 +337,7 @@ fn files(lowering: &mut Lowering<'_>, diff: &Diff, made: bool) {
             None => removals.push(FileChange::Remove { path }),
         }
     }
-    if removals.is_empty() && writes.is_empty() {
+    if removals.is_empty() && writes.is_empty() && (!made || sandbox.trees.is_empty()) {
         return;
     }
     // What lies in a removed folder goes with it.
@@ -334,15 +351,14 @@ fn files(lowering: &mut Lowering<'_>, diff: &Diff, made: bool) {
         (written, 0) => format!("write {}", counted(written)),
         (written, gone) => format!("write {}, remove {gone}", counted(written)),
     };
-    let clean = sandbox
-        .trees
-        .iter()
-        .filter(|(_, tree)| made && tree.delete)
-        .map(|(path, _)| path.clone())
-        .collect();
+    let unseen = if made {
+        sandbox.trees.keys().cloned().collect()
+    } else {
+        Vec::new()
+    };
     lowering.push(
         Op::Files {
-            clean,
+            unseen,
             changes: removals,
         },
         title,
@@ -433,8 +449,8 @@ fn stays_recorded(subject: &Subject<'_>, field: &Field) -> bool {
         Kind::File if field.field == "made" => subject
             .sandbox
             .files
-            .get(&GuestPath::trusted(field.name.clone()))
-            .is_some_and(|file| file.when == When::Always),
+            .iter()
+            .any(|(path, file)| path.as_str() == field.name && file.when == When::Always),
         Kind::Snapshot => !subject.prune && subject.instance.is_some_and(|i| i.snapshots.contains_key(&field.name)),
         _ => false,
     }

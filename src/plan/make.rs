@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::diff::{Fate, Subject, diff};
+use super::facts::DEPENDS_ON;
 use super::lower::{Surroundings, id, lower};
 use super::match_up::Matched;
 use super::{
-    Action, Change, FieldChange, Graph, Impact, Op, Reason, Refusal, Step, Summary, UnknownTarget, capability, select,
+    Action, Change, FieldChange, Graph, Impact, Op, Reason, Refusal, Step, StepId, Summary, UnknownTarget, capability,
+    select,
 };
 use crate::model::{
     Bytes, Capabilities, Date, Desired, EnvironmentName, Field, Ignored, InstanceName, Kind, Labels, Live,
@@ -159,7 +161,7 @@ pub fn plan(
         };
         let diff = diff(&subject);
         plan.refusals.extend(capability::lacking(sandbox, capabilities));
-        plan.refusals.extend(guard(&subject, diff.fate));
+        plan.refusals.extend(guard(&subject, diff.fate, &diff.accepted));
         plan.steps.extend(lower(&subject, &diff, &around));
         plan.changes.extend(diff.changes);
         plan.accepted
@@ -181,6 +183,7 @@ pub fn plan(
             options.prune,
         );
     }
+    wait_for_sources(&mut plan.steps);
     drop_met_needs(&mut plan.steps);
     Ok(plan)
 }
@@ -200,7 +203,7 @@ fn ignored_on_command_line(options: &Options) -> Vec<(String, Ignored)> {
 }
 
 /// What must not be done to one sandbox, whatever the consent.
-fn guard(subject: &Subject<'_>, fate: Fate) -> Vec<Refusal> {
+fn guard(subject: &Subject<'_>, fate: Fate, accepted: &[FieldChange]) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     let Some(instance) = subject.instance else {
         return refusals;
@@ -219,6 +222,7 @@ fn guard(subject: &Subject<'_>, fate: Fate) -> Vec<Refusal> {
     let size = instance.disk.as_ref().and_then(|disk| disk.parse::<Bytes>().ok());
     if let (Some((wanted, at)), Some(size), Fate::Keep) = (&sandbox.disk, size, fate)
         && *wanted < size
+        && !accepted.iter().any(|change| change.field.field == "disk")
     {
         refusals.push(Refusal::invalid(
             "plan::disk-shrinks",
@@ -275,13 +279,11 @@ pub(super) fn deletions(
     reason: Reason,
 ) -> (Vec<Change>, Vec<Step>, Vec<Refusal>) {
     let (mut changes, mut steps, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
-    let mut clones: BTreeMap<&str, Vec<&SandboxName>> = BTreeMap::new();
-    let sources: Vec<Option<String>> = left.iter().map(|(_, instance)| clone_source(instance)).collect();
-    for ((sandbox, _), source) in left.iter().zip(&sources) {
-        if let Some(source) = source {
-            clones.entry(source).or_default().push(sandbox);
-        }
-    }
+    // What each is needed by, as the records say.
+    let needs: Vec<(Vec<String>, &SandboxName)> = left
+        .iter()
+        .map(|(sandbox, instance)| (recorded_needs(instance), *sandbox))
+        .collect();
     for (sandbox, instance) in left {
         if instance.labels.is_true(Labels::PROTECT) {
             refusals.push(Refusal::refused(
@@ -303,27 +305,63 @@ pub(super) fn deletions(
             fields: Vec::new(),
             text: None,
         });
-        let before = clones.get(sandbox.as_str()).into_iter().flatten();
+        let needed_by = needs
+            .iter()
+            .filter(|(names, of)| of != sandbox && names.iter().any(|name| name == sandbox.as_str()));
         steps.push(Step {
             id: id(sandbox, &Op::Delete),
             sandbox: (*sandbox).clone(),
             instance: instance.name.clone(),
             op: Op::Delete,
             title: "delete".to_owned(),
-            needs: before
-                .filter(|clone| *clone != sandbox)
-                .map(|clone| id(clone, &Op::Delete))
-                .collect(),
+            needs: needed_by.map(|(_, of)| id(of, &Op::Delete)).collect(),
             facts: Vec::new(),
         });
+    }
+    if Graph::of(&steps).order().is_err() {
+        // Labels that contradict each other must not keep an environment alive.
+        steps.iter_mut().for_each(|step| step.needs.clear());
     }
     (changes, steps, refusals)
 }
 
-fn clone_source(instance: &LiveInstance) -> Option<String> {
+/// The sandboxes that one was made from or depends on, as its record says.
+fn recorded_needs(instance: &LiveInstance) -> Vec<String> {
     let applied = instance.labels.applied();
-    let source = applied.get(&Field::sandbox("clone-from"))?;
-    Some(source.split('@').next().unwrap_or(source).to_owned())
+    let source = applied
+        .get(&Field::sandbox("clone-from"))
+        .and_then(|source| source.split('@').next());
+    let depends_on = applied
+        .get(&Field::sandbox(DEPENDS_ON))
+        .into_iter()
+        .flat_map(|names| names.split(','));
+    source.into_iter().chain(depends_on).map(str::to_owned).collect()
+}
+
+/// A clone of a disk waits for all that is done to its source, a clone of a snapshot for other snapshots' deletion:
+/// a copy under way would stand in its way.
+fn wait_for_sources(steps: &mut [Step]) {
+    let mut last: BTreeMap<InstanceName, StepId> = BTreeMap::new();
+    let mut deletions: BTreeMap<InstanceName, Vec<StepId>> = BTreeMap::new();
+    for step in steps.iter() {
+        last.insert(step.instance.clone(), step.id.clone());
+        if let Op::DeleteSnapshot(_) = step.op {
+            deletions
+                .entry(step.instance.clone())
+                .or_default()
+                .push(step.id.clone());
+        }
+    }
+    for step in steps {
+        let Op::Clone { source, snapshot, .. } = &step.op else {
+            continue;
+        };
+        let more = match snapshot {
+            Some(_) => deletions.get(source).cloned().unwrap_or_default(),
+            None => last.get(source).cloned().into_iter().collect(),
+        };
+        step.needs.extend(more);
+    }
 }
 
 /// A need that no step of the plan meets is met already.

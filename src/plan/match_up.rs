@@ -1,9 +1,12 @@
 //! Which instance is which sandbox.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::Refusal;
-use crate::model::{Desired, EnvironmentName, InstanceName, Live, LiveInstance, Ownership, Sandbox, SandboxName};
+use crate::model::{
+    Desired, EnvironmentName, InstanceName, Live, LiveInstance, Ownership, Place, Sandbox, SandboxName,
+};
 
 /// The instances of an environment, by sandbox.
 #[derive(Debug, Default)]
@@ -30,15 +33,30 @@ impl<'a> Matched<'a> {
     pub fn owned_by(environment: &EnvironmentName, live: &'a Live) -> Self {
         let mut matched = Self::default();
         for instance in live.instances.values() {
-            if let Ownership::Owned {
+            let Ownership::Owned {
                 environment: of,
                 sandbox,
             } = instance.labels.ownership(&instance.name)
-                && of == *environment
-            {
-                // Of two, an adopted one and one of the sandbox's own name, the first by name is as good as
-                // the other: the second is refused below, by its name.
-                matched.owned.entry(sandbox).or_insert(instance);
+            else {
+                continue;
+            };
+            if of != *environment {
+                continue;
+            }
+            match matched.owned.entry(sandbox) {
+                Entry::Vacant(entry) => drop(entry.insert(instance)),
+                Entry::Occupied(entry) => matched.refusals.push(Refusal::refused(
+                    "plan::two-instances",
+                    format!(
+                        "`{}` has two instances: `{}` and `{}`",
+                        entry.key(),
+                        entry.get().name,
+                        instance.name
+                    ),
+                    &Place::nowhere(),
+                    "",
+                    "delete one of them, or take its `sbx-apply` labels off".to_owned(),
+                )),
             }
         }
         matched

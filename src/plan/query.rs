@@ -1,7 +1,7 @@
 //! Which files of an instance a plan needs to see.
 
 use super::facts;
-use crate::model::{Facts, Field, FileState, GuestPath, Kind, LiveInstance, Query, Sandbox};
+use crate::model::{Entry, Facts, Field, FileState, GuestPath, Kind, LiveInstance, Query, Sandbox};
 
 /// What to look at in an instance, for the sandbox that it is; none for one that the spec does not name.
 #[must_use]
@@ -12,7 +12,6 @@ pub fn query(sandbox: &Sandbox, instance: &LiveInstance) -> Query {
     if desired.get(&Field::sandbox("user")).is_some() {
         query.paths.insert(GuestPath::trusted(facts::PASSWD.to_owned()));
     }
-    let none = Facts::new();
     for path in facts::paths(&desired, &applied, Kind::File) {
         let secret = sandbox
             .files
@@ -21,12 +20,40 @@ pub fn query(sandbox: &Sandbox, instance: &LiveInstance) -> Query {
         let set = if secret { &mut query.opaque } else { &mut query.paths };
         set.insert(path);
     }
-    for path in facts::paths(&desired, &none, Kind::Tree) {
+    for path in facts::paths(&desired, &Facts::new(), Kind::Tree) {
         let Some(tree) = sandbox.trees.get(&path) else { continue };
         query.opaque.extend(tree.entries.keys().map(|entry| path.join(entry)));
         if tree.delete {
-            query.below.insert(path);
+            // What was an entry once is compared with its record; all else only has to be there.
+            query.opaque.extend(recorded(&applied, &path));
+            query.below.insert(path.clone());
         }
+        query.opaque.insert(path);
     }
+    query.bound = query.bound.max(largest(sandbox));
     query
+}
+
+/// The entries of a tree that the record names.
+fn recorded(applied: &Facts, tree: &GuestPath) -> Vec<GuestPath> {
+    let of_tree = applied
+        .iter()
+        .filter(|(field, _)| field.kind == Kind::Tree && field.name == tree.as_str());
+    of_tree
+        .filter_map(|(field, _)| GuestPath::new(format!("{tree}/{}", field.field)).ok())
+        .collect()
+}
+
+/// The size of the largest file that is declared.
+fn largest(sandbox: &Sandbox) -> u64 {
+    let files = sandbox.files.values().filter_map(|file| match &file.state {
+        FileState::Content(content) => Some(content.size),
+        _ => None,
+    });
+    let entries = sandbox.trees.values().flat_map(|tree| tree.entries.values());
+    let entries = entries.filter_map(|entry| match entry {
+        Entry::File { content, .. } => Some(content.size),
+        _ => None,
+    });
+    files.chain(entries).max().unwrap_or_default()
 }

@@ -47,8 +47,8 @@ pub enum Op {
     /// Change files.
     Files {
         /// Trees of a sandbox that is new, so that nobody could see before what its image or its source left
-        /// there: what [`super::extras`] finds in them goes first.
-        clean: Vec<GuestPath>,
+        /// there: what [`super::settle_tree`] finds has to be done about them comes first.
+        unseen: Vec<GuestPath>,
         /// The changes, in their order.
         changes: Vec<FileChange>,
     },

@@ -201,7 +201,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let remotes = Remotes::read(Some(folder.path())).await.expect("none");
         assert!(remotes.is_here("local"));
-        assert!(remotes.get("images").is_ok_and(|images| images.public));
-        assert_eq!(remotes.get("none").expect_err("unknown").kind(), ErrorKind::NotFound);
+        assert_eq!(
+            remotes.get("images").expect("the client's own").protocol,
+            Protocol::Simplestreams
+        );
+        assert_eq!(remotes.get("other").expect_err("unknown").kind(), ErrorKind::NotFound);
     }
 }

@@ -6,6 +6,7 @@ use crate::spec::problems::Problems;
 use crate::spec::suggest::{nearest, unknown};
 use crate::spec::syntax::{Format, Name, Node, Scalar, Tree, Value};
 
+use super::settle::settle;
 use super::{Block, Content, Entry};
 
 /// Decodes a file. What is wrong is left out of the block and reported.
@@ -28,6 +29,7 @@ pub(crate) fn document(tree: &Tree, problems: &mut Problems) -> Block {
         }
         decoder.child(&mut block, node, None);
     }
+    decoder.settle(&mut block);
     block
 }
 
@@ -117,6 +119,7 @@ impl Decoder<'_> {
         for child in &node.children {
             self.child(&mut block, child, Some(form));
         }
+        self.settle(&mut block);
         for form in body.forms().filter(|form| form.required) {
             if block.flawed {
                 break;
@@ -152,13 +155,11 @@ impl Decoder<'_> {
         match &form.shape {
             Shape::Value(kind) => {
                 let value = self.taken(value, *kind, self.word(form));
-                if !self.doubled(block, form, &name.at) {
-                    block.entries.push(Entry {
-                        form,
-                        content: Content::Value(value),
-                        at: name.at.clone(),
-                    });
-                }
+                block.entries.push(Entry {
+                    form,
+                    content: Content::Value(value),
+                    at: name.at.clone(),
+                });
             }
             _ => self.push(
                 "spec::wrong-type",
@@ -173,11 +174,6 @@ impl Decoder<'_> {
     /// A setting of a backend.
     fn open(&mut self, block: &mut Block, name: &Name, value: &Value) {
         if !self.fits(value, Type::Note, &name.text) {
-            return;
-        }
-        if let Some((first, _)) = block.open.iter().find(|(first, _)| first.text == name.text) {
-            let first = first.at.clone();
-            self.twice("property", &name.text, &first, &name.at);
             return;
         }
         block.open.push((name.clone(), value.clone()));
@@ -197,70 +193,34 @@ impl Decoder<'_> {
         let word = self.word(form);
         let content = match &form.shape {
             Shape::Value(kind) => {
-                let value = self
-                    .only_value(node, *kind, word)
-                    .unwrap_or_else(|| broken(&node.name.at));
-                Some(Content::Value(value))
+                let value = self.only_value(node, *kind, word);
+                Content::Value(value.unwrap_or_else(|| broken(&node.name.at)))
             }
-            Shape::Values(kind) => {
-                let values = self.values(block, node, form, *kind);
-                if let Some(Entry {
-                    content: Content::Values(before),
-                    ..
-                }) = block.entries.iter_mut().find(|entry| entry.form.name == form.name)
-                {
-                    before.extend(values);
-                    return;
-                }
-                Some(Content::Values(values))
-            }
-            Shape::Map { keys, values } => {
-                let same = block.entries.iter().position(|entry| entry.form.name == form.name);
-                // Taken out and put back: a map of many nodes must not be copied for each.
-                let mut pairs = match same.and_then(|index| block.entries.get_mut(index)) {
-                    Some(Entry {
-                        content: Content::Map(pairs),
-                        ..
-                    }) => std::mem::take(pairs),
-                    _ => Vec::new(),
-                };
-                self.map(&mut pairs, node, form, (*keys, *values));
-                if let Some(entry) = same.and_then(|index| block.entries.get_mut(index)) {
-                    entry.content = Content::Map(pairs);
-                    return;
-                }
-                Some(Content::Map(pairs))
-            }
+            Shape::Values(kind) => Content::Values(self.values(node, form, *kind)),
+            Shape::Map { keys, values } => Content::Map(self.map(node, form, (*keys, *values))),
             Shape::Block(body) => {
                 let inner = self.block(node, form, body);
-                if body.written.repeats() {
-                    // Without its label nothing can be said of it that has not been said.
-                    let Some(label) = &inner.label else { return };
-                    let same = block
-                        .blocks(form.name)
-                        .find(|other| other.name() == label.text && doubles(other, &inner));
-                    if let Some(first) = same.map(|other| other.label_at().clone()) {
-                        return self.twice(form.name, &label.text, &first, &label.at);
-                    }
-                    block.entries.push(Entry {
-                        form,
-                        at: node.name.at.clone(),
-                        content: Content::Block(inner),
-                    });
+                // Without its label nothing can be said of it that has not been said.
+                if body.written.repeats() && inner.label.is_none() {
                     return;
                 }
-                Some(Content::Block(inner))
+                Content::Block(inner)
             }
         };
-        if let Some(content) = content
-            && !self.doubled(block, form, &node.name.at)
-        {
-            block.entries.push(Entry {
-                form,
-                content,
-                at: node.name.at.clone(),
-            });
-        }
+        block.entries.push(Entry {
+            form,
+            content,
+            at: node.name.at.clone(),
+        });
+    }
+
+    fn settle(&mut self, block: &mut Block) {
+        let format = self.format;
+        let word = |entry: &Entry| match format {
+            Format::Kdl => entry.form.name,
+            Format::Yaml => entry.form.key,
+        };
+        settle(block, word, self.problems);
     }
 
     fn only_value(&mut self, node: &Node, kind: Type, word: &str) -> Option<Value> {
@@ -307,7 +267,7 @@ impl Decoder<'_> {
         }
     }
 
-    fn values(&mut self, block: &Block, node: &Node, form: &'static Form, kind: Type) -> Vec<Value> {
+    fn values(&mut self, node: &Node, form: &'static Form, kind: Type) -> Vec<Value> {
         let word = self.word(form);
         let names = node
             .props
@@ -332,30 +292,13 @@ impl Decoder<'_> {
                 format!("expected {}", kind.description()),
             );
         }
-        let mut values: Vec<Value> = Vec::new();
-        for value in &node.args {
-            if !self.fits(value, kind, word) {
-                continue;
-            }
-            let same = |other: &&Value| other.text == value.text;
-            let first = block
-                .values(form.name)
-                .iter()
-                .find(same)
-                .or_else(|| values.iter().find(same));
-            // The same pattern twice does no harm, and order matters among patterns.
-            if let (Some(first), false) = (first, kind == Type::Pattern) {
-                let first = first.at.clone();
-                self.twice(form.name, &value.text, &first, &value.at);
-            } else {
-                values.push(value.clone());
-            }
-        }
-        values
+        let values: Vec<&Value> = node.args.iter().filter(|value| self.fits(value, kind, word)).collect();
+        values.into_iter().cloned().collect()
     }
 
-    fn map(&mut self, pairs: &mut Vec<(Name, Value)>, node: &Node, form: &'static Form, (keys, values): (Type, Type)) {
+    fn map(&mut self, node: &Node, form: &'static Form, (keys, values): (Type, Type)) -> Vec<(Name, Value)> {
         let word = self.word(form);
+        let mut pairs = Vec::new();
         for value in &node.args {
             self.push(
                 "spec::unexpected-value",
@@ -389,13 +332,9 @@ impl Decoder<'_> {
             if !self.fits(&value, values, &name.text) {
                 continue;
             }
-            if let Some((first, _)) = pairs.iter().find(|(first, _)| first.text == name.text) {
-                let first = first.at.clone();
-                self.twice("key", &name.text, &first, &name.at);
-                continue;
-            }
             pairs.push((name, value));
         }
+        pairs
     }
 
     /// Whether the value is of a kind that its type can read.
@@ -455,35 +394,6 @@ impl Decoder<'_> {
         }
     }
 
-    fn doubled(&mut self, block: &Block, form: &'static Form, at: &Place) -> bool {
-        match block.entry(form.name) {
-            Some(first) => {
-                let first = first.at.clone();
-                self.twice("property", self.word(form), &first, at);
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn twice(&mut self, what: &str, name: &str, first: &Place, second: &Place) {
-        let (code, message) = match what {
-            "property" => (
-                "spec::duplicate-property",
-                format!("property \"{name}\" is given twice"),
-            ),
-            _ => ("spec::duplicate-name", format!("{what} \"{name}\" is declared twice")),
-        };
-        self.problems.push(
-            Diagnostic::new(code, message, second, "again here")
-                .with_mark(first, "first here")
-                .with_help(match what {
-                    "property" | "key" => "keep one of the two",
-                    _ => "keep one of the two, or give one of them another name",
-                }),
-        );
-    }
-
     fn known(&self, body: &'static Body) -> String {
         let mut names: Vec<&str> = body.forms().map(|form| self.word(form)).collect();
         names.sort_unstable();
@@ -533,12 +443,4 @@ fn broken(at: &Place) -> Value {
         text: String::new(),
         at: at.clone(),
     }
-}
-
-/// Whether two blocks with the same label are the same thing twice. Two rules for one destination are not,
-/// when they let different ports through.
-fn doubles(first: &Block, second: &Block) -> bool {
-    ["port", "protocol"]
-        .iter()
-        .all(|name| first.text(name) == second.text(name))
 }

@@ -5,6 +5,7 @@
 
 mod block;
 mod decoder;
+mod settle;
 
 pub(super) use block::{Block, Content, Entry};
 pub(super) use decoder::document;

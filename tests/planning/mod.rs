@@ -1,0 +1,199 @@
+//! Rules of planning and applying that a single plan's text does not show: each a small story on the simulated
+//! backend.
+
+use sbx_apply::backend::memory::Memory;
+use sbx_apply::model::{Labels, Mode, Owner};
+
+use crate::support::program::{Run, program};
+
+const HEAD: &str = "environment \"demo\"\n";
+
+/// Runs the program on a spec in a folder of its own, next to a folder `app` to make trees from.
+async fn program_with(memory: &Memory, command: &[&str], spec: &str) -> Run {
+    let folder = tempfile::tempdir().expect("a folder");
+    let app = folder.path().join("app");
+    std::fs::create_dir_all(app.join("static")).expect("makes");
+    std::fs::write(app.join("start"), "#!/bin/sh\n").expect("writes");
+    std::fs::write(app.join("static/index.html"), "<p>hello").expect("writes");
+    let path = folder.path().join("sbx.kdl");
+    std::fs::write(&path, format!("{HEAD}{spec}")).expect("writes");
+    let path = path.to_str().expect("a path");
+    let arguments: Vec<&str> = command
+        .iter()
+        .map(|word| if *word == "-" { path } else { word })
+        .collect();
+    program(memory, &arguments).await
+}
+
+/// Runs a command on a spec, and requires its exit code.
+async fn run(memory: &Memory, command: &str, spec: &str, code: u8) -> Run {
+    let arguments = if command == "plan" {
+        &["plan", "-", "--detailed-exitcode"][..]
+    } else {
+        &[command, "-"][..]
+    };
+    let run = program_with(memory, arguments, spec).await;
+    assert_eq!(run.code, code, "{command} {spec}\n{}\n{}", run.stdout, run.stderr);
+    run
+}
+
+#[tokio::test]
+async fn readiness_that_was_waited_for_in_vain_is_waited_for_again() {
+    let memory = Memory::new();
+    let spec = "sandbox \"db\" { image \"debian/12\"; ready timeout=\"1s\" { command \"test -e /up\"; }; }";
+    run(&memory, "apply", spec, 1).await;
+    run(&memory, "apply", spec, 1).await;
+    memory
+        .edit("demo-db", |machine| machine.write("/up", ""))
+        .expect("edits");
+    run(&memory, "apply", spec, 0).await;
+    run(&memory, "plan", spec, 0).await;
+}
+
+#[tokio::test]
+async fn a_file_that_we_made_goes_with_its_declaration_even_after_a_failure() {
+    let memory = Memory::new();
+    let spec = |file: &str, command: &str| {
+        format!("sandbox \"one\" {{ image \"debian/12\"; {file} run \"go\" command=\"{command}\"; }}")
+    };
+    let file = "file \"/etc/made\" content=\"x\"; file \"/etc/group\" content=\"ours\";";
+    run(&memory, "apply", &spec(file, "false"), 1).await;
+    run(&memory, "apply", &spec(file, "true"), 0).await;
+    let said = run(&memory, "apply", &spec("", "true"), 0).await;
+    let machine = memory.machine("demo-one").expect("is there");
+    assert_eq!(machine.read("/etc/made"), None, "it was ours");
+    assert_eq!(machine.read("/etc/group"), Some(b"ours".to_vec()), "the image had it");
+    assert!(said.stdout.contains("/etc/group is released"), "{}", said.stdout);
+}
+
+#[tokio::test]
+async fn a_link_in_the_place_of_a_trees_folder_is_replaced_with_all_that_belongs_there() {
+    let memory = Memory::new();
+    let spec = "sandbox \"one\" { image \"debian/12\"; tree \"/srv/app\" source=\"app\"; \
+                file \"/srv/app/static/own\" content=\"x\"; }";
+    run(&memory, "apply", spec, 0).await;
+    for folder in ["/srv/app/static", "/srv/app"] {
+        memory
+            .edit("demo-one", |machine| {
+                machine.remove(folder)?;
+                machine.directory("/elsewhere", Mode::DIRECTORY, Owner::ROOT)?;
+                machine.symlink(folder, "/elsewhere", Owner::ROOT)
+            })
+            .expect("edits");
+        let plan = run(&memory, "plan", spec, 3).await;
+        assert!(plan.stdout.contains("/srv/app/static/own"), "{}", plan.stdout);
+        run(&memory, "apply", spec, 0).await;
+        run(&memory, "plan", spec, 0).await;
+        let machine = memory.machine("demo-one").expect("is there");
+        assert!(machine.read("/srv/app/static/index.html").is_some());
+        assert!(
+            machine.read("/elsewhere/static/index.html").is_none(),
+            "links are not followed"
+        );
+        memory
+            .edit("demo-one", |machine| machine.remove("/elsewhere"))
+            .expect("edits");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_record_makes_nothing_anew() {
+    let memory = Memory::new();
+    let spec = "sandbox \"one\" { image \"debian/12\"; cpu 1; file \"/etc/motd\" content=\"x\"; }";
+    run(&memory, "apply", spec, 0).await;
+    for record in [None, Some("no record"), Some("{\"future\":{\"\":{\"x\":\"y\"}}}")] {
+        memory
+            .edit("demo-one", |machine| {
+                let labels = &mut machine.labels.0;
+                match record {
+                    Some(text) => drop(labels.insert(Labels::APPLIED.to_owned(), text.to_owned())),
+                    None => drop(labels.remove(Labels::APPLIED)),
+                }
+                Ok(())
+            })
+            .expect("edits");
+        run(&memory, "plan", spec, 0).await;
+        let _ = memory.take_journal();
+        run(&memory, "apply", spec, 0).await;
+        assert!(
+            memory.journal().iter().all(|call| !call.starts_with("delete")),
+            "{:?}",
+            memory.journal()
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_a_failed_apply_left_is_no_drift() {
+    let memory = Memory::new();
+    let spec = |command: &str| {
+        format!("sandbox \"base\" {{ image \"debian/12\"; state \"stopped\"; run \"go\" command=\"{command}\"; }}")
+    };
+    run(&memory, "apply", &spec("true"), 0).await;
+    run(&memory, "apply", &spec("false"), 1).await;
+    let plan = run(&memory, "plan", &spec("false"), 2).await;
+    assert!(plan.stdout.contains("■ stop"), "{}", plan.stdout);
+    assert!(!plan.stdout.contains("drift"), "{}", plan.stdout);
+}
+
+#[tokio::test]
+async fn a_finished_record_stands_on_every_snapshot() {
+    let memory = Memory::new();
+    run(
+        &memory,
+        "apply",
+        "sandbox \"one\" { image \"debian/12\"; snapshot \"s\"; }",
+        0,
+    )
+    .await;
+    let machine = memory.machine("demo-one").expect("is there");
+    assert!(machine.snapshots["s"].labels.is_true(Labels::COMPLETE));
+}
+
+#[tokio::test]
+async fn destroy_goes_against_what_depends_on_what() {
+    let memory = Memory::new();
+    let spec = "sandbox \"a\" { image \"debian/12\"; }\nsandbox \"b\" { image \"debian/12\"; depends-on \"a\"; }\n\
+                sandbox \"c\" { clone-from \"b\"; }";
+    run(&memory, "apply", spec, 0).await;
+    let _ = memory.take_journal();
+    let run = program_with(&memory, &["destroy", "-", "--allow-data-loss"], spec).await;
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(memory.journal(), ["delete demo-c", "delete demo-b", "delete demo-a"]);
+}
+
+#[tokio::test]
+async fn two_instances_of_one_sandbox_are_refused() {
+    let memory = Memory::new();
+    let spec = "sandbox \"one\" { image \"debian/12\"; }";
+    run(&memory, "apply", spec, 0).await;
+    memory.copy_by_hand("demo-one", "demo-two").expect("copies");
+    run(&memory, "plan", spec, 0).await;
+    memory
+        .edit("demo-two", |machine| {
+            machine
+                .labels
+                .0
+                .insert(Labels::INSTANCE.to_owned(), "demo-two".to_owned());
+            Ok(())
+        })
+        .expect("edits");
+    let plan = run(&memory, "plan", spec, 4).await;
+    assert!(plan.stderr.contains("has two instances"), "{}", plan.stderr);
+}
+
+#[tokio::test]
+async fn what_leaves_a_tree_that_deletes_is_the_specs_doing() {
+    let memory = Memory::new();
+    let outer = "tree \"/srv/app\" source=\"app\" delete=true;";
+    let inner = "tree \"/srv/app/vendor\" source=\"app/static\"; file \"/srv/app/x\" content=\"x\";";
+    let spec = |files: String| format!("sandbox \"one\" {{ image \"debian/12\"; {files} }}");
+    run(&memory, "apply", &spec(format!("{outer} {inner}")), 0).await;
+    run(&memory, "plan", &spec(format!("{outer} {inner}")), 0).await;
+    let plan = run(&memory, "plan", &spec(outer.to_owned()), 2).await;
+    assert!(!plan.stdout.contains("released"), "{}", plan.stdout);
+    run(&memory, "apply", &spec(outer.to_owned()), 0).await;
+    let machine = memory.machine("demo-one").expect("is there");
+    assert!(machine.found("/srv/app/vendor").is_none() && machine.found("/srv/app/x").is_none());
+    run(&memory, "plan", &spec(outer.to_owned()), 0).await;
+}
