@@ -6,10 +6,12 @@
 
 mod error;
 pub mod incus;
+mod kept;
 pub mod memory;
 mod options;
 mod registry;
 mod retry;
+mod source;
 mod traits;
 
 pub use crate::model::{Changes, CreateOpts, FileChange};

@@ -62,7 +62,8 @@ pub struct ExecOpts {
     pub account: Account,
     /// Environment variables, over those of the sandbox.
     pub env: BTreeMap<String, String>,
-    /// How long it may take; for ever when none. Past that it is killed, and the call fails with a timeout.
+    /// How long it may take; for ever when none. Past that it is killed with all that it has started, and the
+    /// call fails with a timeout.
     pub timeout: Option<Duration>,
 }
 
@@ -92,10 +93,16 @@ impl fmt::Debug for Streams<'_> {
 pub struct Output {
     /// Exit code; 128 + the signal's number where one ended it.
     pub code: i32,
-    /// All it wrote to its standard output.
+    /// What it wrote to its standard output: the first [`Output::KEPT`] bytes.
     pub stdout: Vec<u8>,
-    /// All it wrote to its standard error.
+    /// What it wrote to its standard error: the first [`Output::KEPT`] bytes.
     pub stderr: Vec<u8>,
+}
+
+impl Output {
+    /// So many bytes of each stream are kept: 1 MiB. The rest is read, so that the command does not stand still,
+    /// and dropped. Whoever wants all of it gives streams.
+    pub const KEPT: usize = 1 << 20;
 }
 
 /// An interactive session.

@@ -42,7 +42,8 @@ pub trait Observe: Debug + Send + Sync {
     async fn list_snapshots(&self, name: &InstanceName) -> Result<Vec<Snapshot>>;
 
     /// All that a plan needs of the instances in the scope, but their files. Few requests, whatever their
-    /// number.
+    /// number. Incus: one where there are none; one more for each of up to four, which cost the daemon nothing
+    /// but themselves; two for more, of which the second makes it look into everybody's instances.
     async fn observe(&self, scope: &Scope) -> Result<Vec<LiveInstance>>;
 }
 
@@ -50,7 +51,8 @@ pub trait Observe: Debug + Send + Sync {
 #[async_trait]
 pub trait ReadFiles: Send + Sync {
     /// What stands at many paths, in one session. Links are reported, not followed; only regular files are
-    /// opened.
+    /// opened. A guest cannot draw it out: it is a timeout after two minutes, and invalid where more than 100,000
+    /// entries lie below a folder.
     async fn inspect(&self, name: &InstanceName, query: &Query) -> Result<Inspection>;
 
     /// The first `max_bytes` bytes of a file, and whether there are more.
@@ -107,7 +109,7 @@ pub trait Exec: Send + Sync {
     /// Runs a command with streams, to its end. Gives its exit code, 128 + N after signal N.
     async fn run(&self, name: &InstanceName, opts: &ExecOpts, streams: Streams<'_>) -> Result<i32>;
 
-    /// Runs a command and gives what it said.
+    /// Runs a command and gives what it said: of each stream the first [`Output::KEPT`] bytes.
     async fn output(&self, name: &InstanceName, opts: &ExecOpts) -> Result<Output>;
 
     /// An interactive session on the caller's terminal. Gives its exit code.

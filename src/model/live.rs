@@ -59,7 +59,8 @@ pub struct Snapshot {
 pub struct LiveSnapshot {
     /// What anybody can see.
     pub snapshot: Snapshot,
-    /// The instance's labels at that moment; of another instance, or none, where we did not take it.
+    /// The instance's labels at that moment; of another instance, or none, where we did not take it, or
+    /// somebody has renamed it.
     pub labels: Labels,
 }
 
@@ -76,8 +77,11 @@ pub struct LiveInstance {
     pub cpu: Option<String>,
     /// Bound on memory, in the normal form of [`super::Memory`].
     pub memory: Option<String>,
-    /// Size of the root disk, in the normal form of [`super::Bytes`].
+    /// Size of the root disk, in the normal form of [`super::Bytes`]. Its own: not what it gets from elsewhere.
     pub disk: Option<String>,
+    /// Size that the root disk has in effect, in the same form: its own, or what the backend's defaults give
+    /// it (Incus: a profile).
+    pub disk_effective: Option<String>,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
     /// Backend settings that a spec could declare.

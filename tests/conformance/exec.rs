@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sbx_apply::backend::{ErrorKind, ExecOpts, Streams};
+use sbx_apply::backend::{ErrorKind, ExecOpts, Output, Streams};
 
 use super::fixture::{Fixture, USER, fails, file, file_as, folder, shell};
 use crate::support::daemon;
@@ -51,6 +51,15 @@ pub(crate) async fn long_output_is_whole(f: &Fixture) {
     f.change(&name, &[file("/srv/long", &bytes)]).await;
     let output = f.shell(&name, "cat /srv/long").await;
     assert!(output.stdout == bytes, "{} bytes", output.stdout.len());
+}
+
+pub(crate) async fn endless_output_is_kept_in_part(f: &Fixture) {
+    let name = f.running("one").await;
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 247) as u8).collect();
+    f.change(&name, &[file("/srv/long", &bytes)]).await;
+    let output = f.shell(&name, "cat /srv/long\nexit 3").await;
+    assert_eq!(output.code, 3);
+    assert!(output.stdout == bytes[..Output::KEPT], "{} bytes", output.stdout.len());
 }
 
 pub(crate) async fn stdin_reaches_the_command(f: &Fixture) {
@@ -143,6 +152,29 @@ pub(crate) async fn a_command_that_takes_too_long_times_out(f: &Fixture) {
     fails(f.backend.output(&name, &command).await, ErrorKind::Timeout);
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     assert_eq!(f.shell(&name, "exit 4").await.code, 4, "others can still be run");
+}
+
+pub(crate) async fn a_command_that_times_out_leaves_nothing_behind(f: &Fixture) {
+    if !f.real_exec {
+        daemon::skipped("a command that times out leaves nothing behind: there are no processes here");
+        return;
+    }
+    let name = f.running("one").await;
+    let before = f.shell(&name, "sleep 500 >/dev/null 2>&1 </dev/null & exit").await;
+    assert_eq!(before.code, 0);
+    let hidden = "env -i sleep 1002 & (sleep 1003 & sleep 1004) & sleep 1000 & sleep 1001";
+    let command = ExecOpts {
+        account: f.account(),
+        env: [("LINES".to_owned(), "one\ntwo\n".to_owned())].into(),
+        timeout: Some(Duration::from_secs(1)),
+        ..shell(hidden)
+    };
+    let started = Instant::now();
+    fails(f.backend.output(&name, &command).await, ErrorKind::Timeout);
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
+    let sleeps = f.shell(&name, "ps | grep -o '[s]leep [0-9][0-9]*'").await;
+    // What another command has left is none of its business.
+    assert_eq!(String::from_utf8_lossy(&sleeps.stdout), "sleep 500\n");
 }
 
 pub(crate) async fn a_command_in_a_stopped_instance_fails(f: &Fixture) {

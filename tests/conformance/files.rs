@@ -1,5 +1,6 @@
 //! Removal, attributes, batches and streams.
 
+use std::fs;
 use std::io::Write as _;
 
 use sbx_apply::backend::{ErrorKind, FileChange};
@@ -163,6 +164,28 @@ pub(crate) async fn a_content_that_has_moved_is_refused(f: &Fixture) {
     let refused = f.backend.change_files(&name, &[change]).await;
     fails(refused, ErrorKind::Invalid);
     assert_eq!(f.text(&name, "/text").await, "kept");
+}
+
+pub(crate) async fn a_source_that_has_become_something_else_is_refused(f: &Fixture) {
+    let name = f.stopped("one").await;
+    f.change(&name, &[file("/text", "kept")]).await;
+    let (kept, change) = on_disk("/text", b"planned", b"planned");
+    let elsewhere = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(elsewhere.path(), b"planned").expect("writes");
+    // A link, even to the same bytes; a folder; a file that has grown; nothing.
+    let at = kept.path();
+    for step in 0..4 {
+        let _ = fs::remove_file(at);
+        match step {
+            0 => std::os::unix::fs::symlink(elsewhere.path(), at).expect("links"),
+            1 => fs::write(at, b"planned and more").expect("writes"),
+            2 => fs::create_dir(at).expect("makes"),
+            _ => fs::remove_dir(at).expect("removes"),
+        }
+        let refused = f.backend.change_files(&name, std::slice::from_ref(&change)).await;
+        fails(refused, ErrorKind::Invalid);
+        assert_eq!(f.text(&name, "/text").await, "kept");
+    }
 }
 
 /// A change with contents in a file of this machine, which lives as long as the guard.

@@ -110,6 +110,44 @@ pub(crate) async fn an_unknown_setting_is_refused(f: &Fixture) {
     fails(f.backend.get(&f.name("one")).await, ErrorKind::NotFound);
 }
 
+pub(crate) async fn what_could_add_a_line_to_a_file_of_the_host_is_refused(f: &Fixture) {
+    let evil = "x\nlxc.hook.start-host = /bin/true";
+    for (env, config) in [
+        (map(&[("A", evil)]), map(&[])),
+        (map(&[("A\nB", "x")]), map(&[])),
+        (map(&[]), map(&[("user.note", evil)])),
+        (map(&[]), map(&[("user.note\nB", "x")])),
+    ] {
+        let opts = CreateOpts {
+            env: env.clone(),
+            config: config.clone(),
+            ..f.opts("none")
+        };
+        fails(f.backend.create(&opts).await, ErrorKind::Invalid);
+        fails(f.backend.get(&f.name("none")).await, ErrorKind::NotFound);
+        let set = |map: BTreeMap<String, String>| map.into_iter().map(|(key, value)| (key, Some(value))).collect();
+        let changes = Changes {
+            env: set(env),
+            config: set(config),
+            ..Changes::default()
+        };
+        // Before it is even looked for.
+        fails(f.backend.configure(&f.name("none"), &changes).await, ErrorKind::Invalid);
+    }
+}
+
+pub(crate) async fn settings_that_would_never_be_there_are_refused(f: &Fixture) {
+    for (key, value) in [
+        ("user.note", ""),
+        ("user.sbx-apply.ttl", "1h"),
+        ("user.sbx-apply-x", "1"),
+    ] {
+        let mut opts = f.opts("none");
+        opts.config = map(&[(key, value)]);
+        fails(f.backend.create(&opts).await, ErrorKind::Invalid);
+    }
+}
+
 pub(crate) async fn a_refused_change_changes_nothing(f: &Fixture) {
     f.backend.create(&declared(f, "one")).await.expect("creates");
     let name = f.name("one");

@@ -18,10 +18,12 @@ macro_rules! suite {
             exec {
                 a_command_in_a_stopped_instance_fails,
                 a_command_that_takes_too_long_times_out,
+                a_command_that_times_out_leaves_nothing_behind,
                 a_program_that_is_not_there_is_127,
                 a_script_runs_by_its_first_line,
                 a_signal_is_128_and_its_number,
                 an_account_is_honoured,
+                endless_output_is_kept_in_part,
                 exit_codes_pass_through,
                 long_output_is_whole,
                 output_and_errors_come_apart,
@@ -35,6 +37,7 @@ macro_rules! suite {
                 a_content_on_this_machine_is_read,
                 a_deleted_file_is_gone_and_not_found_again,
                 a_running_instance_takes_files,
+                a_source_that_has_become_something_else_is_refused,
                 a_stream_becomes_a_file,
                 attributes_change_nothing_else,
                 attributes_need_a_regular_file,
@@ -96,6 +99,8 @@ macro_rules! suite {
                 no_change_is_no_error,
                 settings_come_back_in_normal_form,
                 shares_of_memory_come_back,
+                settings_that_would_never_be_there_are_refused,
+                what_could_add_a_line_to_a_file_of_the_host_is_refused,
                 what_was_not_declared_is_not_told,
             }
             snapshots {

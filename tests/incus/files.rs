@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sbx_apply::backend::{ErrorKind, FileChange};
 use sbx_apply::model::{Content, Data, Digest, Hasher, Owner, Query, Shape};
 
-use crate::conformance::fixture::{Fixture, USER, fails, file, file_as, folder, incus, mode, nothing, path, run};
+use crate::conformance::fixture::{Fixture, USER, fails, file, file_as, folder, incus, link, mode, nothing, path, run};
 
 #[tokio::test]
 async fn what_a_guest_plants_does_not_hang_us() {
@@ -144,6 +144,67 @@ async fn names_that_are_no_text_do_no_harm() {
         assert_eq!(found.0.keys().collect::<Vec<_>>(), [&path("/odd/plain")]);
         f.change(&name, &[nothing("/odd")]).await;
         assert_eq!(f.found(&name, "/odd").await, None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_killed_run_left_is_cleared_away() {
+    run(incus().await, async |f: &Fixture| {
+        let name = f.running("one").await;
+        let temporary = |at: &str| format!("/srv/.sbx-apply-{:.16}", Digest::of(at.as_bytes()).as_str());
+        let (file_at, link_at) = (temporary("/srv/file"), temporary("/srv/link"));
+        for plant in [
+            "echo half > TEMP",
+            "ln -s /etc/passwd TEMP",
+            "mkdir -p TEMP/folder; ln -s /etc TEMP/etc",
+            "mkfifo TEMP",
+        ] {
+            let plant = |at: &str| plant.replace("TEMP", at);
+            let planted = format!("mkdir -p /srv; {}; {}", plant(&file_at), plant(&link_at));
+            assert_eq!(f.shell(&name, &planted).await.code, 0);
+            f.change(&name, &[file("/srv/file", "whole"), link("/srv/link", "target")])
+                .await;
+            assert_eq!(f.text(&name, "/srv/file").await, "whole");
+            let left = f.backend.list_files(&name, &path("/srv"), false).await.expect("lists");
+            let left: Vec<_> = left.iter().map(|entry| entry.path.as_str()).collect();
+            assert_eq!(left, ["/srv/file", "/srv/link"]);
+        }
+        assert!(f.text(&name, "/etc/passwd").await.contains("root"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_folder_without_end_is_not_looked_at() {
+    run(incus().await, async |f: &Fixture| {
+        let name = f.running("one").await;
+        let made = f
+            .shell(
+                &name,
+                "mkdir /many; cd /many; seq 1 100001 | xargs touch; mkdir /few; touch /few/one",
+            )
+            .await;
+        assert_eq!(made.code, 0);
+        let query = |folder: &str| Query {
+            below: [folder].map(path).into(),
+            ..Query::default()
+        };
+        let error = fails(f.backend.inspect(&name, &query("/many")).await, ErrorKind::Invalid);
+        assert!(error.to_string().contains("/many"), "{error}");
+        fails(
+            f.backend.list_files(&name, &path("/many"), false).await,
+            ErrorKind::Invalid,
+        );
+        assert_eq!(
+            f.backend
+                .inspect(&name, &query("/few"))
+                .await
+                .expect("inspects")
+                .0
+                .len(),
+            1
+        );
     })
     .await;
 }

@@ -1,11 +1,11 @@
 //! What copies inherit, and what others do meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 use reqwest::Method;
-use sbx_apply::backend::Changes;
-use sbx_apply::model::Status;
+use sbx_apply::backend::{Changes, Scope};
+use sbx_apply::model::{Labels, SandboxName, Status};
 use serde_json::{Value, json};
 
 use super::api;
@@ -43,6 +43,46 @@ async fn a_clone_takes_no_device_and_no_address_of_its_source() {
         let address = async |name: &str| raw(&daemon, f, name).await["config"]["volatile.eth0.hwaddr"].clone();
         let (one, two) = (address("of-disk").await, address("of-snapshot").await);
         assert!(one.is_string() && two.is_string() && one != two, "{one} {two}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn snapshots_taken_by_hand_are_not_ours() {
+    let Some(daemon) = daemon::find() else { return };
+    run(incus().await, async |f: &Fixture| {
+        let mut opts = f.opts("one");
+        let name = f.name("one");
+        let sandbox = SandboxName::new("one").expect("a name");
+        opts.labels = Labels::owned(&f.environment(), &sandbox, &name);
+        f.backend.create(&opts).await.expect("creates");
+        f.backend.create_snapshot(&name, "ours").await.expect("snapshots");
+        f.backend.create_snapshot(&name, "gone").await.expect("snapshots");
+        let snapshots = format!("/1.0/instances/{name}/snapshots");
+        let body = json!({ "name": "theirs", "stateful": false });
+        api::call(&daemon, Method::POST, &snapshots, Some(body)).await;
+        let renamed = format!("{snapshots}/gone");
+        api::call(&daemon, Method::POST, &renamed, Some(json!({ "name": "renamed" }))).await;
+        let kept = f.observed(&name).await.snapshots;
+        let owned: Vec<_> = kept
+            .iter()
+            .map(|(label, kept)| (label.as_str(), kept.labels == opts.labels))
+            .collect();
+        assert_eq!(owned, [("ours", true), ("renamed", false), ("theirs", false)]);
+        assert_eq!(kept["theirs"].labels, Labels::default());
+        // Of many, too, which are listed in another way.
+        let more: BTreeSet<_> = (0..5).map(|index| f.name(&format!("more{index}"))).collect();
+        for index in 0..5 {
+            f.stopped(&format!("more{index}")).await;
+        }
+        let scope = Scope {
+            environment: Some(f.environment()),
+            names: more,
+        };
+        let all = f.backend.observe(&scope).await.expect("observes");
+        let one = all.into_iter().find(|live| live.name == name).expect("is observed");
+        assert_eq!(one.snapshots["ours"].labels, opts.labels);
+        assert_eq!(one.snapshots["theirs"].labels, Labels::default());
     })
     .await;
 }

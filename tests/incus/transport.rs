@@ -83,7 +83,7 @@ async fn no_connection_is_left_without_a_request() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 let metadata = if request.starts_with("GET /1.0 ") {
                     r#"{"api_extensions":["instances","instance_get_full","container_exec_user_group_cwd",
-                    "instance_create_start","snapshot_disk_usage"],"auth":"trusted"}"#
+                    "instance_create_start","snapshot_disk_usage","snapshot_expiry_creation"],"auth":"trusted"}"#
                 } else {
                     "[]"
                 };

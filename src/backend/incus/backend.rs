@@ -13,6 +13,7 @@ use super::client::Client;
 use super::instance::Inherited;
 use super::remote::Remotes;
 use super::wire::Devices;
+use crate::backend::kept::Kept;
 use crate::backend::{
     Backend, Changes, CreateOpts, Error, Exec, ExecOpts, FileChange, FileEntry, Files, NetworkPolicy, Observe, Output,
     ReadFiles, ReadPolicy, Result, Scope, Stop, Streams,
@@ -234,14 +235,18 @@ impl Exec for Incus {
     }
 
     async fn output(&self, name: &InstanceName, opts: &ExecOpts) -> Result<Output> {
-        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let (mut stdout, mut stderr) = (Kept::default(), Kept::default());
         let streams = Streams {
             stdin: None,
             stdout: Some(Box::new(&mut stdout)),
             stderr: Some(Box::new(&mut stderr)),
         };
         let code = self.run(name, opts, streams).await?;
-        Ok(Output { code, stdout, stderr })
+        Ok(Output {
+            code,
+            stdout: stdout.0,
+            stderr: stderr.0,
+        })
     }
 
     async fn ready(&self, name: &InstanceName, timeout: Duration) -> Result<()> {

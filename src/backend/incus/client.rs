@@ -24,12 +24,13 @@ use crate::backend::{Error, ErrorKind, Result};
 const ANSWER: Duration = Duration::from_secs(120);
 
 /// What this backend asks of the daemon, by the name of the API extension that brought it.
-const EXTENSIONS: [(&str, &str); 5] = [
+const EXTENSIONS: [(&str, &str); 6] = [
     ("instances", "instances"),
     ("instance_get_full", "reading an instance at once"),
     ("container_exec_user_group_cwd", "commands as another user"),
     ("instance_create_start", "starting with creation"),
     ("snapshot_disk_usage", "sizes of snapshots"),
+    ("snapshot_expiry_creation", "telling our snapshots from others"),
 ];
 
 /// Where a daemon listens.

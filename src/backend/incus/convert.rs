@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::wire::{self, Config, Devices};
+use crate::backend::{Error, ErrorKind, Result};
 use crate::model::{
-    Bytes, Changes, CreateOpts, Instance, InstanceName, Labels, LiveInstance, LiveSnapshot, Memory, Snapshot, Status,
+    Bytes, Changes, CreateOpts, Digest, Instance, InstanceName, Labels, LiveInstance, LiveSnapshot, Memory, Snapshot,
+    Status,
 };
 
 /// Before the key of a label.
@@ -15,6 +17,8 @@ const ENVIRONMENT: &str = "environment.";
 /// Before the name of an environment variable that is empty. The daemon takes an empty value for none at all, so
 /// the variable is not set inside; but that it is declared has to be known.
 const EMPTY: &str = "user.sbx-apply-empty.";
+/// Before every key that is ours.
+const OURS: &str = "user.sbx-apply";
 const CPU: &str = "limits.cpu";
 const MEMORY: &str = "limits.memory";
 /// The socket inside the guest that talks to the daemon.
@@ -59,18 +63,37 @@ pub(super) fn snapshot(from: &wire::Snapshot) -> Snapshot {
     }
 }
 
-/// A snapshot with its labels.
+/// A snapshot with its labels, where we took it. Every snapshot has its instance's settings, those that people
+/// take by hand too, so that labels alone say nothing.
 pub(super) fn live_snapshot(from: &wire::Snapshot) -> LiveSnapshot {
+    let ours = order(&from.expires_at) == order(&mark(&from.name));
     LiveSnapshot {
         snapshot: snapshot(from),
-        labels: labels(&from.config),
+        labels: if ours { labels(&from.config) } else { Labels::default() },
     }
+}
+
+/// The moment at which a snapshot of ours expires, which is never, and tells it from others. Its expiry is the
+/// one thing that the daemon keeps for a snapshot alone (6.0.4: descriptions and settings in the request are
+/// dropped), to the nanosecond. Those are a digest of the name, so that a snapshot that was renamed by hand is
+/// ours no longer. It also keeps the instance's `snapshots.expiry` from deleting what a spec declares.
+pub(super) fn mark(label: &str) -> String {
+    let digest = Digest::of(label.as_bytes());
+    let number = digest
+        .as_str()
+        .get(..8)
+        .and_then(|text| u32::from_str_radix(text, 16).ok());
+    format!("2999-12-31T23:59:59.{:09}Z", number.unwrap_or_default() % 1_000_000_000)
 }
 
 /// An instance as a plan needs it. Only its own settings count: what a profile gives is nobody's declaration.
 pub(super) fn live(from: &wire::Instance, snapshots: &[wire::Snapshot]) -> LiveInstance {
     let own = &from.put.config;
-    let size = root(&from.put.devices).and_then(|(_, device)| device.get(SIZE));
+    let size = |devices| {
+        let text = root(devices).and_then(|(_, device)| device.get(SIZE))?;
+        let bytes = text.parse::<Bytes>();
+        Some(bytes.map_or_else(|_| text.clone(), |bytes| bytes.to_string()))
+    };
     LiveInstance {
         name: InstanceName::observed(&from.name),
         status: status(&from.status),
@@ -80,10 +103,8 @@ pub(super) fn live(from: &wire::Instance, snapshots: &[wire::Snapshot]) -> LiveI
             text.parse::<Memory>()
                 .map_or_else(|_| text.clone(), |memory| memory.to_string())
         }),
-        disk: size.map(|text| {
-            text.parse::<Bytes>()
-                .map_or_else(|_| text.clone(), |bytes| bytes.to_string())
-        }),
+        disk: size(&from.put.devices),
+        disk_effective: size(&from.expanded_devices),
         env: env(own),
         config: own
             .iter()
@@ -131,8 +152,8 @@ fn with_prefix(config: &Config, prefix: &str) -> BTreeMap<String, String> {
 /// Whether a key is a setting that a spec could declare: not the daemon's own notes, not ours, and nothing
 /// that the model has its own word for.
 fn is_setting(key: &str) -> bool {
-    let foreign = ["volatile.", "image.", LABEL, ENVIRONMENT, EMPTY];
-    ![CPU, MEMORY, HARDENED].contains(&key) && foreign.iter().all(|prefix| !key.starts_with(prefix))
+    let foreign = ["volatile.", "image.", OURS, ENVIRONMENT];
+    ![CPU, MEMORY].contains(&key) && foreign.iter().all(|prefix| !key.starts_with(prefix))
 }
 
 fn is_hardening(config: &Config, key: &str) -> bool {
@@ -156,8 +177,59 @@ fn is(device: &Config, key: &str, value: &str) -> bool {
     device.get(key).is_some_and(|found| found == value)
 }
 
+/// Refuses what must not, or cannot, become a setting.
+///
+/// The daemon writes some values into a configuration file of lines as they are; before 6.0.6, a newline in one
+/// adds a line there, which can be a command for the host to run (CVE-2026-23953). No value of any instance needs
+/// a control character as much as that.
+fn check<'a>(
+    env: impl IntoIterator<Item = (&'a String, Option<&'a String>)>,
+    config: impl IntoIterator<Item = (&'a String, Option<&'a String>)>,
+    labels: impl IntoIterator<Item = (&'a String, Option<&'a String>)>,
+) -> Result<()> {
+    let refuse = |message: String| Err(Error::new(ErrorKind::Invalid, message));
+    let controlled = |key: &str, value: Option<&String>| {
+        key.contains(char::is_control) || value.is_some_and(|value| value.contains(char::is_control))
+    };
+    for (name, value) in env {
+        if controlled(name, value) {
+            return refuse(format!(
+                "the variable {name:?} has a control character, such as a newline"
+            ));
+        }
+        if name.is_empty() || name.contains('=') {
+            return refuse(format!("`{name}` is no environment variable"));
+        }
+    }
+    for (key, value) in config {
+        if controlled(key, value) {
+            return refuse(format!(
+                "the setting {key:?} has a control character, such as a newline"
+            ));
+        }
+        if !is_setting(key) {
+            return refuse(format!("`{key}` is no setting that can be given"));
+        }
+        if value.is_some_and(String::is_empty) {
+            // The daemon takes it for none, so it would be missing for ever.
+            return refuse(format!("the setting `{key}` is empty; leave it out instead"));
+        }
+    }
+    for (key, value) in labels {
+        // Labels are JSON, which escapes the control characters of ASCII but one.
+        if key.contains(char::is_control) || value.is_some_and(|value| value.contains(|c: char| c < ' ')) {
+            return refuse(format!("the label {key:?} has a control character"));
+        }
+    }
+    Ok(())
+}
+
 /// Settings of a new instance.
-pub(super) fn config(opts: &CreateOpts) -> Config {
+pub(super) fn config(opts: &CreateOpts) -> Result<Config> {
+    fn set(map: &BTreeMap<String, String>) -> impl Iterator<Item = (&String, Option<&String>)> {
+        map.iter().map(|(key, value)| (key, Some(value)))
+    }
+    check(set(&opts.env), set(&opts.config), set(&opts.labels.0))?;
     let mut config = opts.config.clone();
     if !config.contains_key(GUEST_API) {
         // Hardened: nothing inside needs the daemon's guest API.
@@ -169,7 +241,7 @@ pub(super) fn config(opts: &CreateOpts) -> Config {
     let env = opts.env.iter().flat_map(|(name, value)| env_config(name, Some(value)));
     config.extend(env.filter_map(|(key, value)| Some((key, value?))));
     config.extend(label_config(&opts.labels));
-    config
+    Ok(config)
 }
 
 /// Labels as settings.
@@ -181,7 +253,11 @@ pub(super) fn label_config(labels: &Labels) -> impl Iterator<Item = (String, Str
 }
 
 /// Changes of settings by key. `None` takes a key away.
-pub(super) fn config_changes(changes: &Changes) -> BTreeMap<String, Option<String>> {
+pub(super) fn config_changes(changes: &Changes) -> Result<BTreeMap<String, Option<String>>> {
+    fn edits(map: &BTreeMap<String, Option<String>>) -> impl Iterator<Item = (&String, Option<&String>)> {
+        map.iter().map(|(key, value)| (key, value.as_ref()))
+    }
+    check(edits(&changes.env), edits(&changes.config), edits(&changes.labels))?;
     let mut by_key: BTreeMap<String, Option<String>> = changes.config.clone();
     if let Some(guest_api) = changes.config.get(GUEST_API) {
         // What is no longer declared goes back to our default, not to the daemon's.
@@ -205,19 +281,25 @@ pub(super) fn config_changes(changes: &Changes) -> BTreeMap<String, Option<Strin
             .iter()
             .map(|(key, value)| (format!("{LABEL}{key}"), value.clone())),
     );
-    by_key
+    Ok(by_key)
 }
 
-/// Writes changes into an instance that was read. `expanded` has the devices of its profiles too: the root
-/// disk is mostly theirs, and has to become the instance's own to get a size.
-pub(super) fn apply(put: &mut wire::InstancePut, expanded: &Devices, changes: &Changes) {
-    for (key, value) in config_changes(changes) {
+/// Writes [`config_changes`], and another size of the root disk, into an instance that was read. `expanded` has
+/// the devices of its profiles too: the root disk is mostly theirs, and has to become the instance's own to get a
+/// size.
+pub(super) fn apply(
+    put: &mut wire::InstancePut,
+    expanded: &Devices,
+    config: &BTreeMap<String, Option<String>>,
+    disk: Option<Option<Bytes>>,
+) {
+    for (key, value) in config {
         match value {
-            Some(value) => put.config.insert(key, value),
-            None => put.config.remove(&key),
+            Some(value) => put.config.insert(key.clone(), value.clone()),
+            None => put.config.remove(key),
         };
     }
-    let Some(size) = changes.disk else { return };
+    let Some(size) = disk else { return };
     let own = root(&put.devices).map(|(name, device)| (name.clone(), device.clone()));
     let found = own.or_else(|| root(expanded).map(|(name, device)| (name.clone(), device.clone())));
     let Some((name, mut device)) = found else { return };
@@ -330,12 +412,14 @@ mod tests {
             "config":{"limits.cpu":"2","limits.memory":"1073741824","environment.A":"b","user.sbx-apply.sandbox":"a",
             "user.note":"x","volatile.uuid":"u","image.os":"o","boot.autostart":"false"},
             "devices":{"root":{"type":"disk","path":"/","pool":"p","size":"10240MiB"}},
-            "expanded_config":{"limits.processes":"5"},"expanded_devices":null,"profiles":["default"]}"#,
+            "expanded_config":{"limits.processes":"5"},"profiles":["default"],
+            "expanded_devices":{"root":{"type":"disk","path":"/","pool":"p","size":"20480MiB"}}}"#,
         );
         let live = live(&from, &[]);
         assert_eq!(live.cpu.as_deref(), Some("2"));
         assert_eq!(live.memory.as_deref(), Some("1GiB"));
         assert_eq!(live.disk.as_deref(), Some("10GiB"));
+        assert_eq!(live.disk_effective.as_deref(), Some("20GiB"));
         assert_eq!(live.env, map(&[("A", "b")]));
         assert_eq!(live.config, map(&[("boot.autostart", "false"), ("user.note", "x")]));
         assert_eq!(live.labels.0, map(&[("sandbox", "a")]));
@@ -361,7 +445,8 @@ mod tests {
             labels: BTreeMap::from([("ttl".to_owned(), Some("1h".to_owned()))]),
             config: BTreeMap::from([(GUEST_API.to_owned(), None)]),
         };
-        apply(&mut from.put, &from.expanded_devices, &changes);
+        let edits = config_changes(&changes).expect("allowed");
+        apply(&mut from.put, &from.expanded_devices, &edits, changes.disk);
         let expected = [
             ("environment.B", "c"),
             ("limits.memory", "10%"),
@@ -383,6 +468,7 @@ mod tests {
             from.put.config = config.clone();
             live(&from, &[]).config
         };
+        let config = |opts: &CreateOpts| config(opts).expect("allowed");
         let mut opts = CreateOpts::default();
         assert_eq!(config(&opts)[GUEST_API], "false");
         assert_eq!(shown(&config(&opts)), map(&[]));
@@ -391,6 +477,78 @@ mod tests {
         assert_eq!(shown(&opened), map(&[(GUEST_API, "true")]));
         opts.config.insert(GUEST_API.to_owned(), "false".to_owned());
         assert_eq!(shown(&config(&opts)), opts.config);
+    }
+
+    #[test]
+    fn what_could_add_a_line_or_would_never_be_there_is_refused() {
+        for (key, value) in [
+            ("user.note", "a\nlxc.hook.start-host = /bin/true"),
+            ("user.note", "a\u{85}b"),
+            ("user.no\nte", "a"),
+            ("user.note", ""),
+            ("user.sbx-apply.sandbox", "a"),
+            ("user.sbx-applying", "a"),
+            ("environment.A", "a"),
+            ("volatile.uuid", "a"),
+        ] {
+            let opts = CreateOpts {
+                config: map(&[(key, value)]),
+                ..CreateOpts::default()
+            };
+            let changes = Changes {
+                config: BTreeMap::from([(key.to_owned(), Some(value.to_owned()))]),
+                ..Changes::default()
+            };
+            assert_eq!(config(&opts).expect_err(key).kind(), ErrorKind::Invalid, "{key}");
+            assert_eq!(
+                config_changes(&changes).expect_err(key).kind(),
+                ErrorKind::Invalid,
+                "{key}"
+            );
+        }
+        for (name, value) in [("A", "a\nb"), ("A\n", "a"), ("A", "\r"), ("A", "\0"), ("A", "\u{7f}")] {
+            let opts = CreateOpts {
+                env: map(&[(name, value)]),
+                ..CreateOpts::default()
+            };
+            let changes = Changes {
+                env: BTreeMap::from([(name.to_owned(), Some(value.to_owned()))]),
+                ..Changes::default()
+            };
+            let refused = config(&opts).expect_err(name).to_string();
+            assert!(!refused.contains(char::is_control), "{refused}");
+            assert_eq!(
+                config_changes(&changes).expect_err(name).kind(),
+                ErrorKind::Invalid,
+                "{name:?}"
+            );
+        }
+        let label = Changes {
+            labels: BTreeMap::from([("ttl".to_owned(), Some("1h\nx".to_owned()))]),
+            ..Changes::default()
+        };
+        assert_eq!(config_changes(&label).expect_err("refused").kind(), ErrorKind::Invalid);
+    }
+
+    #[test]
+    fn only_snapshots_with_our_mark_have_labels() {
+        let labelled = |name: &str, expires_at: &str| {
+            let text =
+                format!(r#"{{"name":"{name}","expires_at":"{expires_at}","config":{{"user.sbx-apply.sandbox":"a"}}}}"#);
+            let from: wire::Snapshot = serde_json::from_str(&text).expect("a snapshot");
+            !live_snapshot(&from).labels.0.is_empty()
+        };
+        assert!(labelled("ready", &mark("ready")));
+        assert!(!labelled("renamed", &mark("ready")));
+        assert!(!labelled("ready", "0001-01-01T00:00:00Z"));
+        assert!(!labelled("ready", ""));
+        // As another daemon may write it.
+        assert!(labelled(
+            "ready",
+            &mark("ready")
+                .replace("2999-12-31T23:59:59", "3000-01-01T01:29:59")
+                .replace('Z', "+01:30")
+        ));
     }
 
     #[test]

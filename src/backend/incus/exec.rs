@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::OptionFuture;
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::Method;
+use rustls::crypto::ring;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{sleep, timeout};
@@ -28,6 +29,40 @@ const LINGER: Duration = Duration::from_secs(2);
 const END: Duration = Duration::from_secs(5);
 /// SIGKILL.
 const KILL: i32 = 9;
+/// A variable that tells one command's processes from all others.
+const MARK: &str = "SBX_APPLY_EXEC";
+/// Ends every process with that variable, which is the first argument, and all that descend from one. Needs a
+/// shell and `/proc`, and no other program. All of them are found before the first is ended, because the parents
+/// of those that it leaves behind change; and again until there are none, because they may multiply meanwhile.
+const KILL_ALL: &str = r#"
+marked() {
+    while IFS= read -r line || [ -n "$line" ]; do
+        case $line in *"$mark"*) return 0 ;; esac
+    done
+    return 1
+}
+mark=$1 round=0
+while [ "$round" -lt 10 ]; do
+    round=$((round + 1)) found=' ' left=' '
+    for folder in /proc/[0-9]*; do
+        pid=${folder#/proc/}
+        { marked < "$folder/environ"; } 2>/dev/null && found="$found$pid " && continue
+        { IFS= read -r line < "$folder/stat"; } 2>/dev/null || continue
+        line=${line##*') '} line=${line#* }
+        left="$left$pid:${line%% *} "
+    done
+    more=1
+    while [ "$more" = 1 ]; do
+        more=0
+        for pair in $left; do
+            case $found in *" ${pair%%:*} "*) continue ;; esac
+            case $found in *" ${pair#*:} "*) found="$found${pair%%:*} " more=1 ;; esac
+        done
+    done
+    [ "$found" = ' ' ] && exit
+    kill -9 $found 2>/dev/null
+done
+"#;
 
 type Reader<'a> = Box<dyn AsyncRead + Send + Unpin + 'a>;
 type Writer<'a> = Box<dyn AsyncWrite + Send + Unpin + 'a>;
@@ -35,7 +70,8 @@ type Writer<'a> = Box<dyn AsyncWrite + Send + Unpin + 'a>;
 impl Incus {
     /// Runs a command to its end and gives its exit code.
     pub(super) async fn execute(&self, name: &InstanceName, opts: &ExecOpts, streams: Streams<'_>) -> Result<i32> {
-        let (id, fds) = self.announce(name, opts).await?;
+        let mark = mark()?;
+        let (id, fds) = self.announce(name, opts, &mark).await?;
         let secret = |fd: &str| {
             fds.get(fd).and_then(Value::as_str).ok_or_else(|| {
                 Error::new(
@@ -108,7 +144,11 @@ impl Incus {
             },
         };
         if result.is_err() {
-            // Whatever went wrong, the command must not go on unseen.
+            // Whatever went wrong, nothing of the command must go on unseen. The daemon's signal reaches its first
+            // process only; the others would go on, and keep a package manager's lock, for example.
+            if let Ok(Err(error)) = timeout(END, self.kill_all(name, &mark)).await {
+                tracing::debug!(instance = %name, %error, "cannot end what the command has started");
+            }
             let signal = json!({ "command": "signal", "signal": KILL });
             if control.send(Message::text(signal.to_string())).await.is_ok() {
                 let _ = timeout(END, self.client.wait(&id)).await;
@@ -119,9 +159,29 @@ impl Incus {
         result
     }
 
-    async fn announce(&self, name: &InstanceName, opts: &ExecOpts) -> Result<(String, Value)> {
+    /// Ends all processes of the command with that mark.
+    async fn kill_all(&self, name: &InstanceName, mark: &str) -> Result<()> {
         let url = self.client.url(["instances", name.as_str(), "exec"]);
-        let body = post(opts, true);
+        let mark = format!("{MARK}={mark}");
+        let opts = ExecOpts {
+            command: ["/bin/sh", "-c", KILL_ALL, "sh", &mark].map(str::to_owned).to_vec(),
+            account: Account {
+                home: "/".to_owned(),
+                ..Account::root()
+            },
+            env: Config::new(),
+            timeout: None,
+        };
+        self.client
+            .act(Method::POST, &url, Some(&post(&opts, false)), None)
+            .await?;
+        Ok(())
+    }
+
+    async fn announce(&self, name: &InstanceName, opts: &ExecOpts, mark: &str) -> Result<(String, Value)> {
+        let url = self.client.url(["instances", name.as_str(), "exec"]);
+        let mut body = post(opts, true);
+        body.environment.insert(MARK.to_owned(), mark.to_owned());
         let envelope: Envelope<Value> = retry_when(
             || self.client.change(Method::POST, &url, Some(&body), None),
             |error| error.kind() == ErrorKind::Busy,
@@ -182,6 +242,14 @@ impl Incus {
             }
         }
     }
+}
+
+/// A value that no other command has.
+fn mark() -> Result<String> {
+    let mut random = [0; 8];
+    let filled = ring::default_provider().secure_random.fill(&mut random);
+    filled.map_err(|_| Error::new(ErrorKind::Failed, "no randomness to mark a command with"))?;
+    Ok(format!("{:016x}", u64::from_be_bytes(random)))
 }
 
 fn post(opts: &ExecOpts, websockets: bool) -> ExecPost<'_> {

@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::client::Etag;
+use super::operation::{COPY, ORDINARY, START};
 use super::wire::{Config, Devices, InstancesPost, Profile, Source, StatePut};
 use super::{Incus, convert, wire};
 use crate::backend::retry::{retry, retry_when};
@@ -48,13 +49,14 @@ impl Incus {
             .as_deref()
             .ok_or_else(|| Error::new(ErrorKind::Invalid, "an image is needed"))?;
         check_name(&opts.name)?;
+        let config = convert::config(opts)?;
         let source = self.image_source(image).await?;
         let devices = self.own_devices(opts).await?;
         let looked = source.server.clone().map(|server| match image.contains(':') {
             true => format!("image `{image}`, at {server}"),
             false => format!("image `{image}`, no alias or fingerprint here, so looked for at {server}"),
         });
-        let made = self.post(opts, source, convert::config(opts), devices).await;
+        let made = self.post(opts, source, config, devices).await;
         made.map_err(|error| match looked {
             Some(looked) => error.within(looked),
             None => error,
@@ -69,10 +71,10 @@ impl Incus {
         opts: &CreateOpts,
     ) -> Result<()> {
         check_name(&opts.name)?;
+        let mut config = convert::config(opts)?;
         let inherited = self.inherited(from, label).await?;
         // The daemon adds every setting and device of the source that the request does not name: each has to
         // be named. An empty value is no setting.
-        let mut config = convert::config(opts);
         for key in inherited.config.keys() {
             if !key.starts_with("volatile.") && !key.starts_with("image.") {
                 config.entry(key.clone()).or_default();
@@ -127,7 +129,8 @@ impl Incus {
             url.query_pairs_mut().append_pair("target", target);
         }
         // Only what was refused as busy: an instance of which nothing was heard may be there.
-        retry_when(|| self.client.act(Method::POST, &url, Some(&body), None), busy).await?;
+        let make = || self.client.act_within(COPY, Method::POST, &url, Some(&body), None);
+        retry_when(make, busy).await?;
         if opts.bare {
             return Ok(());
         }
@@ -207,10 +210,11 @@ impl Incus {
         if changes.is_empty() {
             return Ok(());
         }
+        let edits = convert::config_changes(changes)?;
         let url = self.client.url(["instances", name.as_str()]);
         if changes.only_labels() {
             // Nobody else writes these keys, and the daemon merges them in: one request. Empty takes one away.
-            let config: Config = convert::config_changes(changes)
+            let config: Config = edits
                 .into_iter()
                 .map(|(key, value)| (key, value.unwrap_or_default()))
                 .collect();
@@ -222,7 +226,7 @@ impl Incus {
         retry(|| async {
             let (instance, etag) = self.fetch(name).await?;
             let mut put = instance.put;
-            convert::apply(&mut put, &instance.expanded_devices, changes);
+            convert::apply(&mut put, &instance.expanded_devices, &edits, changes.disk);
             self.client.act(Method::PUT, &url, Some(&put), etag).await
         })
         .await?;
@@ -288,7 +292,13 @@ impl Incus {
     async fn power(&self, name: &InstanceName, action: &'static str, timeout: i64, force: bool) -> Result<()> {
         let url = self.client.url(["instances", name.as_str(), "state"]);
         let body = StatePut { action, timeout, force };
-        self.client.act(Method::PUT, &url, Some(&body), None).await?;
+        let patience = match action {
+            "start" => START,
+            // What the daemon itself waits for comes on top.
+            _ => ORDINARY.saturating_add(Duration::from_secs(timeout.try_into().unwrap_or_default())),
+        };
+        let act = self.client.act_within(patience, Method::PUT, &url, Some(&body), None);
+        act.await?;
         Ok(())
     }
 

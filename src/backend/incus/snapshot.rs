@@ -3,6 +3,7 @@
 use reqwest::Method;
 
 use super::Incus;
+use super::operation::COPY;
 use super::{convert, wire};
 use crate::backend::retry::{retry, retry_when};
 use crate::backend::{ErrorKind, Result, Stop};
@@ -32,10 +33,12 @@ impl Incus {
         let body = wire::SnapshotsPost {
             name: label,
             stateful: false,
+            expires_at: convert::mark(label),
         };
         // Only what was refused as busy: a snapshot of which nothing was heard may be there.
         let again = |error: &crate::backend::Error| error.kind() == ErrorKind::Busy;
-        retry_when(|| self.client.act(Method::POST, &url, Some(&body), None), again).await?;
+        let take = || self.client.act_within(COPY, Method::POST, &url, Some(&body), None);
+        retry_when(take, again).await?;
         Ok(())
     }
 
@@ -72,7 +75,7 @@ impl Incus {
             self.power_off(name, Stop::Force).await?;
         }
         let body = serde_json::json!({ "restore": label });
-        retry(|| self.client.act(Method::PUT, &url, Some(&body), None)).await?;
+        retry(|| self.client.act_within(COPY, Method::PUT, &url, Some(&body), None)).await?;
         retry(|| async {
             let (after, etag) = self.fetch(name).await?;
             let mut put = before.put.clone();

@@ -44,6 +44,9 @@ where
 #[derive(Debug, Deserialize)]
 pub(super) struct Operation {
     pub(super) id: String,
+    /// What it does, in the daemon's words.
+    #[serde(default)]
+    pub(super) description: String,
     #[serde(default)]
     pub(super) status_code: u16,
     #[serde(default)]
@@ -178,6 +181,8 @@ pub(super) struct Snapshot {
     pub(super) name: String,
     #[serde(default)]
     pub(super) created_at: String,
+    #[serde(default)]
+    pub(super) expires_at: String,
     #[serde(default, deserialize_with = "nullable")]
     pub(super) config: Config,
     #[serde(default, deserialize_with = "nullable")]
@@ -192,6 +197,7 @@ pub(super) struct Snapshot {
 pub(super) struct SnapshotsPost<'a> {
     pub(super) name: &'a str,
     pub(super) stateful: bool,
+    pub(super) expires_at: String,
 }
 
 /// A set of settings and devices that instances share.

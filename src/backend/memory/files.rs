@@ -9,6 +9,7 @@ use super::Memory;
 use super::disk::{Disk, Node};
 use super::machine::{Machine, cannot};
 use super::walk::Obstacle;
+use crate::backend::source::source;
 use crate::backend::{Error, ErrorKind, FileChange, FileEntry, Files, ReadFiles, Result};
 use crate::model::{Capability, Content, Data, Digest, GuestPath, Inspection, InstanceName, Mode, Owner, Query};
 
@@ -142,7 +143,10 @@ async fn load(content: &Content) -> Result<Arc<[u8]>> {
         Data::Bytes(bytes) => (bytes.clone(), "an inline content".to_owned()),
         Data::Path(path) => {
             let shown = format!("`{}`", path.display());
-            let bytes = tokio::fs::read(path)
+            let mut bytes = Vec::new();
+            let read = source(path).await?.take(content.size.saturating_add(1));
+            let mut read = std::pin::pin!(read);
+            read.read_to_end(&mut bytes)
                 .await
                 .map_err(|source| Error::new(ErrorKind::Invalid, format!("cannot read {shown}")).with_source(source))?;
             (bytes.into(), shown)

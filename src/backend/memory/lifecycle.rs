@@ -64,6 +64,7 @@ impl Backend for Memory {
         if !changes.config.is_empty() {
             self.need(Capability::Config)?;
         }
+        strict::changes(changes)?;
         let held = self.hold(name, Hold::Change)?;
         self.pause().await;
         held.change(|machine| machine.configure(changes))
@@ -207,14 +208,6 @@ impl World {
 impl Machine {
     /// All of the changes, or none where one is refused.
     fn configure(&mut self, changes: &Changes) -> Result<()> {
-        strict::cpu(changes.cpu.flatten())?;
-        for (key, value) in &changes.env {
-            strict::variable(key, value.as_deref())?;
-        }
-        for (key, value) in &changes.config {
-            strict::setting(key, value.as_deref())?;
-        }
-        changes.labels.keys().try_for_each(|key| strict::label(key))?;
         if let Some(Some(new)) = changes.disk
             && let Some(Ok(old)) = self.disk.as_deref().map(str::parse::<Bytes>)
             && new < old

@@ -44,7 +44,7 @@ pub struct Machine {
 /// A snapshot: a disk and the labels of that moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptDisk {
-    /// The instance's labels when it was taken.
+    /// The instance's labels when it was taken; none where somebody has taken it by hand.
     pub labels: Labels,
     /// When it was taken, by the backend's counter.
     pub created_at: u64,
@@ -191,6 +191,7 @@ impl Machine {
             cpu: self.cpu.clone(),
             memory: self.memory.clone(),
             disk: self.disk.clone(),
+            disk_effective: self.disk.clone(),
             env: self.env.clone(),
             config: self.config.clone(),
             snapshots: snapshots.collect(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::backend::{CreateOpts, Error, ErrorKind, Result};
+use crate::backend::{Changes, CreateOpts, Error, ErrorKind, Result};
 
 /// Refuses a name that no host could have (RFC 1123, section 2.1), or that starts with no letter.
 pub(super) fn instance_name(name: &str) -> Result<()> {
@@ -34,19 +34,38 @@ pub(super) fn options(opts: &CreateOpts) -> Result<()> {
     labels(&opts.labels.0)
 }
 
+/// Refuses changes of settings.
+pub(super) fn changes(changes: &Changes) -> Result<()> {
+    cpu(changes.cpu.flatten())?;
+    for (key, value) in &changes.env {
+        variable(key, value.as_deref())?;
+    }
+    for (key, value) in &changes.config {
+        setting(key, value.as_deref())?;
+    }
+    let mut labels = changes.labels.iter();
+    labels.try_for_each(|(key, value)| label(key, value.as_deref()))
+}
+
 /// Refuses a number of CPUs that is none.
-pub(super) fn cpu(cpu: Option<u32>) -> Result<()> {
+fn cpu(cpu: Option<u32>) -> Result<()> {
     refuse_unless(cpu != Some(0), || "an instance has one CPU at least".to_owned())
 }
 
-/// Refuses an environment variable that no process could have.
-pub(super) fn variable(key: &str, value: Option<&str>) -> Result<()> {
-    let good = !key.is_empty() && !key.contains(['=', '\0']) && !value.is_some_and(|value| value.contains('\0'));
-    refuse_unless(good, || format!("`{key}` is no environment variable"))
+/// Refuses an environment variable that no process could have, and control characters: a daemon may write it
+/// into a configuration file of lines as it is.
+fn variable(key: &str, value: Option<&str>) -> Result<()> {
+    let good = !key.is_empty() && !key.contains('=') && !controlled(key, value);
+    refuse_unless(good, || format!("{key:?} is no environment variable"))
 }
 
-/// Refuses a setting that the daemon does not know, keeps for itself, or that has a word of its own.
-pub(super) fn setting(key: &str, value: Option<&str>) -> Result<()> {
+fn controlled(key: &str, value: Option<&str>) -> bool {
+    key.contains(char::is_control) || value.is_some_and(|value| value.contains(char::is_control))
+}
+
+/// Refuses a setting that the daemon does not know, keeps for itself, or that has a word of its own; and empty
+/// values, which it takes for none.
+fn setting(key: &str, value: Option<&str>) -> Result<()> {
     const KNOWN: [&str; 9] = [
         "boot.",
         "cluster.",
@@ -61,19 +80,21 @@ pub(super) fn setting(key: &str, value: Option<&str>) -> Result<()> {
     let known = KNOWN
         .iter()
         .any(|prefix| key.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty()));
-    let own = ["limits.cpu", "limits.memory"].contains(&key) || key.starts_with("user.sbx-apply.");
-    let good = known && !own && !value.is_some_and(|value| value.contains('\0'));
-    refuse_unless(good, || format!("`{key}` is no setting of an instance"))
+    let own = ["limits.cpu", "limits.memory"].contains(&key) || key.starts_with("user.sbx-apply");
+    let good = known && !own && value != Some("") && !controlled(key, value);
+    refuse_unless(good, || format!("{key:?} is no setting of an instance"))
 }
 
 fn labels(labels: &BTreeMap<String, String>) -> Result<()> {
-    labels.keys().try_for_each(|key| label(key))
+    labels.iter().try_for_each(|(key, value)| label(key, Some(value)))
 }
 
-/// Refuses a label without a name.
-pub(super) fn label(key: &str) -> Result<()> {
-    let good = !key.is_empty() && !key.contains(|c: char| c.is_whitespace() || c.is_control());
-    refuse_unless(good, || format!("`{key}` is no label"))
+/// Refuses a label without a name, and one of several lines.
+fn label(key: &str, value: Option<&str>) -> Result<()> {
+    let good = !key.is_empty()
+        && !key.contains(|c: char| c.is_whitespace() || c.is_control())
+        && !value.is_some_and(|value| value.contains(|c: char| c < ' '));
+    refuse_unless(good, || format!("{key:?} is no label"))
 }
 
 fn refuse_unless(good: bool, message: impl FnOnce() -> String) -> Result<()> {

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use futures_util::stream::{self, FuturesUnordered, StreamExt as _, TryStreamExt as _};
-use rustls::crypto::ring;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::packet::{Attributes, FOR_NEW, FOR_READING, Kind};
 use super::remove::remove;
 use super::schedule::rounds;
 use super::session::{BLOCK, Failure, Handle, Session};
+use crate::backend::source::source;
 use crate::backend::{Error, ErrorKind, FileChange, Result};
 use crate::model::{Content, Data, Digest, GuestPath, Hasher, Mode, Owner};
 
@@ -187,9 +187,9 @@ async fn attributes(session: &Session, path: &GuestPath, mode: Mode, owner: Owne
 
 async fn symlink(session: &Session, path: &GuestPath, target: &str) -> Result<bool> {
     let found = lstat(session, path).await?;
-    let temporary = temporary(path)?;
+    let temporary = temporary(path);
     let result = async {
-        session.make_link(&temporary, target.as_bytes()).await?;
+        fresh(session, &temporary, || session.make_link(&temporary, target.as_bytes())).await?;
         put_in_place(session, &temporary, path, found).await
     };
     discard_unless(
@@ -205,8 +205,8 @@ async fn symlink(session: &Session, path: &GuestPath, target: &str) -> Result<bo
 pub(super) enum Source<'a> {
     /// Memory.
     Bytes(&'a [u8]),
-    /// A stream, and what it must amount to, where that is known.
-    Stream(Box<dyn AsyncRead + Send + Unpin + 'a>, Option<&'a Digest>),
+    /// A stream, and what it must amount to, where that is known: how many bytes, and their digest.
+    Stream(Box<dyn AsyncRead + Send + Unpin + 'a>, Option<(u64, &'a Digest)>),
 }
 
 impl<'a> Source<'a> {
@@ -214,11 +214,9 @@ impl<'a> Source<'a> {
         match &content.data {
             Data::Bytes(bytes) => Ok(Self::Bytes(bytes)),
             Data::Path(path) => {
-                let file = tokio::fs::File::open(path).await.map_err(|error| {
-                    Error::new(ErrorKind::Invalid, format!("cannot read the source {}", path.display()))
-                        .with_source(error)
-                })?;
-                Ok(Self::Stream(Box::new(file), Some(&content.digest)))
+                // One byte more than there should be, to notice growth, and no more: it may have become endless.
+                let file = source(path).await?.take(content.size.saturating_add(1));
+                Ok(Self::Stream(Box::new(file), Some((content.size, &content.digest))))
             }
         }
     }
@@ -232,9 +230,10 @@ pub(super) async fn write(
     mode: Mode,
     owner: Option<Owner>,
 ) -> Result<bool> {
-    let temporary = temporary(path)?;
+    let temporary = temporary(path);
     let found = session.lstat(path.as_str().as_bytes());
-    let (found, handle) = tokio::join!(found, session.open(&temporary, FOR_NEW));
+    let new = fresh(session, &temporary, || session.open(&temporary, FOR_NEW));
+    let (found, handle) = tokio::join!(found, new);
     let handle = handle.map_err(|failure| failure.within("cannot write beside it"))?;
     let result = async {
         let found = found.map_err(|failure| failure.within("cannot look at it"))?;
@@ -291,7 +290,7 @@ async fn fill(session: &Session, handle: &Handle, source: Source<'_>) -> Result<
     }
     pending.try_collect::<()>().await.map_err(unwritten)?;
     match expected {
-        Some(expected) if *expected != hasher.finish() => {
+        Some((size, digest)) if offset != size || *digest != hasher.finish() => {
             Err(Error::new(ErrorKind::Invalid, "its source changed while it was read").with_hint("plan again"))
         }
         _ => Ok(()),
@@ -322,14 +321,31 @@ async fn discard_unless<T>(session: &Session, temporary: &[u8], result: Result<T
     result
 }
 
-/// A path beside another that nobody inside can guess, to prepare there what then takes the other's place.
-fn temporary(path: &GuestPath) -> Result<Vec<u8>> {
-    let mut random = [0; 8];
-    ring::default_provider()
-        .secure_random
-        .fill(&mut random)
-        .map_err(|_| Error::new(ErrorKind::Failed, "no randomness for a temporary name"))?;
+/// Makes something at a temporary path by `make`, which fails when anything is there. What a run that was killed
+/// left there, or somebody inside has planted, goes first; that costs requests only then.
+async fn fresh<T, F>(session: &Session, temporary: &[u8], make: impl Fn() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let failure = match make().await {
+        Err(failure @ Failure::Status { .. }) => failure,
+        answer => return answer,
+    };
+    match session.lstat(temporary).await? {
+        Some(leftover) => {
+            remove(session, temporary, leftover).await?;
+            make().await
+        }
+        None => Err(failure),
+    }
+}
+
+/// A path beside another, to prepare there what then takes the other's place. Always the same beside the same
+/// path, so that the next run clears away what one that was killed has left. Anybody inside can guess it; but
+/// whoever may plant something there may replace the file itself.
+fn temporary(path: &GuestPath) -> Vec<u8> {
+    let digest = Digest::of(path.as_str().as_bytes());
     let folder = path.parent();
     let folder = folder.as_ref().map_or("", GuestPath::as_str);
-    Ok(format!("{folder}/.sbx-apply-{:016x}", u64::from_be_bytes(random)).into_bytes())
+    format!("{folder}/.sbx-apply-{:.16}", digest.as_str()).into_bytes()
 }

@@ -1,10 +1,11 @@
 //! What the backend does with files: a session for each call.
 
+use std::future::Future;
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 use tokio::io::AsyncRead;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::change::{Source, change, write};
 use super::inspect::{entry, inspect, walk};
@@ -16,6 +17,8 @@ use crate::backend::retry::{retry_lost, retry_when};
 use crate::backend::{Error, ErrorKind, FileChange, FileEntry, Result};
 use crate::model::{GuestPath, Inspection, InstanceName, Mode, Owner, Query};
 
+/// How long looking at files may take, whatever a guest does to draw it out: minutes mean that it does.
+const LOOK: Duration = Duration::from_secs(120);
 /// How long the daemon's helper stays when nobody asks it anything: 15 s (Incus, `main_forkfile.go`).
 const HELPER_GOES: Duration = Duration::from_secs(16);
 /// How many helpers are waited for.
@@ -26,6 +29,16 @@ const HELPERS: u32 = 3;
 /// one from working, until there was none for as long as the helper stays. (Repaired after 6.0.4.)
 fn is_deaf(error: &Error) -> bool {
     error.to_string().contains("forkfile.sock")
+}
+
+/// Lets a look at files take so long and no longer.
+async fn bounded<T>(patience: Duration, look: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    timeout(patience, look).await.unwrap_or_else(|_| {
+        Err(Error::new(
+            ErrorKind::Timeout,
+            format!("it took longer than {} s", patience.as_secs()),
+        ))
+    })
 }
 
 impl Incus {
@@ -64,10 +77,13 @@ impl Incus {
         if query.is_empty() {
             return Ok(Inspection::default());
         }
-        retry_lost(|| async {
-            let session = self.session(name).await?;
-            inspect(&session, query).await
-        })
+        bounded(
+            LOOK,
+            retry_lost(|| async {
+                let session = self.session(name).await?;
+                inspect(&session, query).await
+            }),
+        )
         .await
     }
 
@@ -139,7 +155,7 @@ impl Incus {
                 .map(|(path, attributes)| entry(path, attributes))
                 .collect())
         };
-        retry_lost(attempt).await
+        bounded(LOOK, retry_lost(attempt)).await
     }
 }
 
@@ -166,4 +182,21 @@ async fn first_bytes(session: &Session, path: &GuestPath, max_bytes: u64) -> Res
     .await
     .map_err(|failure| failure.within("cannot read it"))?;
     Ok((content, more))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_look_that_is_drawn_out_ends() {
+        let endless = std::future::pending::<Result<()>>();
+        assert_eq!(
+            bounded(Duration::from_millis(20), endless)
+                .await
+                .expect_err("late")
+                .kind(),
+            ErrorKind::Timeout
+        );
+    }
 }

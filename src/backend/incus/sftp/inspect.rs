@@ -6,11 +6,13 @@ use super::packet::{Attributes, Kind};
 use super::read::read_blocks;
 use super::remove::join;
 use super::session::{Failure, Session};
-use crate::backend::{FileEntry, Result};
+use crate::backend::{Error, ErrorKind, FileEntry, Result};
 use crate::model::{Found, GuestPath, Hasher, Inspection, Mode, Owner, Query, Shape};
 
 /// Paths looked at side by side.
 const WINDOW: usize = 16;
+/// How much may lie below a folder that is listed. A guest can make any number of files.
+const MOST: usize = 100_000;
 
 /// Answers a query. Nothing but regular files is opened.
 pub(super) async fn inspect(session: &Session, query: &Query) -> Result<Inspection> {
@@ -125,17 +127,19 @@ async fn shape(
 }
 
 /// What lies in a folder, or anywhere below it, ordered by path. Names that are no text, or that no spec could
-/// say, are left out.
+/// say, are left out. Where there is more than [`MOST`], an error.
 pub(super) async fn walk(
     session: &Session,
     folder: &GuestPath,
     recursive: bool,
 ) -> Result<Vec<(GuestPath, Attributes)>> {
     let mut found = Vec::new();
+    let mut count = 0;
+    let top = folder;
     let mut round = vec![folder.clone()];
     while !round.is_empty() {
         let lists = round.drain(..).map(|folder| async move {
-            match session.list(folder.as_str().as_bytes()).await {
+            match session.list(folder.as_str().as_bytes(), MOST).await {
                 Ok(entries) => Ok((folder, entries)),
                 Err(failure) if failure.is_missing() => Ok((folder, Vec::new())),
                 Err(failure) => Err(failure.within(&folder)),
@@ -143,6 +147,13 @@ pub(super) async fn walk(
         });
         let lists: Vec<_> = lists.collect();
         let lists: Vec<_> = stream::iter(lists).buffer_unordered(WINDOW).try_collect().await?;
+        count += lists.iter().map(|(_, entries)| entries.len()).sum::<usize>();
+        if count > MOST {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("{top}: more than {MOST} files lie there, which is too many to look at"),
+            ));
+        }
         for (folder, entries) in lists {
             for (name, attributes) in entries {
                 let path = String::from_utf8(join(folder.as_str().as_bytes(), &name)).ok();

@@ -19,7 +19,7 @@ pub(super) async fn remove(session: &Session, path: &[u8], found: Attributes) ->
     let mut next = 0;
     while let Some(folder) = folders.get(next).cloned() {
         next += 1;
-        let entries = match session.list(&folder).await {
+        let entries = match session.list(&folder, usize::MAX).await {
             Err(failure) if failure.is_missing() => continue,
             entries => entries?,
         };

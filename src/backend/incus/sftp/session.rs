@@ -253,13 +253,20 @@ impl Session {
         tokio::try_join!(biased; owner, mode).map(drop)
     }
 
-    /// What lies in a folder, by name; without `.` and `..`. Links are not followed.
-    pub(super) async fn list(&self, path: &[u8]) -> Answer<Vec<(Vec<u8>, Attributes)>> {
+    /// What lies in a folder, by name; without `.` and `..`. Links are not followed. Where there is more than
+    /// `most`, some more than that, and not all.
+    pub(super) async fn list(&self, path: &[u8], most: usize) -> Answer<Vec<(Vec<u8>, Attributes)>> {
         let handle = self.open_folder(path).await?;
         let mut entries = Vec::new();
         let result = loop {
             match self.ask(p::READDIR, |packet| packet.bytes(&handle.0)).await {
-                Ok(Reply::Names(names)) => entries.extend(names),
+                Ok(Reply::Names(names)) => {
+                    entries.extend(names);
+                    // And `.` and `..`.
+                    if entries.len() > most.saturating_add(2) {
+                        break Ok(());
+                    }
+                }
                 Ok(Reply::Status { code: p::EOF, .. }) => break Ok(()),
                 Ok(other) => break Err(unexpected(other)),
                 Err(failure) => break Err(failure),
