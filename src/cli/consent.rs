@@ -51,7 +51,7 @@ impl ConsentArgs {
     }
 }
 
-/// Comes back when there is a yes to all that the plan does.
+/// Comes back when there is a yes to all that the plan does: `true` when somebody was asked, which takes time.
 pub(super) async fn consent(
     settings: &Settings,
     interrupts: &Interrupts,
@@ -59,10 +59,10 @@ pub(super) async fn consent(
     args: ConsentArgs,
     purpose: Purpose,
     interactive: bool,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let lost = plan.data_loss().count();
     let Some(question) = args.open_question(lost > 0, interactive) else {
-        return Ok(());
+        return Ok(false);
     };
     let count = counted(lost, "change loses", "changes lose");
     if !interactive {
@@ -94,7 +94,7 @@ pub(super) async fn consent(
         settings.output.message("");
     });
     match answer? {
-        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(true)) => Ok(true),
         Ok(Ok(false)) => Err(Error::Consent {
             message: "declined; nothing was changed".to_owned(),
             details: None,

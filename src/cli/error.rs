@@ -48,6 +48,8 @@ pub(super) enum Error {
         /// How to.
         hint: Option<String>,
     },
+    /// While somebody thought about the plan, the live system moved on.
+    Moved,
     /// Ctrl-C before anything was done.
     Interrupted,
 }
@@ -86,7 +88,7 @@ impl Error {
         match self {
             Self::Rejected(_) | Self::Backend(_) | Self::Io { .. } | Self::Usage { .. } => Code::Error,
             Self::Refused { code, .. } => *code,
-            Self::Consent { .. } => Code::Refused,
+            Self::Consent { .. } | Self::Moved => Code::Refused,
             Self::Interrupted => Code::Interrupted,
         }
     }
@@ -108,6 +110,11 @@ impl Error {
                     .unwrap_or_default();
                 format!("{details}{}", human::error(message, None, hint.as_deref()))
             }
+            Self::Moved => human::error(
+                "the live system has changed since this plan was made; nothing was done",
+                None,
+                Some("apply again, and look at the new plan"),
+            ),
             Self::Interrupted => "Interrupted; nothing was changed.".to_owned(),
         };
         output.message(&text);

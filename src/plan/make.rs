@@ -219,7 +219,10 @@ fn guard(subject: &Subject<'_>, fate: Fate, accepted: &[FieldChange]) -> Vec<Ref
             "keep its image and clone source as they are, or apply once with `protect false`".to_owned(),
         ));
     }
-    let size = instance.disk.as_ref().and_then(|disk| disk.parse::<Bytes>().ok());
+    let size = instance
+        .disk_effective
+        .as_ref()
+        .and_then(|disk| disk.parse::<Bytes>().ok());
     if let (Some((wanted, at)), Some(size), Fate::Keep) = (&sandbox.disk, size, fate)
         && *wanted < size
         && !accepted.iter().any(|change| change.field.field == "disk")

@@ -120,7 +120,17 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     if !plan.in_sync() {
         let interactive = settings.interactive && !args.run.json && !args.spec.is_stdin();
         let asked = consent(settings, &interrupts, plan, args.consent, Purpose::Apply, interactive);
-        if let Err(error) = asked.await {
+        let moved = match asked.await {
+            // A yes is to this plan and no other: what it was made from must still be so.
+            Ok(true) => {
+                let again = session::make_plan(settings, desired, &*backend, &args.plan);
+                let again = interrupts.guard(again).await??;
+                (again.plan != *plan).then_some(Error::Moved)
+            }
+            Ok(false) => None,
+            Err(error) => Some(error),
+        };
+        if let Some(error) = moved {
             ending.tell(&mut *view, verdict_of(&error));
             return Err(error);
         }

@@ -69,7 +69,16 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
         Purpose::Destroy,
         interactive,
     );
-    if let Err(error) = asked.await {
+    let moved = match asked.await {
+        // A yes is to the end of these and no others.
+        Ok(true) => {
+            let (again, _) = interrupts.guard(look(&environment, &*backend)).await??;
+            (again != plan).then_some(Error::Moved)
+        }
+        Ok(false) => None,
+        Err(error) => Some(error),
+    };
+    if let Some(error) = moved {
         ending.tell(&mut *view, verdict_of(&error));
         return Err(error);
     }
