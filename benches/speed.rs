@@ -11,6 +11,8 @@
 //! cargo bench --bench speed -- 10 50   # these
 //! ```
 
+#![allow(clippy::print_stdout, reason = "what it measures is its output")]
+
 #[path = "speed/floor.rs"]
 mod floor;
 #[path = "speed/http.rs"]

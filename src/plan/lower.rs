@@ -16,6 +16,9 @@ pub(super) struct Surroundings<'a> {
     pub(super) instance_of: &'a dyn Fn(&SandboxName) -> crate::model::InstanceName,
 }
 
+/// What becomes true with a step: fields and their new values, none where a field is no more.
+type NewFacts = Vec<(Field, Option<String>)>;
+
 /// The steps of one sandbox in the making.
 struct Lowering<'a> {
     subject: &'a Subject<'a>,
@@ -34,7 +37,7 @@ pub(super) fn id(sandbox: &SandboxName, op: &Op) -> StepId {
 
 impl Lowering<'_> {
     /// Adds a step after all the others.
-    fn push(&mut self, op: Op, title: impl Into<String>, facts: Vec<(Field, Option<String>)>) -> &mut Step {
+    fn push(&mut self, op: Op, title: impl Into<String>, facts: NewFacts) -> &mut Step {
         let needs: Vec<StepId> = self.steps.last().map(|step| step.id.clone()).into_iter().collect();
         let sandbox = self.subject.sandbox.name.clone();
         let mut step = Step {
@@ -153,12 +156,12 @@ pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_
 }
 
 /// The fact that a start or a stop makes.
-fn power_is(power: Power) -> Vec<(Field, Option<String>)> {
+fn power_is(power: Power) -> NewFacts {
     vec![(facts::power(), Some(power.as_str().to_owned()))]
 }
 
 /// The snapshots to take and to delete.
-fn snapshots(sandbox: &Sandbox, diff: &Diff) -> Vec<(Op, String, Vec<(Field, Option<String>)>)> {
+fn snapshots(sandbox: &Sandbox, diff: &Diff) -> Vec<(Op, String, NewFacts)> {
     let of = |change: &Change, value| vec![(Field::of(Kind::Snapshot, change.name.as_str(), "exists"), value)];
     let mut snapshots = Vec::new();
     let (deleted, taken): (Vec<_>, Vec<_>) =

@@ -171,7 +171,7 @@ pub fn plan(
             text,
         }));
     }
-    plan.refusals.extend(matched.refusals.into_iter());
+    plan.refusals.extend(matched.refusals);
     if options.targets.is_empty() {
         let left = matched
             .owned
