@@ -72,7 +72,7 @@ fn parse_and_plan(criterion: &mut Criterion) {
         });
     }
     criterion.bench_function("parse alone", |bencher| {
-        bencher.iter(|| parse(black_box(&texts["in sync"])))
+        bencher.iter(|| parse(black_box(&texts["in sync"])));
     });
 }
 

@@ -139,7 +139,7 @@ fn the_whole_story(user: &User) {
             (name("base"), "STOPPED".to_owned()),
             (name("task-1"), running.clone()),
             (name("task-2"), running.clone()),
-            (name("task-3"), running.clone()),
+            (name("task-3"), running),
         ]
     );
     assert_eq!(user.file("base", "/etc/motd"), "Made by sbx-apply.\n");
@@ -167,7 +167,9 @@ fn the_whole_story(user: &User) {
 
 /// Each hand edit shows as drift of just that, and is repaired.
 fn drifts(user: &User) {
-    let edits: [(&str, &dyn Fn(), &[&str]); 4] = [
+    /// A sandbox, what a hand does to it, and what a plan then shows.
+    type Edit<'a> = (&'a str, &'a dyn Fn(), &'a [&'a str]);
+    let edits: [Edit<'_>; 4] = [
         (
             "task-1",
             &|| {
@@ -197,7 +199,7 @@ fn drifts(user: &User) {
                     "chmod",
                     "666",
                     "/etc/worker.conf",
-                ]))
+                ]));
             },
             &["file /etc/worker.conf", "mode: 0666 → 0644 (drift)"],
         ),
