@@ -295,7 +295,7 @@ fn created(subject: &Subject<'_>, desired: &Facts, fate: Fate, moved: Vec<FieldC
         origin: Origin::Pending,
     });
     let mut changes = Vec::new();
-    for ((kind, name), fields) in grouped(fields.collect()) {
+    for ((kind, name), fields) in ordered_runs(subject.sandbox, grouped(fields.collect())) {
         let (action, reason) = match kind {
             Kind::Sandbox if fate == Fate::Replace => (Action::Replace, replaced_because(&moved)),
             Kind::Sandbox => (Action::Create, Reason::New),
