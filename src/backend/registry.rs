@@ -70,8 +70,10 @@ impl Registry {
     pub async fn open(&self, name: &str, settings: &Settings) -> Result<Arc<dyn Sandboxes>> {
         let opener = self.0.get(name).ok_or_else(|| {
             let known: Vec<_> = self.names().collect();
-            Error::unsupported(format!("this build has no backend `{name}`"))
-                .with_hint(format!("it has: {}", known.join(", ")))
+            Error::unsupported(format!("this build has no backend `{name}`")).with_hint(format!(
+                "name one that it has, with `--backend` or in the spec: {}",
+                known.join(", ")
+            ))
         })?;
         let unknown = settings
             .keys()

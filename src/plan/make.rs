@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::diff::{Fate, Subject, diff};
+use super::diff::{Diff, Fate, Subject, diff};
 use super::facts::DEPENDS_ON;
 use super::lower::{Surroundings, id, lower};
 use super::match_up::Matched;
@@ -161,7 +161,7 @@ pub fn plan(
         };
         let diff = diff(&subject);
         plan.refusals.extend(capability::lacking(sandbox, capabilities));
-        plan.refusals.extend(guard(&subject, diff.fate, &diff.accepted));
+        plan.refusals.extend(guard(&subject, &diff));
         plan.steps.extend(lower(&subject, &diff, &around));
         plan.changes.extend(diff.changes);
         plan.accepted
@@ -172,6 +172,7 @@ pub fn plan(
         }));
     }
     plan.refusals.extend(matched.refusals);
+    once_each(&mut plan.refusals);
     if options.targets.is_empty() {
         let left = matched
             .owned
@@ -202,8 +203,26 @@ fn ignored_on_command_line(options: &Options) -> Vec<(String, Ignored)> {
         .collect()
 }
 
+/// What holds for all of a count is said once.
+fn once_each(refusals: &mut Vec<Refusal>) {
+    let mut said = Vec::new();
+    refusals.retain(|refusal| {
+        let one = (
+            refusal.diagnostic.code,
+            refusal.diagnostic.message.clone(),
+            refusal.diagnostic.marks.clone(),
+        );
+        let fresh = !said.contains(&one);
+        if fresh {
+            said.push(one);
+        }
+        fresh
+    });
+}
+
 /// What must not be done to one sandbox, whatever the consent.
-fn guard(subject: &Subject<'_>, fate: Fate, accepted: &[FieldChange]) -> Vec<Refusal> {
+fn guard(subject: &Subject<'_>, diff: &Diff) -> Vec<Refusal> {
+    let (fate, accepted) = (diff.fate, &diff.accepted);
     let mut refusals = Vec::new();
     let Some(instance) = subject.instance else {
         return refusals;
@@ -236,6 +255,27 @@ fn guard(subject: &Subject<'_>, fate: Fate, accepted: &[FieldChange]) -> Vec<Ref
             at,
             "smaller than it is",
             format!("say `disk \"{size}\"`, or make the sandbox anew under another name"),
+        ));
+    }
+    let renumbered = diff
+        .changes
+        .iter()
+        .flat_map(|change| &change.fields)
+        .find(|change| change.field.field == "user");
+    if let (Some(user), Some(found), Fate::Keep) = (
+        &sandbox.user,
+        renumbered.and_then(|change| change.before.as_ref()),
+        fate,
+    ) {
+        refusals.push(Refusal::invalid(
+            "plan::user-exists",
+            format!(
+                "`{}` has the user `{found}` already, and ids are not changed",
+                sandbox.name
+            ),
+            &user.at,
+            "another id",
+            "keep its uid, or name another user".to_owned(),
         ));
     }
     for (name, at) in &sandbox.snapshots {

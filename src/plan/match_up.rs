@@ -85,7 +85,7 @@ impl<'a> Matched<'a> {
                 &sandbox.at,
                 "this sandbox would need it",
                 format!(
-                    "rename the sandbox or the environment, or take the instance over: adopt SPEC {} {name}",
+                    "rename the sandbox or the environment; to take the instance over is what `adopt {} {name}` of a later version does",
                     sandbox.name
                 ),
             ));

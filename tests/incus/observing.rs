@@ -1,7 +1,7 @@
 //! What observing costs.
 
 use sbx_apply::backend::incus::Incus;
-use sbx_apply::backend::{Backend, Observe as _, ReadFiles as _, Scope, Settings};
+use sbx_apply::backend::{Backend, CreateOpts, Observe as _, ReadFiles as _, Result, Scope, Settings, Stop};
 use sbx_apply::model::{InstanceName, Labels, Query, SandboxName};
 
 use crate::conformance::fixture::{Fixture, incus, path, run};
@@ -62,6 +62,42 @@ async fn requests_do_not_grow_with_the_environment() {
         let before = backend.requests();
         backend.inspect(&made[0], &query).await.expect("inspects");
         assert_eq!(backend.requests() - before, 1);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_is_stopped_an_instance_is_still_ours() {
+    run(incus().await, async |f: &Fixture| {
+        let mut names = Vec::new();
+        for index in 0..6 {
+            let sandbox = SandboxName::new(format!("s{index}")).expect("a name");
+            let name = f.name(sandbox.as_str());
+            let opts = CreateOpts {
+                labels: Labels::owned(&f.environment(), &sandbox, &name),
+                ..f.opts(sandbox.as_str())
+            };
+            f.backend.create(&opts).await.expect("creates");
+            f.backend.start(&name).await.expect("starts");
+            names.push(name);
+        }
+        let scope = Scope {
+            environment: None,
+            names: names.iter().cloned().collect(),
+        };
+        // More than a few, so that the full listing is asked for, again and again until all are down.
+        let stopping = futures_util::future::join_all(names.iter().map(|name| f.backend.stop(name, Stop::Force)));
+        let looking = async {
+            for _ in 0..20 {
+                let found = f.backend.observe(&scope).await.expect("observes");
+                let ours = found
+                    .iter()
+                    .filter(|instance| instance.labels.get(Labels::SANDBOX).is_some());
+                assert_eq!(ours.count(), names.len(), "{found:#?}");
+            }
+        };
+        let (stopped, ()) = tokio::join!(stopping, looking);
+        assert!(stopped.iter().all(Result::is_ok));
     })
     .await;
 }

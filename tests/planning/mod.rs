@@ -197,3 +197,46 @@ async fn what_leaves_a_tree_that_deletes_is_the_specs_doing() {
     assert!(machine.found("/srv/app/vendor").is_none() && machine.found("/srv/app/x").is_none());
     run(&memory, "plan", &spec(outer.to_owned()), 0).await;
 }
+
+#[tokio::test]
+async fn set_up_steps_of_a_new_sandbox_run_in_their_order() {
+    let memory = Memory::new();
+    let step = |name: &str| format!("run \"{name}\" command=\"echo {name} >> /etc/ran\";");
+    let spec = format!(
+        "defaults {{ {} }}\ntemplate \"t\" {{ {} {} }}\n\
+         sandbox \"one\" {{ image \"debian/12\"; use \"t\"; {} {} }}",
+        step("zeta"),
+        step("omega"),
+        step("beta"),
+        step("gamma"),
+        step("alpha"),
+    );
+    run(&memory, "apply", &spec, 0).await;
+    let ran = memory
+        .machine("demo-one")
+        .and_then(|machine| machine.read("/etc/ran"))
+        .expect("ran");
+    assert_eq!(String::from_utf8_lossy(&ran), "zeta\nomega\nbeta\ngamma\nalpha\n");
+}
+
+#[tokio::test]
+async fn another_id_for_a_user_is_refused_when_it_is_planned() {
+    let memory = Memory::new();
+    let spec = |uid: u32| format!("sandbox \"one\" {{ image \"debian/12\"; user \"dev\" uid={uid}; }}");
+    run(&memory, "apply", &spec(1234), 0).await;
+    let plan = run(&memory, "plan", &spec(1235), 1).await;
+    assert!(
+        plan.stderr.contains("has the user `dev:1234` already"),
+        "{}",
+        plan.stderr
+    );
+}
+
+#[tokio::test]
+async fn what_a_backend_lacks_is_said_once_for_all_of_a_count() {
+    let memory = Memory::new();
+    let spec = "sandbox \"one\" count=5 { image \"debian/12\"; ttl \"24h\"; }";
+    let plan = run(&memory, "plan", spec, 1).await;
+    assert_eq!(plan.stderr.matches("cannot do expiry").count(), 1, "{}", plan.stderr);
+    assert!(plan.stdout.contains("it cannot be applied"), "{}", plan.stdout);
+}

@@ -15,8 +15,8 @@ use super::remote::Remotes;
 use super::wire::Devices;
 use crate::backend::kept::Kept;
 use crate::backend::{
-    Backend, Changes, CreateOpts, Error, Exec, ExecOpts, FileChange, FileEntry, Files, NetworkPolicy, Observe, Output,
-    ReadFiles, ReadPolicy, Result, Scope, Stop, Streams,
+    Backend, Changes, CreateOpts, Error, ErrorKind, Exec, ExecOpts, FileChange, FileEntry, Files, NetworkPolicy,
+    Observe, Output, ReadFiles, ReadPolicy, Result, Scope, Stop, Streams,
 };
 use crate::model::{
     Capabilities, Capability, EgressMode, GuestPath, Inspection, Instance, InstanceName, LiveInstance, Mode, Owner,
@@ -88,6 +88,35 @@ impl Incus {
             remotes,
             profile_devices: OnceCell::new(),
             inherited: Mutex::default(),
+        }
+    }
+
+    /// Asks the daemon what it is, so that plans know: whether it is a cluster, and whether the project is there. One
+    /// request that is needed anyway, and one more for a project of its own.
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached or used, and [`crate::backend::ErrorKind::NotFound`] for the project.
+    pub(super) async fn learn(&mut self) -> Result<()> {
+        if !self.client.server().await?.environment.server_clustered {
+            self.capabilities.able.remove(&Capability::Target);
+            let reason = format!("Incus at {} is no cluster: take `target` out", self.client.place());
+            self.capabilities.reasons.push((Capability::Target, reason));
+        }
+        let project = self.client.project();
+        if project == "default" {
+            return Ok(());
+        }
+        let url = self.client.url(["projects", project]);
+        match self.client.get::<serde_json::Value>(&url).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Err(
+                    Error::not_found(format!("no project `{project}` at {}", self.client.place())).with_hint(format!(
+                        "make it with `incus project create {project}`, or name another"
+                    )),
+                )
+            }
+            // Whoever may use a project need not be allowed to look at it.
+            _ => Ok(()),
         }
     }
 

@@ -130,7 +130,16 @@ impl Incus {
         }
         // Only what was refused as busy: an instance of which nothing was heard may be there.
         let make = || self.client.act_within(COPY, Method::POST, &url, Some(&body), None);
-        retry_when(make, busy).await?;
+        retry_when(make, busy).await.map_err(|error| match error.kind() {
+            // Inside an operation, the daemon says this in the words of its database.
+            ErrorKind::AlreadyExists => Error::new(
+                ErrorKind::AlreadyExists,
+                format!("an instance of the name `{}` was made in the meantime", opts.name),
+            )
+            .with_source(error)
+            .with_hint("is another apply running? Apply again once it is done"),
+            _ => error,
+        })?;
         if opts.bare {
             return Ok(());
         }

@@ -1,10 +1,13 @@
 //! Reading instances.
 
+use std::collections::BTreeMap;
+
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::Incus;
 use super::{convert, wire};
-use crate::backend::{ErrorKind, Result, Scope};
+use crate::backend::retry::retry_when;
+use crate::backend::{Error, ErrorKind, Result, Scope};
 use crate::model::{Instance, InstanceName, Labels, LiveInstance};
 
 /// Up to so many instances, snapshots are asked for one instance at a time.
@@ -36,27 +39,54 @@ impl Incus {
     /// asked for only where the scope is not small. Filters do not help: the daemon applies them to the
     /// finished answer.
     pub(super) async fn read_scope(&self, scope: &Scope) -> Result<Vec<LiveInstance>> {
-        let mut found = self.all(1).await?;
+        let mut found = self.told(scope).await?;
         found.retain(|instance| is_in(instance, scope));
+        let mut snapshots: BTreeMap<String, Vec<wire::Snapshot>> = BTreeMap::new();
         if found.len() > FEW {
-            let mut full = self.all(2).await?;
-            full.retain(|instance| is_in(instance, scope));
-            return Ok(full
-                .iter()
-                .map(|instance| convert::live(instance, instance.snapshots.as_deref().unwrap_or_default()))
-                .collect());
+            let full = self.all(2).await?.into_iter().filter(is_told);
+            snapshots.extend(full.map(|instance| (instance.name, instance.snapshots.unwrap_or_default())));
         }
-        let lives = found.iter().map(|instance| async move {
-            match self.snapshots_of(&instance.name).await {
-                Ok(snapshots) => Ok(Some(convert::live(instance, &snapshots))),
-                // Deleted in between.
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error.within(format_args!("cannot read the snapshots of `{}`", instance.name))),
+        let missing = found.iter().filter(|instance| !snapshots.contains_key(&instance.name));
+        let missing: Vec<_> = missing
+            .map(|instance| async move {
+                match self.snapshots_of(&instance.name).await {
+                    Ok(snapshots) => Ok((instance.name.clone(), snapshots)),
+                    // Deleted in between: the plan finds out.
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok((instance.name.clone(), Vec::new())),
+                    Err(error) => Err(error.within(format_args!("cannot read the snapshots of `{}`", instance.name))),
+                }
+            })
+            .collect();
+        let asked: Vec<_> = stream::iter(missing).buffered(FEW).try_collect().await?;
+        snapshots.extend(asked);
+        let of = |instance: &wire::Instance| snapshots.get(&instance.name).map(Vec::as_slice).unwrap_or_default();
+        Ok(found
+            .iter()
+            .map(|instance| convert::live(instance, of(instance)))
+            .collect())
+    }
+
+    /// The plain listing, once it tells everything about the instances that may be in the scope. While an
+    /// instance is stopped or deleted, the daemon may give its name and nothing else for a moment: no labels, so
+    /// that ours would look like somebody else's.
+    async fn told(&self, scope: &Scope) -> Result<Vec<wire::Instance>> {
+        let prefix = scope.environment.as_ref().map(|environment| format!("{environment}-"));
+        let ours = |name: &str| {
+            scope.names.contains(&InstanceName::observed(name))
+                || prefix.as_ref().is_none_or(|prefix| name.starts_with(prefix.as_str()))
+        };
+        let list = || async {
+            let found = self.all(1).await?;
+            match found.iter().find(|instance| !is_told(instance) && ours(&instance.name)) {
+                Some(instance) => Err(Error::new(
+                    ErrorKind::Busy,
+                    format!("Incus does not tell anything about `{}` at the moment", instance.name),
+                )
+                .with_hint("look at it with the incus client; an operation on it may be stuck")),
+                None => Ok(found),
             }
-        });
-        let lives: Vec<_> = lives.collect();
-        let lives: Vec<Option<LiveInstance>> = stream::iter(lives).buffered(FEW).try_collect().await?;
-        Ok(lives.into_iter().flatten().collect())
+        };
+        retry_when(list, |error| error.kind() == ErrorKind::Busy).await
     }
 
     /// The snapshots of an instance. The daemon answers an empty list where there is no such instance.
@@ -87,4 +117,9 @@ fn is_in(instance: &wire::Instance, scope: &Scope) -> bool {
         None => true,
     };
     labelled || scope.names.contains(&InstanceName::observed(&instance.name))
+}
+
+/// Whether the daemon has told more than the name: every instance has settings, its volatile ones at least.
+fn is_told(instance: &wire::Instance) -> bool {
+    !instance.put.config.is_empty()
 }

@@ -63,7 +63,9 @@ impl crate::backend::Opener for Opener {
     }
 
     async fn open(&self, settings: &Settings) -> Result<Arc<dyn Sandboxes>> {
-        Ok(Arc::new(Incus::open(settings).await?))
+        let mut incus = Incus::open(settings).await?;
+        incus.learn().await?;
+        Ok(Arc::new(incus))
     }
 }
 

@@ -70,6 +70,8 @@ pub(super) struct Server {
 pub(super) struct ServerEnvironment {
     #[serde(default)]
     pub(super) server_version: String,
+    #[serde(default)]
+    pub(super) server_clustered: bool,
 }
 
 /// An instance, its state and snapshots where they were asked for.

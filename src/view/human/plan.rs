@@ -21,7 +21,10 @@ pub fn plan(plan: &Plan) -> String {
             "Environment {} on {}, {}:\n\n{first}",
             paint(Tone::Strong, &plan.environment),
             clean(&plan.backend),
-            counted(changed.len(), "sandbox", "sandboxes"),
+            match plan.selected.len() {
+                all if all > changed.len() => format!("{} of {all} sandboxes", changed.len()),
+                _ => counted(changed.len(), "sandbox", "sandboxes"),
+            },
         );
     }
     parts.extend(accepted(plan));
@@ -124,6 +127,9 @@ fn section(title: &str, lines: impl Iterator<Item = String>) -> Option<String> {
 fn last_line(plan: &Plan) -> String {
     if !plan.in_sync() {
         let counts = summary(&plan.summary());
+        if !plan.refusals.is_empty() {
+            return format!("{} {counts}; it cannot be applied.", paint(Tone::Wrong, "Plan:"));
+        }
         return format!("{} {counts}.", paint(Tone::Strong, "Plan:"));
     }
     let destroying = plan.selected.is_empty() && plan.leftovers.is_empty();
