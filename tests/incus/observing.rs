@@ -82,7 +82,7 @@ async fn while_it_is_stopped_an_instance_is_still_ours() {
             names.push(name);
         }
         let scope = Scope {
-            environment: None,
+            environment: Some(f.environment()),
             names: names.iter().cloned().collect(),
         };
         // More than a few, so that the full listing is asked for, again and again until all are down.
