@@ -5,6 +5,7 @@
 
 mod one;
 mod parse;
+mod plain;
 mod scan;
 mod two;
 

@@ -1,4 +1,4 @@
-//! KDL 1, by the syntax tree of the `knuffel` package.
+//! KDL 1, by the syntax tree of the `knuffel` package where the text is not [`plain`].
 
 use knuffel::ast::{Literal, SpannedNode};
 use knuffel::span::Span;
@@ -8,9 +8,16 @@ use crate::model::Diagnostic;
 use crate::spec::source::Source;
 use crate::spec::syntax::{Name, Node, Nodes, Scalar, Value};
 
-use super::scan;
+use super::{plain, scan};
 
 pub(super) fn parse(source: &Source) -> Result<Nodes, Vec<Diagnostic>> {
+    match plain::read(source) {
+        Some(nodes) => Ok((nodes, Vec::new())),
+        None => by_grammar(source),
+    }
+}
+
+pub(super) fn by_grammar(source: &Source) -> Result<Nodes, Vec<Diagnostic>> {
     match knuffel::parse_ast::<Span>(&*source.name, &source.text) {
         Ok(document) => {
             let mut problems = Vec::new();
