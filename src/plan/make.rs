@@ -8,11 +8,11 @@ use super::lower::{Surroundings, id, lower};
 use super::match_up::Matched;
 use super::{
     Action, Change, FieldChange, Graph, Impact, Op, Reason, Refusal, Step, StepId, Summary, UnknownTarget, capability,
-    select,
+    cores, select,
 };
 use crate::model::{
     Bytes, Capabilities, Date, Desired, EnvironmentName, Field, Ignored, InstanceName, Kind, Labels, Live,
-    LiveInstance, Ownership, Place, SandboxName,
+    LiveInstance, Ownership, Place, Sandbox, SandboxName,
 };
 
 /// How to plan.
@@ -145,11 +145,12 @@ pub fn plan(
         selected,
     };
     plan.notices.extend(expired(desired, &plan.selected, today));
-    for sandbox in desired
+    let sandboxes: Vec<&Sandbox> = desired
         .sandboxes
         .values()
         .filter(|sandbox| plan.selected.contains(&sandbox.name))
-    {
+        .collect();
+    let parts = cores::each(&sandboxes, |sandbox| {
         let mut ignored: Vec<&Ignored> = sandbox
             .ignore
             .iter()
@@ -163,23 +164,23 @@ pub fn plan(
                 .map(|(_, ignored)| ignored),
         );
         let instance = matched.owned.get(&sandbox.name).copied();
-        let name = instance_of(&sandbox.name);
         let subject = Subject {
             sandbox,
             inspection: instance.and_then(|instance| live.files.get(&instance.name)),
-            name,
+            name: instance_of(&sandbox.name),
             instance,
             capabilities,
             ignored,
             prune: options.prune,
         };
-        let diff = diff(&subject);
-        plan.refusals.extend(capability::lacking(sandbox, capabilities));
-        plan.refusals.extend(guard(&subject, &diff));
-        plan.steps.extend(lower(&subject, &diff, &around));
-        plan.changes.extend(diff.changes);
-        plan.accepted.extend(accepted(&subject, diff.accepted));
-        plan.notices.extend(diff.notices.into_iter().map(|text| Notice {
+        Part::of(&subject, &around)
+    });
+    for (sandbox, part) in sandboxes.into_iter().zip(parts) {
+        plan.refusals.extend(part.refusals);
+        plan.steps.extend(part.steps);
+        plan.changes.extend(part.changes);
+        plan.accepted.extend(part.accepted);
+        plan.notices.extend(part.notices.into_iter().map(|text| Notice {
             sandbox: sandbox.name.clone(),
             text,
         }));
@@ -192,6 +193,30 @@ pub fn plan(
     wait_for_sources(&mut plan.steps);
     drop_met_needs(&mut plan.steps);
     Ok(plan)
+}
+
+/// What one sandbox adds to the plan.
+struct Part {
+    refusals: Vec<Refusal>,
+    steps: Vec<Step>,
+    changes: Vec<Change>,
+    accepted: Vec<Accepted>,
+    notices: Vec<String>,
+}
+
+impl Part {
+    fn of(subject: &Subject<'_>, around: &Surroundings<'_>) -> Self {
+        let diff = diff(subject);
+        let mut refusals = capability::lacking(subject.sandbox, subject.capabilities);
+        refusals.extend(guard(subject, &diff));
+        Self {
+            refusals,
+            steps: lower(subject, &diff, around),
+            changes: diff.changes,
+            accepted: accepted(subject, diff.accepted).collect(),
+            notices: diff.notices,
+        }
+    }
 }
 
 /// What is accepted in one sandbox, with the words of the entry that accepts it.
