@@ -90,7 +90,7 @@ fn runs() -> impl Strategy<Value = Vec<Run>> {
 #[derive(Debug, Clone)]
 struct Parts {
     image: &'static str,
-    clones: Option<(prop::sample::Index, bool)>,
+    clones: Option<(prop::sample::Index, bool, bool)>,
     cpu: Option<u32>,
     memory: Option<u64>,
     env: BTreeMap<&'static str, String>,
@@ -123,7 +123,7 @@ fn parts() -> impl Strategy<Value = Parts> {
         any::<bool>(),
     );
     let links = (
-        option::weighted(0.5, any::<(prop::sample::Index, bool)>()),
+        option::weighted(0.6, any::<(prop::sample::Index, bool, bool)>()),
         option::weighted(0.3, any::<prop::sample::Index>()),
     );
     (prop_oneof![Just("one"), Just("two")], limits, maps, rest, links).prop_map(
@@ -176,14 +176,14 @@ fn sandbox(index: usize, parts: Parts, before: &IndexMap<SandboxName, Sandbox>) 
             name: parts.image.to_owned(),
             at: at(),
         },
-        Some((pick, snapshot)) => {
+        Some((pick, snapshot, replace)) => {
             let source = (*pick.get(&names)).clone();
             let has = !before[&source].snapshots.is_empty();
             Origin::Clone {
                 snapshot: (snapshot && has).then(|| ready.clone()),
                 sandbox: source,
-                on_stale: OnStale::Keep,
-                on_stale_explicit: false,
+                on_stale: if replace { OnStale::Replace } else { OnStale::Keep },
+                on_stale_explicit: replace,
                 at: at(),
             }
         }

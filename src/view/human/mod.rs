@@ -5,6 +5,7 @@ mod failure;
 mod follow;
 mod outcome;
 mod plan;
+mod stale;
 mod text_diff;
 mod tree;
 mod wording;

@@ -1,10 +1,12 @@
 //! A whole plan.
 
 use super::super::clean;
+use super::super::clean::short;
 use super::super::palette::{Tone, paint};
 use super::change::{Block, origin};
+use super::stale::stale;
 use super::wording::{counted, summary, transition};
-use crate::model::SandboxName;
+use crate::model::{Kind, SandboxName};
 use crate::plan::{Change, Plan, Reason};
 
 /// A plan for people: its changes by sandbox, what else there is to know, and a line that sums it up.
@@ -38,13 +40,19 @@ pub fn plan(plan: &Plan) -> String {
 #[must_use]
 pub fn losses(plan: &Plan) -> String {
     let lines = plan.data_loss().map(|change| {
+        let what = match change.kind {
+            Kind::Snapshot => format!("take {} anew, which others were cloned from", short(&change.name, 60)),
+            _ => change.action.as_str().to_owned(),
+        };
+        let why = match change.reason {
+            Reason::Stale => format!("stale{}", stale(change)),
+            reason => reason.to_string(),
+        };
         format!(
-            "  {} {} ({}): {}, {}",
+            "  {} {} ({}): {what}, {why}",
             paint(Tone::Wrong, change.action.symbol()),
             change.sandbox,
             clean(change.instance.as_str()),
-            change.action.as_str(),
-            change.reason
         )
     });
     lines.collect::<Vec<_>>().join("\n")
@@ -133,10 +141,14 @@ fn last_line(plan: &Plan) -> String {
         return format!("{} {counts}.", paint(Tone::Strong, "Plan:"));
     }
     let destroying = plan.selected.is_empty() && plan.leftovers.is_empty();
-    let text = if destroying {
-        "No changes. The environment is empty."
-    } else {
-        "No changes. The environment matches the spec."
+    let text = match plan.changes.len() {
+        _ if destroying => "No changes. The environment is empty.".to_owned(),
+        0 => "No changes. The environment matches the spec.".to_owned(),
+        // What there is to know and nothing to do about: clones that stay as they are.
+        kept => format!(
+            "No changes. The environment matches the spec; {} as the spec says.",
+            counted(kept, "stale clone stays", "stale clones stay")
+        ),
     };
     paint(Tone::Added, text)
 }
