@@ -249,6 +249,25 @@ fn sandbox(index: usize, parts: Parts, before: &IndexMap<SandboxName, Sandbox>) 
     }
 }
 
+/// A path that no generated spec declares.
+pub(super) const MARK: &str = "/etc/mark";
+
+/// The spec with one more file in one sandbox.
+pub(super) fn marked(desired: &Desired, name: &SandboxName) -> Desired {
+    let mut marked = desired.clone();
+    let mark = File {
+        state: FileState::Content(Content::inline(*b"marked")),
+        mode: Mode::FILE,
+        owner: Owner::ROOT,
+        when: When::Always,
+        at: Place::nowhere(),
+    };
+    if let Some(sandbox) = marked.sandboxes.get_mut(name) {
+        sandbox.files.insert(path(MARK), mark);
+    }
+    marked
+}
+
 /// A fault that may strike.
 pub(super) fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![

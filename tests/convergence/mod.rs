@@ -4,6 +4,7 @@
 
 mod generate;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -168,6 +169,51 @@ proptest! {
             settles(&memory, &desired, &PRUNE()).await?;
             if let Some(path) = file {
                 prop_assert!(read(&memory, &name, &path) != Some(b"by hand".to_vec()), "repaired");
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_base_that_changes_takes_its_clones_along_as_far_as_they_want(
+        first in generate::desired(),
+        pick in any::<prop::sample::Index>(),
+        struck in any::<bool>(),
+        nth in 1_usize..20,
+        fault in generate::fault(),
+    ) {
+        run(async {
+            let memory = generate::backend();
+            settles(&memory, &first, &PRUNE()).await?;
+            let base = pick.get(&first.sandboxes.keys().cloned().collect::<Vec<_>>()).clone();
+            let second = generate::marked(&first, &base);
+            let (_, plan) = planned(&memory, &second, &PRUNE()).await;
+            // What follows it, by hand: sources come before their clones in these specs.
+            let mut following = BTreeSet::from([base.clone()]);
+            for sandbox in second.sandboxes.values() {
+                let fate = plan.changes.iter().find(|change| change.sandbox == sandbox.name && change.kind == Kind::Sandbox);
+                let fate = fate.map(|change| (change.action, change.reason));
+                let is_stale = sandbox.source().is_some_and(|source| following.contains(source));
+                let replace = matches!(sandbox.origin, Source::Clone { on_stale: OnStale::Replace, .. });
+                let expected = match (is_stale, replace) {
+                    (false, _) => None,
+                    (true, true) => Some((Action::Replace, Reason::Stale)),
+                    (true, false) => Some((Action::None, Reason::Stale)),
+                };
+                prop_assert_eq!(fate, expected, "{}", sandbox.name);
+                if is_stale && replace {
+                    following.insert(sandbox.name.clone());
+                }
+            }
+            if struck {
+                let faulty = Faulty::new(Arc::new(memory.clone()), nth, fault);
+                applied(&faulty, &second, &PRUNE()).await;
+            }
+            settles(&memory, &second, &PRUNE()).await?;
+            for sandbox in second.sandboxes.values() {
+                let machine = memory.machine(&format!("demo-{}", sandbox.name)).expect("is there");
+                let marked = following.contains(&sandbox.name);
+                prop_assert_eq!(machine.read(generate::MARK).is_some(), marked, "{}", sandbox.name);
             }
             Ok(())
         })?;
