@@ -103,3 +103,95 @@ pub(super) fn changed_ingredients(before: &Facts, after: &Facts) -> Vec<FieldCha
     });
     changed.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(list: &[(Field, &str)]) -> Facts {
+        let mut facts = Facts::new();
+        facts.extend(list.iter().map(|(field, value)| (field.clone(), (*value).to_owned())));
+        facts
+    }
+
+    fn base() -> Facts {
+        facts(&[
+            (Field::sandbox("image"), "debian/12"),
+            (Field::of(Kind::File, "/etc/motd", "content"), "sha256:aa"),
+            (Field::of(Kind::File, "/etc/motd", "mode"), "0644"),
+        ])
+    }
+
+    #[test]
+    fn each_ingredient_changes_its_part_and_no_other() {
+        for (field, part) in [
+            (Field::sandbox("image"), "image"),
+            (Field::sandbox(SOURCE_RECIPE), "source"),
+            (Field::sandbox("user"), "user"),
+            (Field::of(Kind::File, "/etc/motd", "content"), "files"),
+            (Field::of(Kind::File, "/etc/motd", "mode"), "files"),
+            (Field::of(Kind::File, "/etc/motd", "owner"), "files"),
+            (Field::of(Kind::File, "/etc/other", "content"), "files"),
+            (Field::of(Kind::Tree, "/srv/app", ""), "trees"),
+            (Field::of(Kind::Tree, "/srv/app", "a/b"), "trees"),
+            (Field::of(Kind::Tree, "/srv/app", "/delete"), "trees"),
+            (Field::of(Kind::Run, "install", "digest"), "run"),
+        ] {
+            let (before, mut after) = (base(), base());
+            after.set(field.clone(), "another");
+            let texts = [&before, &after].map(|facts| Recipe::of(facts).to_string());
+            assert_eq!(changed_parts(&texts[0], &texts[1]), [part], "{field}");
+            let changed: Vec<Field> = changed_ingredients(&before, &after)
+                .into_iter()
+                .map(|change| change.field)
+                .collect();
+            assert_eq!(changed, [field]);
+        }
+    }
+
+    #[test]
+    fn nothing_else_is_an_ingredient() {
+        for field in [
+            "cpu",
+            "memory",
+            "disk",
+            "env:RUST_LOG",
+            "config:limits.processes",
+            "protect",
+            "ttl",
+            "depends-on",
+            "clone-from",
+        ]
+        .map(Field::sandbox)
+        .into_iter()
+        .chain([
+            Field::of(Kind::File, "/etc/motd", "seed"),
+            Field::of(Kind::File, "/etc/motd", "made"),
+            Field::of(Kind::Power, "", "state"),
+            Field::of(Kind::Egress, "", "mode"),
+            Field::of(Kind::Snapshot, "ready", "exists"),
+            Field::of(Kind::Mount, "/work", "source"),
+            Field::of(Kind::Volume, "data", "path"),
+            Field::of(Kind::Port, "80", "host"),
+        ]) {
+            let mut after = base();
+            after.set(field.clone(), "another");
+            assert_eq!(Recipe::of(&after), Recipe::of(&base()), "{field}");
+            assert_eq!(changed_ingredients(&base(), &after), [], "{field}");
+        }
+    }
+
+    #[test]
+    fn the_recorded_form_is_one_line_and_stays() {
+        // Recorded on clones: another form would make all of them stale.
+        assert_eq!(
+            Recipe::of(&base()).to_string(),
+            "image=4d93ad80da3b8f4e1621a446 files=42be6c92c93f0fbc87782f6d"
+        );
+        assert_eq!(
+            changed_parts("image=a files=b", "source=c files=b"),
+            ["image", "source"]
+        );
+        assert_eq!(changed_parts("garbage", "garbage too"), Vec::<&str>::new());
+    }
+}

@@ -1,6 +1,8 @@
 //! Rules of planning and applying that a single plan's text does not show: each a small story on the simulated
 //! backend.
 
+mod stale;
+
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::model::{Labels, Mode, Owner};
 
