@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::extras::Extra;
 use super::facts::{self, ABSENT};
+use super::held::hold_back;
 use super::{Action, Change, FieldChange, Impact, Origin, Reason, TextChange};
 use crate::model::{
     Capabilities, Data, Facts, Field, FileState, GuestPath, Ignored, Inspection, InstanceName, Kind, Labels,
@@ -121,6 +122,7 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
             fields.push(change);
         }
     }
+    hold_back(subject, &mut fields, &mut accepted);
     let origin_moved: Vec<FieldChange> = fields
         .iter()
         .filter(|f| f.field.kind == Kind::Sandbox && is_source(&f.field.field))
@@ -303,8 +305,9 @@ fn created(subject: &Subject<'_>, desired: &Facts, fate: Fate, moved: Vec<FieldC
                 (Action::Start, Reason::New)
             }
             Kind::Power => continue,
+            // What goes is nobody's: the image or the source brings it.
             Kind::File if fields.iter().any(|field| field.after.as_deref() == Some(ABSENT)) => {
-                (Action::Delete, Reason::New)
+                (Action::Update, Reason::New)
             }
             Kind::Run => (Action::Run, Reason::NeverRun),
             Kind::Snapshot => (Action::Snapshot, Reason::New),
@@ -374,7 +377,8 @@ fn kept(
             (_, Action::Create | Action::Snapshot) => Reason::New,
             (Kind::Power, _) if !complete => Reason::Unfinished,
             (Kind::Snapshot, Action::Delete) => Reason::Pruned,
-            _ if wanted.is_none() => Reason::LeftSpec,
+            // `protect false` says just what no word of it says.
+            _ if wanted.is_none() && fields.iter().any(|field| field.field.field != "protect") => Reason::LeftSpec,
             _ => reason(&fields),
         };
         ran |= kind == Kind::Run;
