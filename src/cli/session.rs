@@ -167,6 +167,18 @@ pub(super) struct PlanArgs {
     pub(super) targets: Vec<String>,
 }
 
+/// In which form a plan is printed.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct FormatArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// Print Markdown, for a comment on a pull request
+    #[arg(long, conflicts_with = "json")]
+    pub(super) markdown: bool,
+}
+
 /// Looks and plans.
 pub(super) async fn make_plan(
     settings: &Settings,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::extras::Extra;
 use super::facts::{self, ABSENT};
+use super::held::hold_back;
 use super::recipe::{Recipe, SOURCE_RECIPE};
 use super::stale::{Recipes, kept_stale, record_to_be, stale_clone, stale_snapshots};
 use super::{Action, Change, FieldChange, Impact, Origin, Reason, TextChange};
@@ -134,6 +135,7 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
             fields.push(change);
         }
     }
+    hold_back(subject, &mut fields, &mut accepted);
     let is_origin = |change: &&FieldChange| change.field.kind == Kind::Sandbox && is_source(&change.field.field);
     let mut origin_moved: Vec<FieldChange> = fields.iter().filter(is_origin).cloned().collect();
     let origin_accepted = accepted.iter().any(|change| is_origin(&change));
@@ -376,8 +378,9 @@ fn created(subject: &Subject<'_>, desired: &Facts, fate: Fate, moved: Vec<FieldC
                 (Action::Start, Reason::New)
             }
             Kind::Power => continue,
+            // What goes is nobody's: the image or the source brings it.
             Kind::File if fields.iter().any(|field| field.after.as_deref() == Some(ABSENT)) => {
-                (Action::Delete, Reason::New)
+                (Action::Update, Reason::New)
             }
             Kind::Run => (Action::Run, Reason::NeverRun),
             Kind::Snapshot => (Action::Snapshot, Reason::New),
@@ -451,7 +454,8 @@ fn kept(
             (_, Action::Create | Action::Snapshot) => Reason::New,
             (Kind::Power, _) if !complete => Reason::Unfinished,
             (Kind::Snapshot, Action::Delete) => Reason::Pruned,
-            _ if wanted.is_none() => Reason::LeftSpec,
+            // `protect false` says just what no word of it says.
+            _ if wanted.is_none() && fields.iter().any(|field| field.field.field != "protect") => Reason::LeftSpec,
             _ => reason(&fields),
         };
         ran |= kind == Kind::Run;

@@ -40,6 +40,19 @@ pub struct Leftover {
     pub protected: bool,
 }
 
+/// A difference that is accepted: shown, not counted, left as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The sandbox.
+    pub sandbox: SandboxName,
+    /// What differs.
+    pub field: FieldChange,
+    /// The last day, UTC, on which it is accepted; always when none.
+    pub until: Option<Date>,
+    /// Why, as the spec says.
+    pub reason: Option<String>,
+}
+
 /// A line worth reading that is no change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
@@ -59,7 +72,7 @@ pub struct Plan {
     /// What differs, by sandbox in the spec's order, then by kind.
     pub changes: Vec<Change>,
     /// Differences that are accepted, by sandbox.
-    pub accepted: Vec<(SandboxName, FieldChange)>,
+    pub accepted: Vec<Accepted>,
     /// Owned sandboxes that the spec no longer names; with `prune` they are among the changes instead.
     pub leftovers: Vec<Leftover>,
     /// Lines worth reading.
@@ -132,6 +145,7 @@ pub fn plan(
         steps: Vec::new(),
         selected,
     };
+    plan.notices.extend(expired(desired, &plan.selected, today));
     let cloned: BTreeSet<&SandboxName> = desired.sandboxes.values().filter_map(Sandbox::source).collect();
     let mut compared: BTreeMap<&SandboxName, (Subject<'_>, Diff)> = BTreeMap::new();
     for sandbox in sources_first(desired, &plan.selected) {
@@ -176,29 +190,63 @@ pub fn plan(
         plan.refusals.extend(guard(&subject, &diff));
         plan.steps.extend(lower(&subject, &diff, &around));
         plan.changes.extend(diff.changes);
-        plan.accepted
-            .extend(diff.accepted.into_iter().map(|change| (sandbox.name.clone(), change)));
+        plan.accepted.extend(accepted(&subject, diff.accepted));
         plan.notices.extend(diff.notices.into_iter().map(|text| Notice {
             sandbox: sandbox.name.clone(),
             text,
         }));
     }
+    if options.targets.is_empty() {
+        leftovers(&mut plan, matched.left_over(desired), options.prune);
+    }
     plan.refusals.extend(matched.refusals);
     once_each(&mut plan.refusals);
-    if options.targets.is_empty() {
-        let left = matched
-            .owned
-            .iter()
-            .filter(|(name, _)| !desired.sandboxes.contains_key(*name));
-        leftovers(
-            &mut plan,
-            left.map(|(name, instance)| (name, *instance)).collect(),
-            options.prune,
-        );
-    }
     wait_for_sources(&mut plan.steps);
     drop_met_needs(&mut plan.steps);
     Ok(plan)
+}
+
+/// What is accepted in one sandbox, with the words of the entry that accepts it.
+fn accepted(subject: &Subject<'_>, changes: Vec<FieldChange>) -> impl Iterator<Item = Accepted> {
+    changes.into_iter().map(|field| {
+        let entry = subject.ignored.iter().find(|entry| entry.field.covers(&field.field));
+        Accepted {
+            sandbox: subject.sandbox.name.clone(),
+            until: entry.and_then(|entry| entry.until),
+            reason: match entry {
+                Some(entry) => entry.reason.clone(),
+                None => Some("it waits for contents that are accepted as they are".to_owned()),
+            },
+            field,
+        }
+    })
+}
+
+/// The entries of the spec that accept nothing any more, each once for all of a count.
+fn expired(desired: &Desired, selected: &BTreeSet<SandboxName>, today: Date) -> Vec<Notice> {
+    let mut notices: Vec<Notice> = Vec::new();
+    let mut said = BTreeSet::new();
+    for sandbox in desired
+        .sandboxes
+        .values()
+        .filter(|sandbox| selected.contains(&sandbox.name))
+    {
+        for entry in &sandbox.ignore {
+            let Some(until) = entry.until.filter(|until| *until < today) else {
+                continue;
+            };
+            if said.insert((&sandbox.base, entry.field.clone(), until)) {
+                notices.push(Notice {
+                    sandbox: sandbox.name.clone(),
+                    text: format!(
+                        "`ignore \"{}\"` expired: it held until {until}; take it out of the spec, or give it another day",
+                        entry.field
+                    ),
+                });
+            }
+        }
+    }
+    notices
 }
 
 fn ignored_on_command_line(options: &Options) -> Vec<(String, Ignored)> {

@@ -146,7 +146,7 @@ async fn a_base_that_drifted_is_repaired_before_its_snapshot_is_taken() {
     let drift = || {
         memory
             .edit("demo-base", |machine| machine.write("/a", "by hand"))
-            .expect("edits")
+            .expect("edits");
     };
     drift();
     assert_eq!(stale(&memory, &with("1")).await, [], "drift is no news to a clone");

@@ -54,6 +54,20 @@ async fn scenario(name: &str, edit: Edit, flags: &[&str]) -> (Memory, Run) {
         run.code
     );
     blessed::check(&format!("tests/scenarios/{name}/plan.txt"), &text);
+    // The same as a comment on a pull request, where a folder has one.
+    if let Some(file) = path(name, "check.md") {
+        let command = [&["check", &spec, "--markdown"], flags].concat();
+        let comment = program(&memory, &command).await;
+        assert_eq!(comment.code, run.code, "{}", comment.stderr);
+        blessed::check(&file, &comment.stdout);
+    }
+    if let Some(file) = path(name, "check.txt") {
+        let command = [&["check", &spec], flags].concat();
+        let check = program(&memory, &command).await;
+        assert_eq!((check.code, check.stderr), (run.code, run.stderr.clone()));
+        blessed::check(&file, &check.stdout);
+    }
+    assert_eq!(memory.journal(), journal, "nor does a check");
     (memory, run)
 }
 
@@ -257,6 +271,9 @@ async fn a_stale_clone_that_stays_is_shown_and_not_counted() {
     let run = program(&memory, &["plan", &spec, "--detailed-exitcode"]).await;
     blessed::check("tests/scenarios/stale-kept/in-sync.txt", &run.stdout);
     assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{}", run.stdout);
+    let run = program(&memory, &["check", &spec, "--markdown"]).await;
+    blessed::check("tests/scenarios/stale-kept/check.md", &run.stdout);
+    assert_eq!(run.code, 0, "{}", run.stdout);
     let run = program(&memory, &["plan", &spec, "--json"]).await;
     let plan: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
     assert_eq!(

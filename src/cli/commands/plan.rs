@@ -2,10 +2,9 @@
 
 use super::super::Code;
 use super::super::error::Error;
-use super::super::session::{self, PlanArgs, SpecArg};
+use super::super::session::{self, FormatArgs, PlanArgs, SpecArg};
 use super::super::settings::Settings;
-use crate::plan::Plan;
-use crate::view::{human, json};
+use crate::view::{human, json, markdown};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,9 +22,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     plan: PlanArgs,
 
-    /// Print the plan as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: FormatArgs,
 
     /// Exit with 2 for pending changes and 3 for drift or conflicts
     #[arg(long)]
@@ -36,22 +34,16 @@ pub(crate) struct Args {
 pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error> {
     let (loaded, made) = session::plan_of(settings, &args.spec, &args.plan).await?;
     let plan = &made.plan;
-    settings.output.result(&if args.json {
+    settings.output.result(&if args.format.json {
         json::document(plan)
+    } else if args.format.markdown {
+        markdown::plan(plan)
     } else {
         human::plan(plan)
     });
     match session::refusals(plan, Some(&loaded)) {
         Some(refused) => Err(refused),
-        None if args.detailed_exitcode => Ok(detailed(plan)),
+        None if args.detailed_exitcode => Ok(Code::of_plan(plan)),
         None => Ok(Code::Done),
-    }
-}
-
-fn detailed(plan: &Plan) -> Code {
-    match (plan.in_sync(), plan.summary().drift) {
-        (true, _) => Code::Done,
-        (false, 0) => Code::Pending,
-        (false, _) => Code::Drift,
     }
 }

@@ -50,11 +50,10 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
         row
     };
     shown.sandboxes = desired.sandboxes.keys().map(|name| row(name, false)).collect();
-    let left = matched
-        .owned
-        .keys()
-        .filter(|name| !desired.sandboxes.contains_key(*name));
-    shown.sandboxes.extend(left.map(|name| row(name, true)));
+    let left = matched.left_over(desired);
+    shown
+        .sandboxes
+        .extend(left.into_iter().map(|(name, _)| row(name, true)));
     settings.output.result(&if args.json {
         show::json(&shown)
     } else {

@@ -8,7 +8,7 @@ use super::text_diff::text_diff;
 use super::tree::entry;
 use super::wording::{listed, tone, transition};
 use crate::model::{Kind, SandboxName};
-use crate::plan::{Action, Change, FieldChange, Impact, Origin, Reason};
+use crate::plan::{ABSENT, Action, Change, FieldChange, Impact, Origin, Reason};
 
 /// How many fields of one object are shown.
 const FIELDS: usize = 12;
@@ -191,12 +191,15 @@ fn field_line(change: &Change, field: &FieldChange) -> String {
 }
 
 pub(super) fn origin(origin: Origin) -> String {
-    let tone = match origin {
+    paint(tone_of(origin), format!("({origin})"))
+}
+
+pub(super) fn tone_of(origin: Origin) -> Tone {
+    match origin {
         Origin::Pending => Tone::Faint,
         Origin::Drift => Tone::Warning,
         Origin::Conflict => Tone::Wrong,
-    };
-    paint(tone, format!("({origin})"))
+    }
 }
 
 /// Whether its fields say no more than that there is a change.
@@ -252,6 +255,7 @@ fn details(change: &Change) -> String {
     };
     match change.kind {
         Kind::File if field("seed").is_some() => "  once".to_owned(),
+        Kind::File if field("content") == Some(ABSENT) => "  must be absent".to_owned(),
         Kind::File => match (field("mode"), field("owner")) {
             (Some(mode), Some(owner)) => format!("  {mode} {}", clean(owner)),
             _ => String::new(),

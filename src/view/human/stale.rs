@@ -1,15 +1,16 @@
 //! What makes a snapshot or a clone stale, in words.
 
 use super::super::clean::short;
+use super::wording::counted;
 use crate::model::Kind;
-use crate::plan::{Change, changed_parts};
+use crate::plan::{Change, Plan, Reason, changed_parts};
 
 /// How many objects are named.
 const NAMED: usize = 4;
 
 /// `: file /etc/motd, run deps` for a snapshot, `: its source has other files` for a clone; nothing where it is not
 /// known.
-pub(super) fn stale(change: &Change) -> String {
+pub(in super::super) fn stale(change: &Change) -> String {
     let what = match change.kind {
         Kind::Snapshot => objects(change),
         _ => parts(change),
@@ -17,6 +18,21 @@ pub(super) fn stale(change: &Change) -> String {
     match what.is_empty() {
         true => String::new(),
         false => format!(": {what}"),
+    }
+}
+
+/// How many stale clones a plan leaves as they are: `; 2 stale clones stay as the spec says`, or nothing.
+pub(in super::super) fn kept(plan: &Plan) -> String {
+    let kept = plan
+        .changes
+        .iter()
+        .filter(|change| !change.counts() && change.reason == Reason::Stale);
+    match kept.count() {
+        0 => String::new(),
+        kept => format!(
+            "; {} as the spec says",
+            counted(kept, "stale clone stays", "stale clones stay")
+        ),
     }
 }
 
