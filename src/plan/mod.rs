@@ -19,6 +19,7 @@ mod match_up;
 mod query;
 mod reason;
 mod run_digest;
+pub mod saved;
 mod select;
 mod step;
 
