@@ -20,6 +20,7 @@ mod query;
 mod reason;
 mod recipe;
 mod run_digest;
+pub mod saved;
 mod select;
 mod stale;
 mod step;

@@ -4,6 +4,7 @@
 //! backend runs inside the test, with the simulated one.
 
 mod ending;
+mod saved;
 
 #[test]
 fn texts() {
