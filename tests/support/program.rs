@@ -67,6 +67,11 @@ pub(crate) async fn program_at(memory: &Memory, arguments: &[&str], now: u64) ->
     run_on(Registry::empty().with(Simulated(memory.clone())), arguments, now).await
 }
 
+/// The same with the backends of the program, for a real daemon.
+pub(crate) async fn real_program(arguments: &[&str]) -> Run {
+    run_on(Registry::standard(), arguments, NOW).await
+}
+
 async fn run_on(registry: Registry, arguments: &[&str], now: u64) -> Run {
     let (stdout, stderr) = (Buffer::default(), Buffer::default());
     let host = Host {
