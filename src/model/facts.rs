@@ -45,9 +45,7 @@ impl Facts {
     }
 
     /// Every field that any of these states, ordered, with the value that each gives it.
-    pub fn side_by_side<'a, const N: usize>(
-        all: [&'a Self; N],
-    ) -> impl Iterator<Item = (&'a Field, [Option<&'a str>; N])> {
+    pub fn side_by_side<const N: usize>(all: [&Self; N]) -> impl Iterator<Item = (&Field, [Option<&str>; N])> {
         let mut iters = all.map(|facts| facts.0.iter().peekable());
         std::iter::from_fn(move || {
             let mut heads = [None; N];

@@ -6,13 +6,14 @@ use super::diff::{Diff, Fate, Subject, diff};
 use super::facts::DEPENDS_ON;
 use super::lower::{Surroundings, id, lower};
 use super::match_up::Matched;
+use super::stale::{Recipes, generations, weigh};
 use super::{
     Action, Change, FieldChange, Graph, Impact, Op, Reason, Refusal, Step, StepId, Summary, UnknownTarget, capability,
     cores, select,
 };
 use crate::model::{
     Bytes, Capabilities, Date, Desired, EnvironmentName, Field, Ignored, InstanceName, Kind, Labels, Live,
-    LiveInstance, Ownership, Place, Sandbox, SandboxName,
+    LiveInstance, Origin, Ownership, Place, Sandbox, SandboxName,
 };
 
 /// How to plan.
@@ -145,43 +146,55 @@ pub fn plan(
         selected,
     };
     plan.notices.extend(expired(desired, &plan.selected, today));
-    let sandboxes: Vec<&Sandbox> = desired
-        .sandboxes
-        .values()
-        .filter(|sandbox| plan.selected.contains(&sandbox.name))
-        .collect();
-    let parts = cores::each(&sandboxes, |sandbox| {
-        let mut ignored: Vec<&Ignored> = sandbox
-            .ignore
-            .iter()
-            .filter(|ignored| ignored.until.is_none_or(|until| until >= today))
-            .collect();
-        let named = |name: &String| name == sandbox.name.as_str() || name == sandbox.base.as_str();
-        ignored.extend(
-            command_line
+    let cloned: BTreeSet<&SandboxName> = desired.sandboxes.values().filter_map(Sandbox::source).collect();
+    let mut parts: BTreeMap<&SandboxName, Part> = BTreeMap::new();
+    for generation in generations(desired, &plan.selected) {
+        let compared = cores::each(&generation, |sandbox| {
+            let mut ignored: Vec<&Ignored> = sandbox
+                .ignore
                 .iter()
-                .filter(|(name, _)| named(name))
-                .map(|(_, ignored)| ignored),
-        );
-        let instance = matched.owned.get(&sandbox.name).copied();
-        let subject = Subject {
-            sandbox,
-            inspection: instance.and_then(|instance| live.files.get(&instance.name)),
-            name: instance_of(&sandbox.name),
-            instance,
-            capabilities,
-            ignored,
-            prune: options.prune,
-        };
-        Part::of(&subject, &around)
-    });
-    for (sandbox, part) in sandboxes.into_iter().zip(parts) {
+                .filter(|ignored| ignored.until.is_none_or(|until| until >= today))
+                .collect();
+            let named = |name: &String| name == sandbox.name.as_str() || name == sandbox.base.as_str();
+            ignored.extend(
+                command_line
+                    .iter()
+                    .filter(|(name, _)| named(name))
+                    .map(|(_, ignored)| ignored),
+            );
+            let instance = matched.owned.get(&sandbox.name).copied();
+            let source = match &sandbox.origin {
+                Origin::Clone { sandbox, snapshot, .. } => parts
+                    .get(sandbox)
+                    .map(|source| source.recipes.of(snapshot.as_ref()).clone()),
+                Origin::Image { .. } => None,
+            };
+            let subject = Subject {
+                sandbox,
+                inspection: instance.and_then(|instance| live.files.get(&instance.name)),
+                name: instance_of(&sandbox.name),
+                instance,
+                capabilities,
+                ignored,
+                prune: options.prune,
+                source,
+                is_cloned: cloned.contains(&sandbox.name),
+            };
+            Part::of(&subject, &around, &matched)
+        });
+        parts.extend(generation.iter().map(|sandbox| &sandbox.name).zip(compared));
+    }
+    for (sandbox, part) in desired
+        .sandboxes
+        .keys()
+        .filter_map(|name| Some((name, parts.remove(name)?)))
+    {
         plan.refusals.extend(part.refusals);
         plan.steps.extend(part.steps);
         plan.changes.extend(part.changes);
         plan.accepted.extend(part.accepted);
         plan.notices.extend(part.notices.into_iter().map(|text| Notice {
-            sandbox: sandbox.name.clone(),
+            sandbox: sandbox.clone(),
             text,
         }));
     }
@@ -197,6 +210,7 @@ pub fn plan(
 
 /// What one sandbox adds to the plan.
 struct Part {
+    recipes: Recipes,
     refusals: Vec<Refusal>,
     steps: Vec<Step>,
     changes: Vec<Change>,
@@ -205,13 +219,15 @@ struct Part {
 }
 
 impl Part {
-    fn of(subject: &Subject<'_>, around: &Surroundings<'_>) -> Self {
-        let diff = diff(subject);
+    fn of(subject: &Subject<'_>, around: &Surroundings<'_>, matched: &Matched<'_>) -> Self {
+        let mut diff = diff(subject);
+        weigh(&mut diff.changes, matched);
         let mut refusals = capability::lacking(subject.sandbox, subject.capabilities);
         refusals.extend(guard(subject, &diff));
         Self {
             refusals,
             steps: lower(subject, &diff, around),
+            recipes: diff.recipes,
             changes: diff.changes,
             accepted: accepted(subject, diff.accepted).collect(),
             notices: diff.notices,
@@ -308,7 +324,12 @@ fn guard(subject: &Subject<'_>, diff: &Diff) -> Vec<Refusal> {
             format!("`{}` is protected, and this plan would make it anew", sandbox.name),
             sandbox.protect.as_ref().unwrap_or(&sandbox.at),
             "its disk is guarded",
-            "keep its image and clone source as they are, or apply once with `protect false`".to_owned(),
+            if diff.changes.iter().any(|change| change.reason == Reason::Stale) {
+                "say `on-stale=\"keep\"`, or apply once with `protect false`"
+            } else {
+                "keep its image and clone source as they are, or apply once with `protect false`"
+            }
+            .to_owned(),
         ));
     }
     let size = instance
@@ -455,9 +476,10 @@ fn recorded_needs(instance: &LiveInstance) -> Vec<String> {
 }
 
 /// A clone of a disk waits for all that is done to its source, a clone of a snapshot for other snapshots' deletion:
-/// a copy under way would stand in its way.
+/// a copy under way would stand in its way. One that is made anew waits for the same before it is deleted.
 fn wait_for_sources(steps: &mut [Step]) {
     let mut last: BTreeMap<InstanceName, StepId> = BTreeMap::new();
+    let mut sources: BTreeMap<SandboxName, Vec<StepId>> = BTreeMap::new();
     let mut deletions: BTreeMap<InstanceName, Vec<StepId>> = BTreeMap::new();
     for step in steps.iter() {
         last.insert(step.instance.clone(), step.id.clone());
@@ -468,7 +490,7 @@ fn wait_for_sources(steps: &mut [Step]) {
                 .push(step.id.clone());
         }
     }
-    for step in steps {
+    for step in steps.iter_mut() {
         let Op::Clone { source, snapshot, .. } = &step.op else {
             continue;
         };
@@ -477,6 +499,12 @@ fn wait_for_sources(steps: &mut [Step]) {
             None => last.get(source).cloned().into_iter().collect(),
         };
         step.needs.extend(more);
+        sources.insert(step.sandbox.clone(), step.needs.clone());
+    }
+    // What is to be cloned anew is not given up before there is what to clone.
+    for step in steps.iter_mut().filter(|step| step.op == Op::Delete) {
+        let needs = sources.remove(&step.sandbox).unwrap_or_default();
+        step.needs.extend(needs.into_iter().filter(|need| *need != step.id));
     }
 }
 
