@@ -11,6 +11,7 @@ mod output;
 mod perform;
 mod progress;
 mod report;
+mod secrets;
 mod verify;
 
 pub use error::StepError;
@@ -18,4 +19,5 @@ pub use event::{Event, Stream};
 pub use executor::{Interrupt, apply};
 pub use observe::{observe, observe_environment};
 pub use report::{Failure, Report};
+pub use secrets::keep_key;
 pub use verify::{Verified, verify};

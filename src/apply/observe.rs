@@ -1,11 +1,12 @@
 //! Reading what a plan is made from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::backend::{ErrorKind, Reader, Result, Scope};
-use crate::model::{Desired, EnvironmentName, InstanceName, Live, SandboxName};
+use super::secrets;
+use crate::model::{Desired, EnvironmentName, Inspection, InstanceName, Live, LiveInstance, Sandbox, SandboxName};
 use crate::plan::{self, Matched};
 
 /// Reads every instance of the environment and of the names that it wants, in one observation, and then, in one
@@ -24,12 +25,19 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
     };
     let mut live = instances(reader, &scope).await?;
     let matched = Matched::of(desired, &live);
-    let sessions = desired
+    let there: Vec<(&Sandbox, &LiveInstance)> = desired
         .sandboxes
         .values()
         .filter(|sandbox| selected.contains(&sandbox.name))
-        .filter_map(|sandbox| {
-            let instance = *matched.owned.get(&sandbox.name)?;
+        .filter_map(|sandbox| Some((sandbox, *matched.owned.get(&sandbox.name)?)))
+        .collect();
+    let secret = there
+        .iter()
+        .map(|(sandbox, instance)| (instance.name.clone(), plan::secret_paths(sandbox, instance)))
+        .collect();
+    let sessions = there
+        .iter()
+        .filter_map(|(sandbox, instance)| {
             let query = plan::query(sandbox, instance);
             (!query.is_empty()).then(|| (instance.name.clone(), query))
         });
@@ -46,9 +54,9 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
         .buffer_unordered(reader.capabilities().concurrency.max(1))
         .try_collect::<Vec<_>>()
         .await?;
-    for (name, inspection) in inspected.into_iter().flatten() {
-        live.files.insert(name, inspection);
-    }
+    let files: BTreeMap<InstanceName, Inspection> = inspected.into_iter().flatten().collect();
+    live.secrets = secrets::hashes(reader, desired, &files, &secret).await?;
+    live.files = files;
     Ok(live)
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Digest, GuestPath, InstanceName, Labels, Mode, Owner, SnapshotName};
+use super::{SecretHashes, Digest, GuestPath, InstanceName, Labels, Mode, Owner, SnapshotName};
 
 /// Whether an instance runs, in a word that every backend can say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,4 +191,6 @@ pub struct Live {
     pub instances: BTreeMap<InstanceName, LiveInstance>,
     /// Files of the instances that were looked at.
     pub files: BTreeMap<InstanceName, Inspection>,
+    /// Hashes of secrets.
+    pub secrets: SecretHashes,
 }

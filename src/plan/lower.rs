@@ -3,7 +3,7 @@
 
 use super::diff::{Diff, Fate, Subject};
 use super::facts::{self, ABSENT};
-use super::{Action, Change, Impact, Op, Reason, Step, StepId};
+use super::{Action, Change, Impact, Op, SecretFile, Reason, Step, StepId};
 use crate::model::{
     Changes, CreateOpts, Entry, EnvironmentName, Facts, Field, File, FileChange, FileState, GuestPath, Kind, Labels,
     Mode, Origin, Power, Run, Sandbox, SandboxName, Status, Tree, When,
@@ -288,6 +288,7 @@ fn configure(lowering: &mut Lowering<'_>, change: &Change) {
 fn files(lowering: &mut Lowering<'_>, diff: &Diff, made: bool) {
     let sandbox = lowering.subject.sandbox;
     let (mut removals, mut writes, mut facts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut secrets: Vec<SecretFile> = Vec::new();
     for change in diff
         .changes
         .iter()
@@ -340,18 +341,29 @@ fn files(lowering: &mut Lowering<'_>, diff: &Diff, made: bool) {
                 .iter()
                 .any(|field| matches!(field.field.field.as_str(), "content" | "seed"));
         match sandbox.files.get(&path) {
+            Some(File {
+                state: FileState::Secret(variable),
+                mode,
+                owner,
+                ..
+            }) if content_moved => secrets.push(SecretFile {
+                path,
+                variable: variable.clone(),
+                mode: *mode,
+                owner: *owner,
+            }),
             Some(file) => file_change(path, file, content_moved, &mut removals, &mut writes),
             None => removals.push(FileChange::Remove { path }),
         }
     }
-    if removals.is_empty() && writes.is_empty() && (!made || sandbox.trees.is_empty()) {
+    if removals.is_empty() && writes.is_empty() && secrets.is_empty() && (!made || sandbox.trees.is_empty()) {
         return;
     }
     // What lies in a removed folder goes with it.
     removals.sort_by(|a, b| a.path().cmp(b.path()));
     removals.dedup_by(|next, kept| next.path().below(kept.path()).is_some());
     writes.sort_by(|a, b| a.path().cmp(b.path()));
-    let (gone, written) = (removals.len(), writes.len());
+    let (gone, written) = (removals.len(), writes.len() + secrets.len());
     removals.append(&mut writes);
     let title = match (written, gone) {
         (0, gone) => format!("remove {}", counted(gone)),
@@ -367,6 +379,7 @@ fn files(lowering: &mut Lowering<'_>, diff: &Diff, made: bool) {
         Op::Files {
             unseen,
             changes: removals,
+            secrets,
         },
         title,
         facts,
@@ -419,15 +432,13 @@ fn file_change(
                 owner: Some(file.owner),
             });
         }
-        FileState::Content(_) => {
+        FileState::Content(_) | FileState::Secret(_) => {
             writes.push(FileChange::Attributes {
                 path,
                 mode: file.mode,
                 owner: file.owner,
             });
         }
-        // Refused before, where the backend cannot.
-        FileState::Secret(_) => {}
     }
 }
 

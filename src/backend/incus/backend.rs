@@ -148,7 +148,6 @@ fn capabilities() -> Capabilities {
         ]),
         concurrency: CONCURRENCY,
         reasons: vec![
-            later(C::Secrets, "secret files"),
             later(C::EgressHost, "egress policies"),
             later(C::EgressGuest, "egress policies"),
             later(C::Mounts, "mounts"),
