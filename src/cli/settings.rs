@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use super::Host;
 use super::args::{Args, Color, Connection, Global};
 use super::commands::Command;
+use crate::apply::{Clock, Process};
 use crate::backend::Registry;
 use crate::model::{BackendChoice, Field};
 use crate::view::diagnostics::Style;
 use crate::view::{Output, Sink};
 
 /// What holds for the whole run.
-#[derive(Debug)]
 pub(super) struct Settings {
     /// `--environment`.
     pub(super) environment: Option<String>,
@@ -36,6 +36,12 @@ pub(super) struct Settings {
     pub(super) interactive: bool,
     /// The moment.
     pub(super) now: u64,
+    /// Tells later moments.
+    pub(super) clock: Clock,
+    /// This process.
+    pub(super) process: Process,
+    /// Whether a process of the same realm lives.
+    pub(super) is_alive: fn(&Process) -> bool,
     /// Backend settings by their keys, as flags say.
     flags: BTreeMap<String, String>,
     /// Backend settings by their keys, as the environment says: for the backends that have them.
@@ -84,6 +90,9 @@ impl Settings {
             diagnostics: style,
             interactive,
             now: host.now,
+            clock: host.clock,
+            process: host.process,
+            is_alive: host.is_alive,
             flags: flags(connection),
             ambient: ambient(&host.variables),
         };

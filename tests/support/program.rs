@@ -1,12 +1,15 @@
 //! The program, run inside the test with a simulated backend.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use sbx_apply::apply::Process;
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::backend::{Opener, Registry, Result, Sandboxes, Settings};
 use sbx_apply::cli::{self, Host, Terminals};
+use tokio::time::Instant;
 
 /// The moment at which every test runs.
 pub(crate) const NOW: u64 = 1_800_000_000;
@@ -20,7 +23,7 @@ pub(crate) struct Run {
 }
 
 #[derive(Debug)]
-struct Simulated(Memory);
+struct Simulated(Arc<dyn Sandboxes>);
 
 #[async_trait]
 impl Opener for Simulated {
@@ -33,7 +36,7 @@ impl Opener for Simulated {
     }
 
     async fn open(&self, _: &Settings) -> Result<Arc<dyn Sandboxes>> {
-        Ok(Arc::new(self.0.clone()))
+        Ok(self.0.clone())
     }
 }
 
@@ -57,8 +60,30 @@ impl Write for Buffer {
     }
 }
 
+/// The number of a process that does not live.
+pub(crate) const DEAD: u32 = 404;
+
+/// A process; each call gives another one.
+pub(crate) fn process(user: &str, pid: u32) -> Process {
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    Process {
+        id: RUNS.fetch_add(1, Ordering::Relaxed).to_string(),
+        user: user.to_owned(),
+        host: "here".to_owned(),
+        realm: Some("here".to_owned()),
+        pid,
+        started: None,
+    }
+}
+
 /// Runs the program: no terminal, no variables, and `memory` as its only backend.
 pub(crate) async fn program(memory: &Memory, arguments: &[&str]) -> Run {
+    program_on(Arc::new(memory.clone()), arguments).await
+}
+
+/// The same with any backend.
+pub(crate) async fn program_on(backend: Arc<dyn Sandboxes>, arguments: &[&str]) -> Run {
+    let begun = Instant::now();
     let (stdout, stderr) = (Buffer::default(), Buffer::default());
     let host = Host {
         arguments: std::iter::once("sbx-apply")
@@ -69,8 +94,11 @@ pub(crate) async fn program(memory: &Memory, arguments: &[&str]) -> Run {
         terminals: Terminals::default(),
         stdout: Box::new(stdout.clone()),
         stderr: Box::new(stderr.clone()),
-        registry: Registry::empty().with(Simulated(memory.clone())),
+        registry: Registry::empty().with(Simulated(backend)),
         now: NOW,
+        clock: Arc::new(move || NOW + begun.elapsed().as_secs()),
+        process: process("bob", 1),
+        is_alive: |process| process.pid != DEAD,
     };
     let code = cli::main(host).await.number();
     Run {
@@ -78,4 +106,11 @@ pub(crate) async fn program(memory: &Memory, arguments: &[&str]) -> Run {
         stderr: stderr.text(),
         code,
     }
+}
+
+/// What was done to instances since the journal was last taken: all of it but the keeping of the lock.
+pub(crate) fn work(memory: &Memory) -> Vec<String> {
+    let mut journal = memory.journal();
+    journal.retain(|call| !call.contains(" note ") && !call.contains(" notes "));
+    journal
 }

@@ -116,7 +116,7 @@ impl Memory {
     /// How many calls were made that read and change nothing.
     #[must_use]
     pub fn reads(&self) -> usize {
-        const READING: [&str; 10] = [
+        const READING: [&str; 11] = [
             "describe",
             "get",
             "get_policy",
@@ -127,6 +127,7 @@ impl Memory {
             "note",
             "observe",
             "read",
+            "settle",
         ];
         let world = self.world();
         READING.iter().filter_map(|name| world.calls.get(name)).sum()
