@@ -218,7 +218,21 @@ pub trait KeepNotes: ReadNotes {
     async fn delete_notes(&self, environment: &EnvironmentName) -> Result<()>;
 }
 
-/// All that can be read. What plan is handed.
+/// All that can be read. What plan is handed. Nothing leads from it to what can change:
+///
+/// ```
+/// # use sbx_apply::{backend::Reader, model::InstanceName};
+/// async fn looks(reader: &dyn Reader, name: &InstanceName) {
+///     reader.get(name).await.ok();
+/// }
+/// ```
+///
+/// ```compile_fail,E0599
+/// # use sbx_apply::{backend::{Backend, Reader}, model::InstanceName};
+/// async fn starts(reader: &dyn Reader, name: &InstanceName) {
+///     reader.start(name).await.ok();
+/// }
+/// ```
 pub trait Reader: Observe + ReadFiles + ReadPolicy + ReadNotes {}
 
 impl<T: Observe + ReadFiles + ReadPolicy + ReadNotes + ?Sized> Reader for T {}

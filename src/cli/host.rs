@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write};
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::process;
@@ -67,7 +66,7 @@ impl Host {
         Self {
             process: process::this(&variables),
             is_alive: process::is_alive,
-            clock: Arc::new(now),
+            clock: Clock::new(now),
             arguments: std::env::args_os().collect(),
             variables,
             terminals: Terminals {

@@ -88,7 +88,7 @@ impl LockArgs {
             Err(LockError::Held(holder)) => Err(Error::Locked {
                 environment: place.environment.to_string(),
                 holder,
-                now: (settings.clock)(),
+                now: settings.clock.now(),
             }),
         }
     }

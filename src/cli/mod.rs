@@ -12,6 +12,7 @@ mod host;
 mod interrupt;
 mod lock;
 mod process;
+mod saved;
 mod session;
 mod settings;
 

@@ -33,7 +33,7 @@ impl SpecArg {
     }
 
     /// Where the spec is.
-    fn find(&self) -> Result<PathBuf, Error> {
+    pub(super) fn find(&self) -> Result<PathBuf, Error> {
         if let Some(path) = &self.spec {
             return Ok(path.clone());
         }

@@ -3,7 +3,7 @@
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::backend::{ExecOpts, Output};
 
-use crate::support::program::{Run, program, work};
+use crate::support::program::{Run, program};
 
 const FRESH: &str = "tests/scenarios/fresh/after.kdl";
 const TWO: &str = "tests/scenarios/replace/before.kdl";
@@ -35,7 +35,7 @@ async fn without_a_terminal_losing_data_needs_the_flag() {
     let _ = memory.take_journal();
     let run = ends(&memory, &["apply", REPLACED, "--yes"], 4).await;
     assert!(run.stderr.contains("--allow-data-loss"), "{}", run.stderr);
-    assert_eq!(work(&memory), Vec::<String>::new(), "refused before the first write");
+    assert_eq!(memory.journal(), Vec::<String>::new(), "refused before the first write");
     ends(&memory, &["apply", REPLACED, "--allow-data-loss"], 0).await;
     ends(&memory, &["destroy", REPLACED, "--yes"], 4).await;
     ends(&memory, &["destroy", REPLACED, "--allow-data-loss"], 0).await;
@@ -123,10 +123,10 @@ async fn show_and_graph() {
     ends(&memory, &["apply", FRESH, "--yes", "--target", "base", "-q"], 0).await;
     let run = ends(&memory, &["show", FRESH], 0).await;
     let expected = "\
-SANDBOX  STATUS   ADDRESSES  SOURCE     SNAPSHOTS  AGE
-base     stopped  -          debian/12  ready      1d 3h
-task-1   missing  -          -          -          -
-task-2   missing  -          -          -          -
+SANDBOX  STATUS   ADDRESSES  SOURCE     SNAPSHOTS  STALE  AGE
+base     stopped  -          debian/12  ready      -      1d 3h
+task-1   missing  -          -          -          -      -
+task-2   missing  -          -          -          -      -
 ";
     assert_eq!(run.stdout, expected);
     let run = ends(&memory, &["show", FRESH, "--json"], 0).await;

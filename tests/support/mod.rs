@@ -4,3 +4,4 @@ pub(crate) mod blessed;
 pub(crate) mod daemon;
 pub(crate) mod fault;
 pub(crate) mod program;
+pub(crate) mod proxy;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use sbx_apply::apply::Process;
+use sbx_apply::apply::{Clock, Process};
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::backend::{Opener, Registry, Result, Sandboxes, Settings};
 use sbx_apply::cli::{self, Host, Terminals};
@@ -67,7 +67,7 @@ pub(crate) const DEAD: u32 = 404;
 pub(crate) fn process(user: &str, pid: u32) -> Process {
     static RUNS: AtomicUsize = AtomicUsize::new(0);
     Process {
-        id: RUNS.fetch_add(1, Ordering::Relaxed).to_string(),
+        id: format!("{} {}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed)),
         user: user.to_owned(),
         host: "here".to_owned(),
         realm: Some("here".to_owned()),
@@ -78,11 +78,25 @@ pub(crate) fn process(user: &str, pid: u32) -> Process {
 
 /// Runs the program: no terminal, no variables, and `memory` as its only backend.
 pub(crate) async fn program(memory: &Memory, arguments: &[&str]) -> Run {
-    program_on(Arc::new(memory.clone()), arguments).await
+    program_at(memory, arguments, NOW).await
+}
+
+/// The same at another moment.
+pub(crate) async fn program_at(memory: &Memory, arguments: &[&str], now: u64) -> Run {
+    program_on(Arc::new(memory.clone()), arguments, now).await
 }
 
 /// The same with any backend.
-pub(crate) async fn program_on(backend: Arc<dyn Sandboxes>, arguments: &[&str]) -> Run {
+pub(crate) async fn program_on(backend: Arc<dyn Sandboxes>, arguments: &[&str], now: u64) -> Run {
+    run_on(Registry::empty().with(Simulated(backend)), arguments, now).await
+}
+
+/// The same with the backends of the program, for a real daemon.
+pub(crate) async fn real_program(arguments: &[&str]) -> Run {
+    run_on(Registry::standard(), arguments, NOW).await
+}
+
+async fn run_on(registry: Registry, arguments: &[&str], now: u64) -> Run {
     let begun = Instant::now();
     let (stdout, stderr) = (Buffer::default(), Buffer::default());
     let host = Host {
@@ -94,9 +108,9 @@ pub(crate) async fn program_on(backend: Arc<dyn Sandboxes>, arguments: &[&str]) 
         terminals: Terminals::default(),
         stdout: Box::new(stdout.clone()),
         stderr: Box::new(stderr.clone()),
-        registry: Registry::empty().with(Simulated(backend)),
-        now: NOW,
-        clock: Arc::new(move || NOW + begun.elapsed().as_secs()),
+        registry,
+        now,
+        clock: Clock::new(move || now + begun.elapsed().as_secs()),
         process: process("bob", 1),
         is_alive: |process| process.pid != DEAD,
     };
@@ -106,11 +120,4 @@ pub(crate) async fn program_on(backend: Arc<dyn Sandboxes>, arguments: &[&str]) 
         stderr: stderr.text(),
         code,
     }
-}
-
-/// What was done to instances since the journal was last taken: all of it but the keeping of the lock.
-pub(crate) fn work(memory: &Memory) -> Vec<String> {
-    let mut journal = memory.journal();
-    journal.retain(|call| !call.contains(" note ") && !call.contains(" notes "));
-    journal
 }

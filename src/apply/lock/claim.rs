@@ -22,7 +22,7 @@ pub struct Claim<'a> {
     pub process: &'a Process,
     /// Whether a process of its own realm lives.
     pub is_alive: &'a (dyn Fn(&Process) -> bool + Send + Sync),
-    /// Tells the moment, in seconds since 1970-01-01T00:00:00Z.
+    /// Tells the moment.
     pub clock: Clock,
     /// What for: `apply`.
     pub doing: &'a str,
@@ -94,7 +94,7 @@ impl Claim<'_> {
         let mut taken = None;
         let mut may_be_free = true;
         let lock = loop {
-            let mine = Holder::new(self.process, self.doing, (self.clock)());
+            let mine = Holder::new(self.process, self.doing, self.clock.now());
             let note = mine.note().ok_or_else(unnoted)?;
             let mut unheard = None;
             if may_be_free {
@@ -145,7 +145,7 @@ impl Claim<'_> {
     fn next(&self, watch: &mut Watch, note: &Note, holder: Option<&Holder>) -> Next {
         let (now, since) = (Instant::now(), watch.unchanged_since(note));
         let standing = holder.map_or(Standing::Held, |holder| {
-            holder.standing(self.process, (self.clock)(), self.is_alive)
+            holder.standing(self.process, self.clock.now(), self.is_alive)
         });
         match standing {
             Standing::Own => return Next::Keep,

@@ -17,8 +17,28 @@ const RESERVE: u64 = 15;
 /// How long letting go may take.
 const LET_GO: Duration = Duration::from_secs(10);
 
-/// Tells the moment, in seconds since 1970-01-01T00:00:00Z.
-pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+/// Tells the moment.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> u64 + Send + Sync>);
+
+impl Clock {
+    /// One that tells what a function says, in seconds since 1970-01-01T00:00:00Z.
+    pub fn new(now: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// The moment, in seconds since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
 
 /// Why a lock is no longer held.
 #[derive(Debug, Clone)]
@@ -117,7 +137,7 @@ impl Lock {
         loop {
             tokio::time::sleep(LOOK).await;
             let until = self.state().holder.until;
-            if (self.clock)() < (until + RENEW).saturating_sub(HOLDS) {
+            if self.clock.now() < (until + RENEW).saturating_sub(HOLDS) {
                 continue;
             }
             let Err(error) = self.renew().await else { continue };
@@ -130,7 +150,7 @@ impl Lock {
                 },
                 _ => {}
             }
-            if (self.clock)() + RESERVE > until {
+            if self.clock.now() + RESERVE > until {
                 return Loss::Unrenewed(error.to_string());
             }
         }
@@ -138,7 +158,7 @@ impl Lock {
 
     /// Renews it once.
     async fn renew(&self) -> backend::Result<()> {
-        let next = self.state().holder.renewed((self.clock)());
+        let next = self.state().holder.renewed(self.clock.now());
         self.write(next).await
     }
 

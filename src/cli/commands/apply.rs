@@ -7,6 +7,7 @@ use super::super::consent::{ConsentArgs, Purpose, consent};
 use super::super::error::Error;
 use super::super::interrupt::Interrupts;
 use super::super::lock::{LockArgs, Place, Worked};
+use super::super::saved::{SavedPlan, is_saved};
 use super::super::session::{self, Made, PlanArgs, SpecArg};
 use super::super::settings::Settings;
 use crate::apply::{Lock, Report, apply, scope_of, verify};
@@ -19,6 +20,9 @@ use crate::view::{Outcome, Output, Verdict, View, human, json};
 const EXAMPLES: &str = "\
 Outside a terminal nothing is asked: the plan is applied, unless it loses data; that needs
 --allow-data-loss, or nothing is done (4).
+
+In the place of SPEC, a plan that was kept by `plan --out FILE.json`: exactly that plan is
+applied, or nothing is done (4) when the spec, a source or the live system has moved.
 
 One apply or destroy at a time works on an environment; another one is refused (4), or waits
 with --lock-timeout. A lock whose process is dead is taken over.
@@ -95,6 +99,39 @@ impl RunArgs {
     }
 }
 
+/// What there is to apply: a spec, or a kept plan, which names one.
+struct Given {
+    saved: Option<SavedPlan>,
+    settings: Settings,
+    plan_args: PlanArgs,
+    loaded: Loaded,
+}
+
+impl Given {
+    fn of(args: &Args, settings: &Settings) -> Result<Self, Error> {
+        let Some(path) = args.spec.spec.as_deref().filter(|path| is_saved(path)) else {
+            return Ok(Self {
+                saved: None,
+                settings: settings.clone(),
+                plan_args: args.plan.clone(),
+                loaded: session::load(settings, &args.spec)?,
+            });
+        };
+        let saved = SavedPlan::read(path)?;
+        let settings = saved.settings(settings)?;
+        let loaded = match session::load(&settings, &saved.spec()) {
+            Err(Error::Rejected(rejected)) => return Err(saved.why_rejected(*rejected)),
+            loaded => loaded?,
+        };
+        Ok(Self {
+            plan_args: saved.plan_args(&args.plan)?,
+            saved: Some(saved),
+            settings,
+            loaded,
+        })
+    }
+}
+
 /// What is carried out.
 pub(super) struct Work<'a> {
     pub(super) plan: &'a Plan,
@@ -105,14 +142,15 @@ pub(super) struct Work<'a> {
 /// Plans, asks, applies, verifies.
 pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error> {
     let begun = Instant::now();
-    let loaded = session::load(settings, &args.spec)?;
-    let desired = &loaded.desired;
+    let given = Given::of(args, settings)?;
+    let desired = &given.loaded.desired;
     let interrupts = Interrupts::listen();
-    let backend = interrupts.guard(session::open(settings, &desired.backend)).await??;
+    let backend = interrupts
+        .guard(session::open(&given.settings, &desired.backend))
+        .await??;
     let job = Job {
         args,
-        settings,
-        loaded: &loaded,
+        given: &given,
         interrupts: &interrupts,
         backend: &*backend,
         begun,
@@ -121,7 +159,7 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     // Whoever thinks about a plan does not keep others from theirs.
     let shown = if job.interactive() && !args.consent.yes {
         let made = job.plan().await?;
-        job.show_and_ask(&made.plan, &mut *view).await?;
+        job.show_and_ask(&made, &mut *view).await?;
         if made.plan.steps.is_empty() {
             return Ok(Ending::of(&made.plan, begun).tell(&mut *view, Verdict::NothingToDo));
         }
@@ -143,8 +181,7 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
 /// An apply.
 struct Job<'a> {
     args: &'a Args,
-    settings: &'a Settings,
-    loaded: &'a Loaded,
+    given: &'a Given,
     interrupts: &'a Interrupts,
     backend: &'a dyn Sandboxes,
     begun: Instant,
@@ -152,33 +189,38 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn interactive(&self) -> bool {
-        self.settings.interactive && !self.args.run.json && !self.args.spec.is_stdin()
+        self.given.settings.interactive && !self.args.run.json && !self.args.spec.is_stdin()
     }
 
     async fn plan(&self) -> Result<Made, Error> {
-        let planning = session::make_plan(self.settings, &self.loaded.desired, self.backend, &self.args.plan);
+        let Given {
+            settings,
+            plan_args,
+            loaded,
+            ..
+        } = self.given;
+        let planning = session::make_plan(settings, &loaded.desired, self.backend, plan_args);
         self.interrupts.guard(planning).await?
     }
 
     /// Shows the plan and comes back when there is a yes to it: `true` when somebody was asked.
-    async fn show_and_ask(&self, plan: &Plan, view: &mut dyn View) -> Result<bool, Error> {
-        view.plan(plan);
-        let asked = match session::refusals(plan, Some(self.loaded)) {
-            Some(refused) => Err(refused),
-            None if plan.in_sync() => Ok(false),
-            None => {
-                let (consented, purpose) = (self.args.consent, Purpose::Apply);
-                consent(
-                    self.settings,
-                    self.interrupts,
-                    plan,
-                    consented,
-                    purpose,
-                    self.interactive(),
-                )
-                .await
+    async fn show_and_ask(&self, made: &Made, view: &mut dyn View) -> Result<bool, Error> {
+        let plan = &made.plan;
+        let asked = async {
+            if let Some(saved) = &self.given.saved {
+                saved.check(&self.given.loaded, made)?;
             }
+            view.plan(plan);
+            if let Some(refused) = session::refusals(plan, Some(&self.given.loaded)) {
+                return Err(refused);
+            }
+            if plan.in_sync() {
+                return Ok(false);
+            }
+            let (settings, consented, interactive) = (&self.given.settings, self.args.consent, self.interactive());
+            consent(settings, self.interrupts, plan, consented, Purpose::Apply, interactive).await
         };
+        let asked = asked.await;
         asked.inspect_err(|error| {
             Ending::of(plan, self.begun).tell(view, verdict_of(error));
         })
@@ -188,7 +230,7 @@ impl Job<'_> {
     async fn carry_out(&self, shown: Option<Plan>, lock: &Lock, view: &mut dyn View) -> Result<Worked<Code>, Error> {
         let mut made = self.plan().await?;
         let mut seen = shown;
-        if seen.is_none() && self.show_and_ask(&made.plan, view).await? {
+        if seen.is_none() && self.show_and_ask(&made, view).await? {
             // It took time to answer, in which hands may have moved.
             let again = self.plan().await?;
             seen = Some(std::mem::replace(&mut made, again).plan);
@@ -199,7 +241,7 @@ impl Job<'_> {
             ending.tell(view, Verdict::Refused);
             return Err(Error::Moved);
         }
-        let desired = &self.loaded.desired;
+        let desired = &self.given.loaded.desired;
         let work = Work {
             plan,
             desired: Some(desired),

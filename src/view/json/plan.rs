@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::model::Kind;
+use crate::plan::saved::Saved;
 use crate::plan::{self, Action, Impact, Origin, Plan, Reason, RefusalKind, Summary};
 
 /// The version of the documents' form. Keys may be added to it; what a key means never changes.
@@ -40,6 +41,9 @@ pub struct PlanDocument<'a> {
     /// What probing outbound rules from inside has shown; `check` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probes: Option<Vec<Probe<'a>>>,
+    /// What the plan was made from; in a plan that is kept only (`plan --out`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saved: Option<&'a Saved>,
 }
 
 /// One outbound rule, probed from inside a sandbox.
@@ -202,6 +206,7 @@ impl<'a> PlanDocument<'a> {
                 .collect(),
             refusals: plan.refusals.iter().map(Refusal::of).collect(),
             probes: None,
+            saved: None,
         }
     }
 }
