@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use crate::backend::{ErrorKind, Reader, Result, Scope};
 use super::secrets;
+use crate::backend::{ErrorKind, Reader, Result, Scope};
 use crate::model::{Desired, EnvironmentName, Inspection, InstanceName, Live, LiveInstance, Sandbox, SandboxName};
 use crate::plan::{self, Matched};
 
@@ -15,15 +15,7 @@ use crate::plan::{self, Matched};
 /// # Errors
 /// Whatever the backend says.
 pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet<SandboxName>) -> Result<Live> {
-    let names = desired
-        .sandboxes
-        .keys()
-        .filter_map(|name| InstanceName::of(&desired.environment, name).ok());
-    let scope = Scope {
-        environment: Some(desired.environment.clone()),
-        names: names.collect(),
-    };
-    let mut live = instances(reader, &scope).await?;
+    let mut live = instances(reader, &scope_of(desired)).await?;
     let matched = Matched::of(desired, &live);
     let there: Vec<(&Sandbox, &LiveInstance)> = desired
         .sandboxes
@@ -35,12 +27,10 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
         .iter()
         .map(|(sandbox, instance)| (instance.name.clone(), plan::secret_paths(sandbox, instance)))
         .collect();
-    let sessions = there
-        .iter()
-        .filter_map(|(sandbox, instance)| {
-            let query = plan::query(sandbox, instance);
-            (!query.is_empty()).then(|| (instance.name.clone(), query))
-        });
+    let sessions = there.iter().filter_map(|(sandbox, instance)| {
+        let query = plan::query(sandbox, instance);
+        (!query.is_empty()).then(|| (instance.name.clone(), query))
+    });
     let sessions: Vec<_> = sessions.collect();
     let inspected = futures_util::stream::iter(sessions)
         .map(|(name, query)| async move {
@@ -65,14 +55,27 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
 /// # Errors
 /// Whatever the backend says.
 pub async fn observe_environment(reader: &dyn Reader, environment: &EnvironmentName) -> Result<Live> {
-    instances(
-        reader,
-        &Scope {
-            environment: Some(environment.clone()),
-            names: BTreeSet::new(),
-        },
-    )
-    .await
+    instances(reader, &scope_of_environment(environment)).await
+}
+
+/// Where all that concerns a spec is: the environment, and the names that it wants.
+#[must_use]
+pub fn scope_of(desired: &Desired) -> Scope {
+    let names = desired.sandboxes.keys();
+    let names = names.filter_map(|name| InstanceName::of(&desired.environment, name).ok());
+    Scope {
+        environment: Some(desired.environment.clone()),
+        names: names.collect(),
+    }
+}
+
+/// Where all that an environment owns is.
+#[must_use]
+pub fn scope_of_environment(environment: &EnvironmentName) -> Scope {
+    Scope {
+        environment: Some(environment.clone()),
+        names: BTreeSet::new(),
+    }
 }
 
 async fn instances(reader: &dyn Reader, scope: &Scope) -> Result<Live> {

@@ -172,7 +172,10 @@ mod tests {
     #[tokio::test]
     async fn secrets_are_masked_wherever_a_write_or_a_piece_ends() {
         let said = lines(&[b"a hun".to_vec(), b"ter2 b\r\nc".to_vec()]).await;
-        assert_eq!(said, (vec!["a *** b".to_owned(), "c".to_owned()], "a *** b\nc".to_owned()));
+        assert_eq!(
+            said,
+            (vec!["a *** b".to_owned(), "c".to_owned()], "a *** b\nc".to_owned())
+        );
         for before in LINE - 10..LINE + 10 {
             let text = [vec![b'x'; before], b"hunter2yhunter2".to_vec(), vec![b'z'; LINE]].concat();
             for size in [1_000, 8_191, 100_000] {

@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::output::{Lines, Mask, Tail};
 use super::progress::Progress;
-use super::{StepError, Stream, secrets};
+use super::{Interrupt, StepError, Stream, secrets};
 use crate::backend::{Account, Changes, ErrorKind, ExecOpts, FileChange, Sandboxes, Stop, Streams};
 use crate::model::{
     Content, Desired, Field, GuestPath, InstanceName, Kind, Mode, Owner, Query, Ready, Run, SandboxName, Script,
@@ -31,6 +32,7 @@ pub(super) struct Site<'a> {
     pub(super) backend: &'a dyn Sandboxes,
     pub(super) desired: Option<&'a Desired>,
     pub(super) progress: &'a Progress,
+    pub(super) interrupt: &'a watch::Receiver<Interrupt>,
 }
 
 type NewFacts = Vec<(Field, Option<String>)>;
@@ -85,6 +87,9 @@ impl Site<'_> {
     /// somebody else's doing. That this can fail too is no news: the backend may be what has failed.
     pub(super) async fn write_down(&self, sandbox: &SandboxName, instance: &InstanceName) {
         let labels = self.progress.labels_so_far(sandbox);
+        if *self.interrupt.borrow() >= Interrupt::Lost {
+            return;
+        }
         if !labels.is_empty() {
             let changes = Changes {
                 labels: labels.clone(),
@@ -301,7 +306,12 @@ impl Site<'_> {
         let (tail, mask) = (Tail::default(), self.mask());
         let streams = Streams {
             stdin: None,
-            stdout: Some(Box::new(Lines::new(Stream::Stdout, output.clone(), tail.clone(), mask.clone()))),
+            stdout: Some(Box::new(Lines::new(
+                Stream::Stdout,
+                output.clone(),
+                tail.clone(),
+                mask.clone(),
+            ))),
             stderr: Some(Box::new(Lines::new(Stream::Stderr, output, tail.clone(), mask))),
         };
         let code = self.backend.run(name, &opts, streams).await;

@@ -72,11 +72,16 @@ pub async fn keep_key(backend: &dyn Sandboxes, desired: &Desired, live: &Live, p
     }
     let note = desired.secrets.fresh_key().and_then(SecretKey::to_note);
     let note = note.ok_or_else(|| Error::new(ErrorKind::Invalid, "there is no key to hash secrets with"))?;
-    backend.create_note(&desired.environment, NoteKey::SecretKey, &note).await
+    backend
+        .create_note(&desired.environment, NoteKey::SecretKey, &note)
+        .await
 }
 
 /// The changes that write secret files.
-pub(super) fn writes(desired: Option<&Desired>, files: &[SecretFile]) -> std::result::Result<Vec<FileChange>, StepError> {
+pub(super) fn writes(
+    desired: Option<&Desired>,
+    files: &[SecretFile],
+) -> std::result::Result<Vec<FileChange>, StepError> {
     let write = |file: &SecretFile| {
         let value = desired.and_then(|desired| desired.secrets.value(&file.variable));
         let value = value.ok_or_else(|| StepError::NoSecret(file.variable.clone()))?;

@@ -10,7 +10,10 @@ mod error;
 mod exit_code;
 mod host;
 mod interrupt;
+mod lock;
+mod process;
 mod saved;
+mod secrets;
 mod session;
 mod settings;
 

@@ -74,7 +74,7 @@ pub(super) fn load(settings: &Settings, spec: &SpecArg) -> Result<Loaded, Error>
     } else {
         Input::File(path)
     };
-    let loaded = spec::load(&Request {
+    let mut loaded = spec::load(&Request {
         input,
         root: settings.root.clone(),
         environment: settings.environment.clone(),
@@ -83,6 +83,7 @@ pub(super) fn load(settings: &Settings, spec: &SpecArg) -> Result<Loaded, Error>
         allow_unsafe_config: settings.allow_unsafe_config.clone(),
     })?;
     check_ignored(settings, &loaded.desired)?;
+    loaded.desired.secrets = settings.caller.secrets(&loaded.desired)?;
     Ok(loaded)
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{SecretHashes, Digest, GuestPath, InstanceName, Labels, Mode, Owner, SnapshotName};
+use super::{Digest, GuestPath, InstanceName, Labels, Mode, Owner, SecretHashes, SnapshotName};
 
 /// Whether an instance runs, in a word that every backend can say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -98,13 +98,7 @@ pub(super) fn desired(sandbox: &Sandbox, sources: &BTreeMap<String, String>, app
     facts
 }
 
-fn desired_file(
-    facts: &mut Facts,
-    path: &GuestPath,
-    file: &File,
-    sources: &BTreeMap<String, String>,
-    applied: &Facts,
-) {
+fn desired_file(facts: &mut Facts, path: &GuestPath, file: &File, sources: &BTreeMap<String, String>, applied: &Facts) {
     if file.when == When::Create {
         facts.set(of_file(path, "seed"), WRITTEN);
         return;
@@ -116,7 +110,10 @@ fn desired_file(
             return;
         }
         FileState::Secret(variable) => {
-            facts.set(of_file(path, "content"), secret::desired(path, variable, sources, applied));
+            facts.set(
+                of_file(path, "content"),
+                secret::desired(path, variable, sources, applied),
+            );
         }
     }
     facts.set(of_file(path, "mode"), file.mode.to_string());

@@ -3,7 +3,7 @@
 
 use super::diff::{Diff, Fate, Subject};
 use super::facts::{self, ABSENT};
-use super::{Action, Change, Impact, Op, SecretFile, Reason, Step, StepId};
+use super::{Action, Change, Impact, Op, Reason, SecretFile, Step, StepId};
 use crate::model::{
     Changes, CreateOpts, Entry, EnvironmentName, Facts, Field, File, FileChange, FileState, GuestPath, Kind, Labels,
     Mode, Origin, Power, Run, Sandbox, SandboxName, Status, Tree, When,

@@ -17,7 +17,11 @@ pub fn query(sandbox: &Sandbox, instance: &LiveInstance) -> Query {
         query.paths.insert(GuestPath::trusted(facts::PASSWD.to_owned()));
     }
     for path in facts::paths(&desired, &applied, Kind::File) {
-        let set = if secrets.contains(&path) { &mut query.opaque } else { &mut query.paths };
+        let set = if secrets.contains(&path) {
+            &mut query.opaque
+        } else {
+            &mut query.paths
+        };
         set.insert(path);
     }
     for path in facts::paths(&desired, &Facts::new(), Kind::Tree) {

@@ -103,7 +103,13 @@ pub fn state(
 
 fn fields(instance: &LiveInstance, live: &Live, desired: &Facts) -> BTreeMap<String, String> {
     let applied = instance.labels.applied();
-    let all = facts::live(instance, live.files.get(&instance.name), &live.secrets, desired, &applied);
+    let all = facts::live(
+        instance,
+        live.files.get(&instance.name),
+        &live.secrets,
+        desired,
+        &applied,
+    );
     let counts = |field: &Field| {
         matches!(field.kind, Kind::Power | Kind::Snapshot)
             || desired.get(field).is_some()

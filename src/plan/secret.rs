@@ -23,13 +23,10 @@ fn is_secret(value: Option<&str>) -> bool {
 }
 
 /// What a secret file should hold. Without the caller's value, what was last applied stands for it.
-pub(super) fn desired(
-    path: &GuestPath,
-    variable: &str,
-    sources: &BTreeMap<String, String>,
-    applied: &Facts,
-) -> String {
-    let before = applied.get(&of_file(path, "content")).filter(|value| is_secret(Some(value)));
+pub(super) fn desired(path: &GuestPath, variable: &str, sources: &BTreeMap<String, String>, applied: &Facts) -> String {
+    let before = applied
+        .get(&of_file(path, "content"))
+        .filter(|value| is_secret(Some(value)));
     match (sources.get(variable), before) {
         (Some(hash), _) => value(hash),
         (None, Some(before)) => before.to_owned(),
@@ -118,7 +115,9 @@ pub(super) fn notices(subject: &Subject<'_>, changes: &[Change], fate: Fate) -> 
     let paths: Vec<&str> = declared(subject.sandbox).map(|(path, _, _)| path.as_str()).collect();
     if copied && !paths.is_empty() {
         let paths = paths.join(", ");
-        notices.push(format!("its secret files travel with its snapshots and clones: {paths}"));
+        notices.push(format!(
+            "its secret files travel with its snapshots and clones: {paths}"
+        ));
     }
     notices
 }

@@ -1,6 +1,7 @@
 //! Specs by chance: up to five sandboxes over few names, so that two of them differ in interesting ways.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use proptest::collection::{btree_map, vec};
@@ -10,8 +11,8 @@ use sbx_apply::backend::ErrorKind;
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::model::{
     BackendChoice, Bytes, Content, Desired, Entry, EnvironmentName, File, FileState, GuestPath, Memory as MemoryLimit,
-    Mode, OnStale, Origin, Owner, Place, Power, Run, Sandbox, SandboxName, Script, Seconds, SnapshotName, StepName,
-    Tree, User, When,
+    Mode, OnStale, Origin, Owner, Place, Power, Run, Sandbox, SandboxName, Script, Seconds, SecretKey, Secrets,
+    SnapshotName, StepName, Tree, User, When,
 };
 
 use crate::support::fault::Fault;
@@ -25,7 +26,7 @@ pub(super) fn backend() -> Memory {
 
 /// Whether a hand edit of its contents is drift.
 pub(super) fn is_checked(file: &File) -> bool {
-    file.when == When::Always && matches!(file.state, FileState::Content(_))
+    file.when == When::Always && matches!(file.state, FileState::Content(_) | FileState::Secret(_))
 }
 
 fn path(text: &str) -> GuestPath {
@@ -36,6 +37,7 @@ fn file() -> impl Strategy<Value = File> {
     let state = prop_oneof![
         4 => "[a-c]{0,3}".prop_map(|text| FileState::Content(Content::inline(text.into_bytes()))),
         1 => Just(FileState::Absent),
+        1 => prop_oneof![Just("ONE"), Just("TWO")].prop_map(|name| FileState::Secret(name.to_owned())),
     ];
     let when = prop_oneof![4 => Just(When::Always), 1 => Just(When::Create)];
     (state, prop_oneof![Just(0o644), Just(0o600)], 0_u32..2, when).prop_map(|(state, mode, id, when)| File {
@@ -147,7 +149,7 @@ fn parts() -> impl Strategy<Value = Parts> {
 
 /// A whole spec.
 pub(super) fn desired() -> impl Strategy<Value = Desired> {
-    vec(parts(), 1..5).prop_map(|all| {
+    (vec(parts(), 1..5), ["[x-z]{2}", "[x-z]{2}"]).prop_map(|(all, values)| {
         let mut sandboxes: IndexMap<SandboxName, Sandbox> = IndexMap::new();
         for (index, parts) in all.into_iter().enumerate() {
             let sandbox = sandbox(index, parts, &sandboxes);
@@ -155,6 +157,14 @@ pub(super) fn desired() -> impl Strategy<Value = Desired> {
         }
         let at = Place::nowhere();
         Desired {
+            secrets: Secrets::new(
+                ["ONE", "TWO"]
+                    .map(str::to_owned)
+                    .into_iter()
+                    .zip(values.map(|value| Arc::from(value.into_bytes())))
+                    .collect(),
+                SecretKey::new([7; SecretKey::BYTES]),
+            ),
             environment: EnvironmentName::new("demo").expect("a name"),
             backend: BackendChoice {
                 name: "memory".to_owned(),

@@ -141,6 +141,7 @@ fn capabilities() -> Capabilities {
             C::DiskSize,
             C::Files,
             C::FilesWhenStopped,
+            C::Secrets,
             C::Exec,
             C::Users,
             C::Config,
@@ -246,6 +247,12 @@ impl Backend for Incus {
         self.go_back(name, label)
             .await
             .map_err(|error| error.within(format_args!("cannot restore the snapshot `{label}` of `{name}`")))
+    }
+
+    async fn settle(&self, scope: &Scope) -> Result<()> {
+        self.await_others(scope)
+            .await
+            .map_err(|error| error.within("cannot await what is under way"))
     }
 
     async fn close(&self) -> Result<()> {
