@@ -3,6 +3,7 @@
 
 use super::diff::{Diff, Fate, Subject};
 use super::facts::{self, ABSENT};
+use super::held::keeping_accepted;
 use super::{Action, Change, Impact, Op, Step, StepId};
 use crate::model::{
     Changes, CreateOpts, Entry, EnvironmentName, Facts, Field, File, FileChange, FileState, GuestPath, Kind, Labels,
@@ -336,7 +337,10 @@ fn files(lowering: &mut Lowering<'_>, diff: &Diff, made: bool) {
                 .iter()
                 .any(|field| matches!(field.field.field.as_str(), "content" | "seed"));
         match sandbox.files.get(&path) {
-            Some(file) => file_change(path, file, content_moved, &mut removals, &mut writes),
+            Some(file) => {
+                let file = keeping_accepted(diff, &path, file);
+                file_change(path, &file, content_moved, &mut removals, &mut writes);
+            }
             None => removals.push(FileChange::Remove { path }),
         }
     }

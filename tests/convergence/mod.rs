@@ -99,7 +99,7 @@ proptest! {
             settles(&memory, &desired, &PRUNE()).await?;
             let sandbox = pick.get(&desired.sandboxes.values().cloned().collect::<Vec<_>>()).clone();
             let name = format!("{}-{}", desired.environment, sandbox.name);
-            let file = sandbox.files.iter().find(|(_, file)| generate::is_checked(file)).map(|(path, _)| path.clone());
+            let file = generate::checked_file(&sandbox);
             let edited = match (&file, sandbox.cpu.is_some()) {
                 (Some(path), _) => {
                     memory.edit(&name, |machine| machine.write(path.as_str(), "by hand")).expect("edits");

@@ -1,6 +1,7 @@
 //! Accepted drift: what it holds back, how long it lasts, and that it is told.
 
 use sbx_apply::backend::memory::Memory;
+use sbx_apply::model::{Mode, Owner};
 
 use super::{program_with, run};
 
@@ -112,4 +113,24 @@ async fn what_is_accepted_is_told_with_its_reason_and_what_has_expired_with_its_
             check.stdout
         );
     }
+}
+
+#[tokio::test]
+async fn an_accepted_mode_stays_when_the_contents_are_written() {
+    let memory = Memory::new();
+    run(&memory, "apply", &spec("1", ""), 0).await;
+    let (mode, owner) = (Mode::of_bits(0o600), Owner { uid: 7, gid: 8 });
+    memory
+        .edit("demo-one", |machine| machine.attributes("/etc/conf", mode, owner))
+        .expect("edits");
+    let ignore = "ignore \"file:/etc/conf.mode\"; ignore \"file:/etc/conf.owner\";";
+    run(&memory, "apply", &spec("2", ignore), 0).await;
+    let found = memory
+        .machine("demo-one")
+        .and_then(|machine| machine.found("/etc/conf"));
+    let found = found.expect("is there");
+    assert_eq!((found.mode, found.owner), (mode, owner));
+    run(&memory, "plan", &spec("2", ignore), 0).await;
+    // Held back no more, it is drift.
+    run(&memory, "plan", &spec("2", ""), 3).await;
 }
