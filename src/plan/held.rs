@@ -2,7 +2,7 @@
 
 use super::diff::{Diff, Subject};
 use super::{FieldChange, Origin, facts};
-use crate::model::{File, GuestPath, Kind, Mode, Owner};
+use crate::model::{Field, File, GuestPath, Kind, Mode, Owner};
 
 /// Moves steps from what differs to what is accepted: the first one whose `on-change` names a file or tree of which
 /// the spec has new contents that are not written, and all after it, whose digests follow from its own. Run now, they
@@ -47,4 +47,13 @@ pub(super) fn keeping_accepted(diff: &Diff, path: &GuestPath, file: &File) -> Fi
         owner: owner.unwrap_or(file.owner),
         ..file.clone()
     }
+}
+
+/// Whether what the record says of a field that left the spec stays there: its undoing is held back, of a file with all
+/// that is known of it, and is due once that is accepted no more.
+pub(super) fn stays_for_later(accepted: &[FieldChange], field: &Field) -> bool {
+    accepted.iter().any(|change| {
+        let same_file = field.kind == Kind::File && change.field.kind == Kind::File && change.field.name == field.name;
+        change.after.is_none() && (change.field == *field || same_file)
+    })
 }

@@ -6,13 +6,14 @@ use super::diff::{Diff, Fate, Subject, diff};
 use super::facts::DEPENDS_ON;
 use super::lower::{Surroundings, id, lower};
 use super::match_up::Matched;
+use super::stale::{sources_first, weigh};
 use super::{
     Action, Change, FieldChange, Graph, Impact, Op, Reason, Refusal, Step, StepId, Summary, UnknownTarget, capability,
     select,
 };
 use crate::model::{
     Bytes, Capabilities, Date, Desired, EnvironmentName, Field, Ignored, InstanceName, Kind, Labels, Live,
-    LiveInstance, Ownership, Place, SandboxName,
+    LiveInstance, Origin, Ownership, Place, Sandbox, SandboxName,
 };
 
 /// How to plan.
@@ -145,11 +146,9 @@ pub fn plan(
         selected,
     };
     plan.notices.extend(expired(desired, &plan.selected, today));
-    for sandbox in desired
-        .sandboxes
-        .values()
-        .filter(|sandbox| plan.selected.contains(&sandbox.name))
-    {
+    let cloned: BTreeSet<&SandboxName> = desired.sandboxes.values().filter_map(Sandbox::source).collect();
+    let mut compared: BTreeMap<&SandboxName, (Subject<'_>, Diff)> = BTreeMap::new();
+    for sandbox in sources_first(desired, &plan.selected) {
         let mut ignored: Vec<&Ignored> = sandbox
             .ignore
             .iter()
@@ -164,6 +163,12 @@ pub fn plan(
         );
         let instance = matched.owned.get(&sandbox.name).copied();
         let name = instance_of(&sandbox.name);
+        let source = match &sandbox.origin {
+            Origin::Clone { sandbox, snapshot, .. } => compared
+                .get(sandbox)
+                .map(|(_, source)| source.recipes.of(snapshot.as_ref()).clone()),
+            Origin::Image { .. } => None,
+        };
         let subject = Subject {
             sandbox,
             inspection: instance.and_then(|instance| live.files.get(&instance.name)),
@@ -172,8 +177,15 @@ pub fn plan(
             capabilities,
             ignored,
             prune: options.prune,
+            source,
+            is_cloned: cloned.contains(&sandbox.name),
         };
-        let diff = diff(&subject);
+        let mut diff = diff(&subject);
+        weigh(&mut diff.changes, &matched);
+        compared.insert(&sandbox.name, (subject, diff));
+    }
+    let in_order = desired.sandboxes.values();
+    for (sandbox, (subject, diff)) in in_order.filter_map(|sandbox| Some((sandbox, compared.remove(&sandbox.name)?))) {
         plan.refusals.extend(capability::lacking(sandbox, capabilities));
         plan.refusals.extend(guard(&subject, &diff));
         plan.steps.extend(lower(&subject, &diff, &around));
@@ -283,7 +295,12 @@ fn guard(subject: &Subject<'_>, diff: &Diff) -> Vec<Refusal> {
             format!("`{}` is protected, and this plan would make it anew", sandbox.name),
             sandbox.protect.as_ref().unwrap_or(&sandbox.at),
             "its disk is guarded",
-            "keep its image and clone source as they are, or apply once with `protect false`".to_owned(),
+            if diff.changes.iter().any(|change| change.reason == Reason::Stale) {
+                "say `on-stale=\"keep\"`, or apply once with `protect false`"
+            } else {
+                "keep its image and clone source as they are, or apply once with `protect false`"
+            }
+            .to_owned(),
         ));
     }
     let size = instance
@@ -430,9 +447,10 @@ fn recorded_needs(instance: &LiveInstance) -> Vec<String> {
 }
 
 /// A clone of a disk waits for all that is done to its source, a clone of a snapshot for other snapshots' deletion:
-/// a copy under way would stand in its way.
+/// a copy under way would stand in its way. One that is made anew waits for the same before it is deleted.
 fn wait_for_sources(steps: &mut [Step]) {
     let mut last: BTreeMap<InstanceName, StepId> = BTreeMap::new();
+    let mut sources: BTreeMap<SandboxName, Vec<StepId>> = BTreeMap::new();
     let mut deletions: BTreeMap<InstanceName, Vec<StepId>> = BTreeMap::new();
     for step in steps.iter() {
         last.insert(step.instance.clone(), step.id.clone());
@@ -443,7 +461,7 @@ fn wait_for_sources(steps: &mut [Step]) {
                 .push(step.id.clone());
         }
     }
-    for step in steps {
+    for step in steps.iter_mut() {
         let Op::Clone { source, snapshot, .. } = &step.op else {
             continue;
         };
@@ -452,6 +470,12 @@ fn wait_for_sources(steps: &mut [Step]) {
             None => last.get(source).cloned().into_iter().collect(),
         };
         step.needs.extend(more);
+        sources.insert(step.sandbox.clone(), step.needs.clone());
+    }
+    // What is to be cloned anew is not given up before there is what to clone.
+    for step in steps.iter_mut().filter(|step| step.op == Op::Delete) {
+        let needs = sources.remove(&step.sandbox).unwrap_or_default();
+        step.needs.extend(needs.into_iter().filter(|need| *need != step.id));
     }
 }
 

@@ -18,9 +18,11 @@ mod make;
 mod match_up;
 mod query;
 mod reason;
+mod recipe;
 mod run_digest;
 pub mod saved;
 mod select;
+mod stale;
 mod step;
 
 pub use account::{Account, AccountError, ensure_account, look_up};
@@ -34,5 +36,6 @@ pub use make::{Accepted, Leftover, Notice, Options, Plan, plan};
 pub use match_up::Matched;
 pub use query::query;
 pub use reason::{Action, Impact, Origin, Reason};
+pub use recipe::changed_parts;
 pub use select::{UnknownTarget, select};
 pub use step::{Op, Step, StepId};

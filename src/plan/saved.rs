@@ -109,6 +109,11 @@ fn fields(instance: &LiveInstance, live: &Live, desired: &Facts) -> BTreeMap<Str
     };
     let shown = all.iter().filter(|(field, _)| counts(field));
     let mut fields: BTreeMap<String, String> = shown.map(|(field, value)| (field.to_string(), short(value))).collect();
+    // What a snapshot was taken with decides whether it is stale.
+    for (name, snapshot) in &instance.snapshots {
+        let recipe = Field::of(Kind::Snapshot, name.as_str(), "recipe");
+        fields.insert(recipe.to_string(), short(&labels(&snapshot.labels)));
+    }
     fields.insert(RECORD.to_owned(), short(&labels(&instance.labels)));
     fields
 }

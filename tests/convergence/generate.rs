@@ -23,18 +23,11 @@ pub(super) fn backend() -> Memory {
         .with_image("two", &[("/etc/a", "the image's")])
 }
 
-/// A file of which a hand edit of its contents is drift.
-pub(super) fn checked_file(sandbox: &Sandbox) -> Option<GuestPath> {
-    let ignored = |path: &GuestPath| {
-        let field = Field::of(Kind::File, path.as_str(), "content");
-        sandbox.ignore.iter().any(|ignored| ignored.field.covers(&field))
-    };
-    let is_checked = |file: &File| file.when == When::Always && matches!(file.state, FileState::Content(_));
-    let found = sandbox
-        .files
-        .iter()
-        .find(|(path, file)| is_checked(file) && !ignored(path));
-    found.map(|(path, _)| path.clone())
+/// Whether a file's contents are held to what is declared: a hand edit of them is drift.
+pub(super) fn is_checked(sandbox: &Sandbox, path: &GuestPath, file: &File) -> bool {
+    let field = Field::of(Kind::File, path.as_str(), "content");
+    let accepted = sandbox.ignore.iter().any(|ignored| ignored.field.covers(&field));
+    !accepted && file.when == When::Always && matches!(file.state, FileState::Content(_))
 }
 
 fn path(text: &str) -> GuestPath {
@@ -104,7 +97,7 @@ fn runs() -> impl Strategy<Value = Vec<Run>> {
 #[derive(Debug, Clone)]
 struct Parts {
     image: &'static str,
-    clones: Option<(prop::sample::Index, bool)>,
+    clones: Option<(prop::sample::Index, bool, bool)>,
     cpu: Option<u32>,
     memory: Option<MemoryLimit>,
     disk: bool,
@@ -152,7 +145,7 @@ fn parts() -> impl Strategy<Value = Parts> {
         Just("file:/etc/a.mode")
     ];
     let links = (
-        option::weighted(0.5, any::<(prop::sample::Index, bool)>()),
+        option::weighted(0.6, any::<(prop::sample::Index, bool, bool)>()),
         option::weighted(0.3, any::<prop::sample::Index>()),
         prop_oneof![4 => Just(Vec::new()), 1 => vec(ignored, 1..3)],
     );
@@ -215,14 +208,14 @@ fn sandbox(index: usize, parts: Parts, before: &IndexMap<SandboxName, Sandbox>) 
             name: parts.image.to_owned(),
             at: at(),
         },
-        Some((pick, snapshot)) => {
+        Some((pick, snapshot, replace)) => {
             let source = (*pick.get(&names)).clone();
             let has = !before[&source].snapshots.is_empty();
             Origin::Clone {
                 snapshot: (snapshot && has).then(|| ready.clone()),
                 sandbox: source,
-                on_stale: OnStale::Keep,
-                on_stale_explicit: false,
+                on_stale: if replace { OnStale::Replace } else { OnStale::Keep },
+                on_stale_explicit: replace,
                 at: at(),
             }
         }
@@ -277,9 +270,7 @@ fn sandbox(index: usize, parts: Parts, before: &IndexMap<SandboxName, Sandbox>) 
             .map(|(name, file)| (path(name), file))
             // A file that is also a tree's entry is an error of the spec. One in a tree that is accepted as it is would
             // make the tree's folder.
-            .filter(|(path, _)| {
-                !tree_entries.contains(path) && !(tree_accepted && path.as_str().starts_with("/srv/t/"))
-            })
+            .filter(|(path, _)| !(tree_entries.contains(path) || tree_accepted && path.as_str().starts_with("/srv/t/")))
             .collect(),
         trees: parts.tree.into_iter().map(|tree| (path("/srv/t"), tree)).collect(),
         run,
@@ -317,6 +308,25 @@ fn sandbox(index: usize, parts: Parts, before: &IndexMap<SandboxName, Sandbox>) 
             })
             .collect(),
     }
+}
+
+/// A path that no generated spec declares.
+pub(super) const MARK: &str = "/etc/mark";
+
+/// The spec with one more file in one sandbox.
+pub(super) fn marked(desired: &Desired, name: &SandboxName) -> Desired {
+    let mut marked = desired.clone();
+    let mark = File {
+        state: FileState::Content(Content::inline(*b"marked")),
+        mode: Mode::FILE,
+        owner: Owner::ROOT,
+        when: When::Always,
+        at: Place::nowhere(),
+    };
+    if let Some(sandbox) = marked.sandboxes.get_mut(name) {
+        sandbox.files.insert(path(MARK), mark);
+    }
+    marked
 }
 
 /// A fault that may strike.

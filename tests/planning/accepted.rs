@@ -134,3 +134,24 @@ async fn an_accepted_mode_stays_when_the_contents_are_written() {
     // Held back no more, it is drift.
     run(&memory, "plan", &spec("2", ""), 3).await;
 }
+
+#[tokio::test]
+async fn what_left_the_spec_and_is_accepted_goes_once_it_is_not() {
+    let memory = Memory::new();
+    let spec = |file: &str| format!("sandbox \"one\" {{ image \"debian/12\"; env A=\"1\"; {file} }}");
+    let without = |file: &str| spec(file).replace("env A=\"1\";", "");
+    run(
+        &memory,
+        "apply",
+        &spec("file \"/etc/made\" content=\"x\" mode=\"0600\";"),
+        0,
+    )
+    .await;
+    let ignore = "ignore \"file:/etc/made\"; ignore \"env:A\";";
+    run(&memory, "apply", &without(ignore), 0).await;
+    run(&memory, "plan", &without(ignore), 0).await;
+    let machine = || memory.machine("demo-one").expect("is there");
+    assert!(machine().read("/etc/made").is_some() && machine().env.contains_key("A"));
+    run(&memory, "apply", &without(""), 0).await;
+    assert!(machine().read("/etc/made").is_none() && machine().env.is_empty());
+}

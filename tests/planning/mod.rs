@@ -2,6 +2,7 @@
 //! backend.
 
 mod accepted;
+mod stale;
 
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::model::{Labels, Mode, Owner};

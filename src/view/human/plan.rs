@@ -2,9 +2,12 @@
 
 use super::super::alike::{by_sandbox, merged};
 use super::super::clean;
+use super::super::clean::short;
 use super::super::palette::{Tone, paint};
 use super::change::{Block, origin};
+use super::stale::{kept, stale};
 use super::wording::{counted, summary, transition};
+use crate::model::Kind;
 use crate::plan::{Change, Plan, Reason};
 
 /// A plan for people: its changes by sandbox, what else there is to know, and a line that sums it up.
@@ -44,13 +47,19 @@ pub(super) fn body(plan: &Plan) -> Vec<String> {
 #[must_use]
 pub fn losses(plan: &Plan) -> String {
     let lines = plan.data_loss().map(|change| {
+        let what = match change.kind {
+            Kind::Snapshot => format!("take {} anew, which others were cloned from", short(&change.name, 60)),
+            _ => change.action.as_str().to_owned(),
+        };
+        let why = match change.reason {
+            Reason::Stale => format!("stale{}", stale(change)),
+            reason => reason.to_string(),
+        };
         format!(
-            "  {} {} ({}): {}, {}",
+            "  {} {} ({}): {what}, {why}",
             paint(Tone::Wrong, change.action.symbol()),
             change.sandbox,
             clean(change.instance.as_str()),
-            change.action.as_str(),
-            change.reason
         )
     });
     lines.collect::<Vec<_>>().join("\n")
@@ -126,9 +135,9 @@ fn last_line(plan: &Plan) -> String {
 pub(super) fn in_sync(plan: &Plan) -> String {
     let destroying = plan.selected.is_empty() && plan.leftovers.is_empty();
     let text = if destroying {
-        "No changes. The environment is empty."
+        "No changes. The environment is empty.".to_owned()
     } else {
-        "No changes. The environment matches the spec."
+        format!("No changes. The environment matches the spec{}.", kept(plan))
     };
     paint(Tone::Added, text)
 }

@@ -1,7 +1,7 @@
 //! A whole plan, or what a check found.
 
 use super::super::alike::{by_sandbox, merged};
-use super::super::human::{counted, summary, value};
+use super::super::human::{counted, kept, summary, value};
 use super::neutral::{code, fenced, sentence};
 use super::row::Part;
 use crate::model::SandboxName;
@@ -23,7 +23,7 @@ const LIST: usize = 6_000;
 #[must_use]
 pub fn plan(plan: &Plan) -> String {
     let line = if plan.in_sync() {
-        in_sync()
+        in_sync(plan)
     } else {
         format!("**{}.**", summary(&plan.summary()))
     };
@@ -34,7 +34,7 @@ pub fn plan(plan: &Plan) -> String {
 #[must_use]
 pub fn check(plan: &Plan) -> String {
     let line = if plan.in_sync() {
-        in_sync()
+        in_sync(plan)
     } else {
         let origins = Origins::of(plan);
         format!(
@@ -48,8 +48,8 @@ pub fn check(plan: &Plan) -> String {
     document(plan, "check", line)
 }
 
-fn in_sync() -> String {
-    "**No changes.** The environment matches the spec.".to_owned()
+fn in_sync(plan: &Plan) -> String {
+    format!("**No changes.** The environment matches the spec{}.", kept(plan))
 }
 
 fn document(plan: &Plan, command: &str, line: String) -> String {

@@ -1,9 +1,9 @@
 //! The rows that one sandbox's changes take in the table, and the diffs below it.
 
-use super::super::human::{difference, text_diff, value};
-use super::neutral::code;
+use super::super::human::{difference, stale, text_diff, value};
+use super::neutral::{code, sentence};
 use crate::model::Kind;
-use crate::plan::{Action, Change, FieldChange, Impact, Origin};
+use crate::plan::{Action, Change, FieldChange, Impact, Origin, Reason};
 
 /// How many fields of one object have a row.
 const FIELDS: usize = 12;
@@ -45,9 +45,15 @@ impl Part {
         };
         // Of what is made or goes as a whole, the fields say no more.
         let replaced = change.action == Action::Replace;
-        let whole = (made && !replaced) || is_whole(change) || change.fields.is_empty();
+        let stale = change.reason == Reason::Stale;
+        let whole = (made && !replaced) || stale || is_whole(change) || change.fields.is_empty();
         if whole {
-            self.rows.push(row(reason(change), origins(&change.fields)));
+            let origins = if change.counts() {
+                origins(&change.fields)
+            } else {
+                String::new()
+            };
+            self.rows.push(row(reason(change), origins));
             return;
         }
         let shown = change.fields.iter().filter(|field| is_shown(change, field));
@@ -76,7 +82,8 @@ fn is_whole(change: &Change) -> bool {
 /// What a change is about.
 fn what(change: &Change) -> String {
     match (change.kind, change.action) {
-        (Kind::Sandbox, Action::Update | Action::None) => "settings".to_owned(),
+        (Kind::Sandbox, Action::Update) => "settings".to_owned(),
+        (Kind::Sandbox, Action::None) => "clone".to_owned(),
         (Kind::Sandbox, _) => "sandbox".to_owned(),
         (kind, _) if change.name.is_empty() => kind.to_string(),
         (kind, _) => format!("{kind} {}", code(&change.name)),
@@ -92,7 +99,19 @@ fn reason(change: &Change) -> String {
     match source.and_then(|field| Some((field, field.after.as_deref()?))) {
         Some((field, from)) if field.field.field == "image" => format!("create from image {}", code(from)),
         Some((_, from)) => format!("clone from {}", code(from)),
-        None => format!("{}: {}", change.action.as_str(), change.reason),
+        None => {
+            let what = match change.reason {
+                Reason::Stale => stale(change),
+                _ => String::new(),
+            };
+            let what = what.strip_prefix(": ").map(|what| format!(": {}", sentence(what)));
+            format!(
+                "{}: {}{}",
+                change.action.as_str(),
+                change.reason,
+                what.unwrap_or_default()
+            )
+        }
     }
 }
 
