@@ -8,5 +8,6 @@ mod hand_edits;
 mod instances;
 mod observing;
 mod read_only;
+mod secrets;
 mod secure;
 mod transport;

@@ -43,7 +43,10 @@ async fn a_secret_that_has_to_be_written_must_be_there() {
     assert_eq!(said.code, 0, "{}{}", said.stdout, said.stderr);
     let machine = memory.machine("demo-one").expect("is there");
     let found = machine.found(PATH).expect("a file");
-    assert_eq!((found.mode, found.owner), (Mode::SECRET, Owner { uid: 1_000, gid: 1_000 }));
+    assert_eq!(
+        (found.mode, found.owner),
+        (Mode::SECRET, Owner { uid: 1_000, gid: 1_000 })
+    );
     assert_eq!(content(&memory), ONE);
 }
 
@@ -82,9 +85,7 @@ async fn a_secret_is_compared_by_its_hash_and_without_its_variable_by_the_record
 
     // The owner of a file can be put right without knowing what is in it.
     memory
-        .edit("demo-one", |machine| {
-            machine.attributes(PATH, Mode::FILE, Owner::ROOT)
-        })
+        .edit("demo-one", |machine| machine.attributes(PATH, Mode::FILE, Owner::ROOT))
         .expect("edits");
     plan(None, 3).await;
     assert_eq!(with(&memory, APPLY, &spec(""), None).await.code, 0);
@@ -123,7 +124,11 @@ async fn a_secret_travels_with_snapshots_and_a_step_runs_again_when_it_changes()
     assert!(said.stdout.contains("its secret files travel with"), "{}", said.stdout);
     let said = with(&memory, PLAN, &spec, Some(TWO)).await;
     assert!(said.stdout.contains("run login"), "{}", said.stdout);
-    assert!(said.stdout.contains("snapshot ready"), "it holds the old one: {}", said.stdout);
+    assert!(
+        said.stdout.contains("snapshot ready"),
+        "it holds the old one: {}",
+        said.stdout
+    );
     let said = with(&memory, PLAN, &spec, None).await;
     assert_eq!(said.code, 0, "{}", said.stdout);
 }
@@ -173,8 +178,14 @@ async fn the_value_is_nowhere_but_in_the_file() {
             texts.extend(note.map(|note| note.as_str().to_owned()));
         }
     }
-    assert!(texts.iter().any(|text| text.contains("***")), "a step printed it: {texts:#?}");
-    assert!(texts.iter().any(|text| text.contains("secret:")), "a record has its hash");
+    assert!(
+        texts.iter().any(|text| text.contains("***")),
+        "a step printed it: {texts:#?}"
+    );
+    assert!(
+        texts.iter().any(|text| text.contains("secret:")),
+        "a record has its hash"
+    );
     let plain = sbx_apply::model::Digest::of(ONE.as_bytes());
     for text in &texts {
         for leak in [ONE, plain.as_str(), &plain.as_str()[..12]] {
