@@ -3,4 +3,5 @@
 pub(crate) mod blessed;
 pub(crate) mod daemon;
 pub(crate) mod fault;
+pub(crate) mod namespaces;
 pub(crate) mod program;

@@ -6,7 +6,8 @@ use super::Memory;
 use super::hold::Hold;
 use super::machine::{KeptDisk, Machine};
 use super::world::{World, no_snapshot};
-use super::{Disk, strict};
+use super::Disk;
+use crate::backend::strict;
 use crate::backend::{Backend, Changes, CreateOpts, Error, ErrorKind, Result, Stop};
 use crate::model::{Bytes, Capability, InstanceName, Status};
 

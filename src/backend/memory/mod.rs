@@ -21,7 +21,6 @@ mod machine;
 mod observe;
 mod policy;
 mod shell;
-mod strict;
 #[cfg(test)]
 mod tests;
 mod walk;
