@@ -20,4 +20,6 @@ pub use crate::model::{Changes, CreateOpts, FileChange};
 pub use error::{Error, ErrorKind, Result, is_not_found};
 pub use options::{Account, ConsoleOpts, ExecOpts, FileEntry, Output, Scope, Settings, Stop, Streams};
 pub use registry::{Opener, Registry};
-pub use traits::{Backend, Exec, Files, NetworkPolicy, Observe, ReadFiles, ReadPolicy, Reader, Sandboxes};
+pub use traits::{
+    Backend, Exec, Files, KeepNotes, NetworkPolicy, Observe, ReadFiles, ReadNotes, ReadPolicy, Reader, Sandboxes,
+};

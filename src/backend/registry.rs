@@ -89,7 +89,8 @@ impl Registry {
         opener.open(settings).await
     }
 
-    /// Opens a backend for reading only.
+    /// Opens a backend for reading only: what comes back has no method that changes anything, and no way back to what
+    /// it was made from.
     ///
     /// # Errors
     /// As [`Self::open`].

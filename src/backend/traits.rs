@@ -19,8 +19,8 @@ use super::{
     Changes, ConsoleOpts, CreateOpts, Error, ExecOpts, FileChange, FileEntry, Output, Result, Scope, Stop, Streams,
 };
 use crate::model::{
-    Capabilities, Content, EgressMode, GuestPath, Inspection, Instance, InstanceName, LiveInstance, Mode, Owner,
-    Policy, Query, Snapshot,
+    Capabilities, Content, EgressMode, EnvironmentName, GuestPath, Inspection, Instance, InstanceName, LiveInstance,
+    Mode, Note, NoteKey, Owner, Policy, Query, Snapshot,
 };
 
 /// Reading instances and snapshots.
@@ -69,6 +69,13 @@ pub trait ReadPolicy: Send + Sync {
     async fn get_policy(&self, name: &InstanceName) -> Result<Policy>;
 }
 
+/// Reading what is kept of an environment itself: notes, each of a key.
+#[async_trait]
+pub trait ReadNotes: Send + Sync {
+    /// A note; none where nobody has made it. One request.
+    async fn note(&self, environment: &EnvironmentName, key: NoteKey) -> Result<Option<Note>>;
+}
+
 /// Life and death of instances.
 #[async_trait]
 pub trait Backend: Observe {
@@ -98,6 +105,13 @@ pub trait Backend: Observe {
 
     /// Puts the disk back to a snapshot; a running instance is stopped for it and started again.
     async fn restore_snapshot(&self, name: &InstanceName, label: &str) -> Result<()>;
+
+    /// Waits until what is under way on the instances in the scope has ended, even if a process began it that is
+    /// dead by now: makings, copies, snapshots, changes of power, deletions; not commands. Whether any of it
+    /// worked does not matter. Nothing to wait for where operations end with the process that began them.
+    async fn settle(&self, _scope: &Scope) -> Result<()> {
+        Ok(())
+    }
 
     /// Lets go of connections.
     async fn close(&self) -> Result<()>;
@@ -179,12 +193,51 @@ pub trait NetworkPolicy: ReadPolicy {
     async fn deny_domain(&self, name: &InstanceName, domain: &str) -> Result<()>;
 }
 
-/// All that can be read. What plan is handed.
-pub trait Reader: Observe + ReadFiles + ReadPolicy {}
+/// Keeping notes on an environment, which may have no instances. Notes of different environments or keys have nothing
+/// to do with each other. Where something stands in the place of a note that is not ours, every call is refused, and
+/// the thing is left alone. A change whose answer is lost may have happened, as everywhere: read the note to know.
+#[async_trait]
+pub trait KeepNotes: ReadNotes {
+    /// Makes a note; already-exists where there is one of that key. Of many at once, exactly one succeeds: that is
+    /// what makes a lock of it. One request.
+    async fn create_note(&self, environment: &EnvironmentName, key: NoteKey, note: &Note) -> Result<()>;
 
-impl<T: Observe + ReadFiles + ReadPolicy + ?Sized> Reader for T {}
+    /// Puts `new` in the place of `old`; a conflict where the note is no longer `old`, not-found where there is none.
+    /// For whoever made `old`: of two who replace the same note at the same moment, both may be told that they did.
+    async fn replace_note(&self, environment: &EnvironmentName, key: NoteKey, old: &Note, new: &Note) -> Result<()>;
+
+    /// Puts `new` in the place of `old`, which somebody else made; the same errors. Of many at once that name the
+    /// same `old`, at most one succeeds, for more requests. Between the two there may be none for a moment, and there
+    /// is none afterwards where the process died in it.
+    async fn take_over_note(&self, environment: &EnvironmentName, key: NoteKey, old: &Note, new: &Note) -> Result<()>;
+
+    /// Deletes `old`; the same errors. For whoever made it.
+    async fn delete_note(&self, environment: &EnvironmentName, key: NoteKey, old: &Note) -> Result<()>;
+
+    /// Deletes all notes of an environment, whatever they are. For whoever holds its lock.
+    async fn delete_notes(&self, environment: &EnvironmentName) -> Result<()>;
+}
+
+/// All that can be read. What plan is handed. Nothing leads from it to what can change:
+///
+/// ```
+/// # use sbx_apply::{backend::Reader, model::InstanceName};
+/// async fn looks(reader: &dyn Reader, name: &InstanceName) {
+///     reader.get(name).await.ok();
+/// }
+/// ```
+///
+/// ```compile_fail,E0599
+/// # use sbx_apply::{backend::{Backend, Reader}, model::InstanceName};
+/// async fn starts(reader: &dyn Reader, name: &InstanceName) {
+///     reader.start(name).await.ok();
+/// }
+/// ```
+pub trait Reader: Observe + ReadFiles + ReadPolicy + ReadNotes {}
+
+impl<T: Observe + ReadFiles + ReadPolicy + ReadNotes + ?Sized> Reader for T {}
 
 /// All that can be done: the `Sandbox` of the contract.
-pub trait Sandboxes: Reader + Backend + Exec + Files + NetworkPolicy {}
+pub trait Sandboxes: Reader + Backend + Exec + Files + NetworkPolicy + KeepNotes {}
 
-impl<T: Reader + Backend + Exec + Files + NetworkPolicy + ?Sized> Sandboxes for T {}
+impl<T: Reader + Backend + Exec + Files + NetworkPolicy + KeepNotes + ?Sized> Sandboxes for T {}

@@ -12,13 +12,14 @@ const ABOUT: &str = "Bring sandboxes in line with a spec: plan the difference, t
 const EXAMPLES: &str = "\
 Examples:
   sbx-apply plan                      what would change, for the spec in this folder
+  sbx-apply check                     has anything drifted? for CI
   sbx-apply apply --yes               change it
   sbx-apply apply sbx.kdl --target base
   sbx-apply plan --json | jq .summary
   sbx-apply destroy                   delete all that the environment owns
 
 Exit codes:
-  0 done, or nothing to do   1 error   2, 3 see plan --detailed-exitcode
+  0 done, or nothing to do   1 error   2 changes to apply   3 drift: see check
   4 refused, or consent is missing   130 interrupted
 
 SPEC is a path, or - for standard input; without it, sbx.kdl or sbx.yaml in the current folder.
@@ -177,7 +178,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn ignored(text: &str) -> Result<(String, Field), String> {
+pub(super) fn ignored(text: &str) -> Result<(String, Field), String> {
     let (sandbox, field) = text
         .split_once('/')
         .filter(|(sandbox, _)| !sandbox.is_empty())

@@ -7,7 +7,10 @@ use crate::backend;
 use crate::model::Diagnostic;
 use crate::spec::{Rejected, Sources};
 use crate::view::diagnostics::{Style, render};
-use crate::view::{Output, human};
+use crate::view::{Output, clean, human};
+
+/// How many lines of what has moved are shown.
+const LINES: usize = 30;
 
 /// Why a command did not do what it was asked to; expected ones all.
 #[derive(Debug)]
@@ -50,6 +53,11 @@ pub(super) enum Error {
     },
     /// While somebody thought about the plan, the live system moved on.
     Moved,
+    /// A kept plan was made from what is no more so.
+    Outdated {
+        /// What has moved, line by line.
+        moved: Vec<String>,
+    },
     /// Ctrl-C before anything was done.
     Interrupted,
 }
@@ -88,7 +96,7 @@ impl Error {
         match self {
             Self::Rejected(_) | Self::Backend(_) | Self::Io { .. } | Self::Usage { .. } => Code::Error,
             Self::Refused { code, .. } => *code,
-            Self::Consent { .. } | Self::Moved => Code::Refused,
+            Self::Consent { .. } | Self::Moved | Self::Outdated { .. } => Code::Refused,
             Self::Interrupted => Code::Interrupted,
         }
     }
@@ -115,6 +123,24 @@ impl Error {
                 None,
                 Some("apply again, and look at the new plan"),
             ),
+            Self::Outdated { moved } => {
+                let all = moved.iter().take(LINES).map(|line| format!("  · {}\n", clean(line)));
+                let more = moved.len().saturating_sub(LINES);
+                let more = if more > 0 {
+                    format!("  · … and {more} more\n")
+                } else {
+                    String::new()
+                };
+                format!(
+                    "Not as it was when this plan was made:\n{}{more}{}",
+                    all.collect::<String>(),
+                    human::error(
+                        "the plan no longer fits; nothing was done",
+                        None,
+                        Some("make the plan again, and look at it")
+                    )
+                )
+            }
             Self::Interrupted => "Interrupted; nothing was changed.".to_owned(),
         };
         output.message(&text);

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::plan::Plan;
+
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
@@ -9,9 +11,10 @@ pub enum Code {
     Done,
     /// 1: an error; wrong usage and an invalid spec included.
     Error,
-    /// 2: the spec has changes that are not applied (`plan --detailed-exitcode`).
+    /// 2: the spec has changes that are not applied (`check`, `plan --detailed-exitcode`).
     Pending,
-    /// 3: the live system drifted, alone or with pending changes (`plan --detailed-exitcode`).
+    /// 3: the live system drifted, alone or with pending changes (`check`,
+    /// `plan --detailed-exitcode`).
     Drift,
     /// 4: refused: consent is missing or declined, protected, not ours.
     Refused,
@@ -20,6 +23,15 @@ pub enum Code {
 }
 
 impl Code {
+    /// What a plan that nothing stands in the way of says: drift and conflicts go before what is pending.
+    pub(super) fn of_plan(plan: &Plan) -> Self {
+        match (plan.in_sync(), plan.summary().drift) {
+            (true, _) => Self::Done,
+            (false, 0) => Self::Pending,
+            (false, _) => Self::Drift,
+        }
+    }
+
     /// The number.
     #[must_use]
     pub fn number(self) -> u8 {

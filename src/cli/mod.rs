@@ -10,6 +10,7 @@ mod error;
 mod exit_code;
 mod host;
 mod interrupt;
+mod saved;
 mod session;
 mod settings;
 

@@ -33,7 +33,7 @@ impl SpecArg {
     }
 
     /// Where the spec is.
-    fn find(&self) -> Result<PathBuf, Error> {
+    pub(super) fn find(&self) -> Result<PathBuf, Error> {
         if let Some(path) = &self.spec {
             return Ok(path.clone());
         }
@@ -165,6 +165,18 @@ pub(super) struct PlanArgs {
     /// Only this sandbox, and what it depends on; may be repeated
     #[arg(long = "target", value_name = "S")]
     pub(super) targets: Vec<String>,
+}
+
+/// In which form a plan is printed.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct FormatArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+
+    /// Print Markdown, for a comment on a pull request
+    #[arg(long, conflicts_with = "json")]
+    pub(super) markdown: bool,
 }
 
 /// Looks and plans.

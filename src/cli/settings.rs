@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Host;
-use super::args::{Args, Color, Connection, Global};
+use super::args::{self, Args, Color, Connection, Global};
 use super::commands::Command;
 use crate::backend::Registry;
 use crate::model::{BackendChoice, Field};
+use crate::plan::saved::SavedOptions;
 use crate::view::diagnostics::Style;
 use crate::view::{Output, Sink};
 
 /// What holds for the whole run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Settings {
     /// `--environment`.
     pub(super) environment: Option<String>,
@@ -27,7 +29,7 @@ pub(super) struct Settings {
     /// `--allow-unsafe-config`.
     pub(super) allow_unsafe_config: Vec<String>,
     /// The backends.
-    pub(super) registry: Registry,
+    pub(super) registry: Arc<Registry>,
     /// Where everything is written to.
     pub(super) output: Output,
     /// How diagnostics are drawn.
@@ -40,7 +42,12 @@ pub(super) struct Settings {
     flags: BTreeMap<String, String>,
     /// Backend settings by their keys, as the environment says: for the backends that have them.
     ambient: BTreeMap<String, String>,
+    /// Where the backend was when a kept plan was made: over flags, variables and the spec.
+    pinned: Option<BTreeMap<String, String>>,
 }
+
+/// Backend settings that say who asks, and not where: a kept plan does not have them.
+const WHO: [&str; 4] = ["config-dir", "client-certificate", "client-key", "server-certificate"];
 
 /// Backend settings that the tool's own variables say: `SBX_` and the key.
 const VARIABLES: [&str; 10] = [
@@ -79,13 +86,14 @@ impl Settings {
             root: global.root,
             ignore: global.ignore,
             allow_unsafe_config: global.allow_unsafe_config,
-            registry: host.registry,
+            registry: Arc::new(host.registry),
             output,
             diagnostics: style,
             interactive,
             now: host.now,
             flags: flags(connection),
             ambient: ambient(&host.variables),
+            pinned: None,
         };
         (settings, command)
     }
@@ -119,7 +127,60 @@ impl Settings {
             .map(|(key, value)| (key.clone(), value.clone()));
         over(&mut settings, ambient.collect());
         over(&mut settings, self.flags.clone());
+        if let Some(pinned) = &self.pinned {
+            settings.retain(|key, _| WHO.contains(&key.as_str()));
+            settings.extend(pinned.clone());
+        }
         settings
+    }
+
+    /// Where the backend is, without who asks there.
+    pub(super) fn place(&self, choice: &BackendChoice) -> BTreeMap<String, String> {
+        let mut settings = self.connection(choice);
+        settings.retain(|key, _| !WHO.contains(&key.as_str()));
+        settings
+    }
+
+    /// The same settings for applying a kept plan: how it was made is how it is made again.
+    ///
+    /// # Errors
+    /// The flag that says something else than the plan.
+    pub(super) fn pinned_to(&self, options: &SavedOptions) -> Result<Self, String> {
+        let ignore: Vec<String> = self
+            .ignore
+            .iter()
+            .map(|(sandbox, field)| format!("{sandbox}/{field}"))
+            .collect();
+        let contradicts = [
+            (
+                "--environment",
+                self.environment.is_some() && self.environment != options.environment,
+            ),
+            ("--backend", self.backend.is_some() && self.backend != options.backend),
+            (
+                "--var",
+                !self.variables.is_empty() && self.variables != options.variables,
+            ),
+            ("--ignore", !ignore.is_empty() && ignore != options.ignore),
+        ];
+        if let Some((flag, _)) = contradicts.into_iter().find(|(_, contradicts)| *contradicts) {
+            return Err(flag.to_owned());
+        }
+        let elsewhere = |(key, value): &(&String, &String)| {
+            !WHO.contains(&key.as_str()) && options.connection.get(*key) != Some(*value)
+        };
+        if let Some((key, _)) = self.flags.iter().find(elsewhere) {
+            return Err(format!("--{key}"));
+        }
+        let ignore = options.ignore.iter().filter_map(|ignored| args::ignored(ignored).ok());
+        Ok(Self {
+            environment: options.environment.clone(),
+            backend: options.backend.clone(),
+            variables: options.variables.clone(),
+            ignore: ignore.collect(),
+            pinned: Some(options.connection.clone()),
+            ..self.clone()
+        })
     }
 }
 

@@ -12,5 +12,8 @@ pub mod language {}
 #[doc = include_str!("planning.md")]
 pub mod planning {}
 
+#[doc = include_str!("exit-codes.md")]
+pub mod exit_codes {}
+
 #[doc = include_str!("decisions.md")]
 pub mod decisions {}

@@ -154,7 +154,17 @@ impl fmt::Display for Field {
 #[error("a field is `KIND[:NAME][.FIELD]`, such as `file:/etc/hosts.mode`, `config:limits.memory` or `power`")]
 pub struct ParseFieldError;
 
-const SANDBOX_FIELDS: [&str; 8] = ["image", "clone-from", "cpu", "memory", "disk", "user", "protect", "ttl"];
+const SANDBOX_FIELDS: [&str; 9] = [
+    "image",
+    "clone-from",
+    "source-recipe",
+    "cpu",
+    "memory",
+    "disk",
+    "user",
+    "protect",
+    "ttl",
+];
 
 impl FromStr for Field {
     type Err = ParseFieldError;
@@ -225,6 +235,8 @@ mod tests {
             "power",
             "run:install.digest",
             "snapshot:ready",
+            "snapshot:ready.recipe",
+            "source-recipe",
             "tree:/srv/app",
         ] {
             assert_eq!(text.parse::<Field>().expect(text).to_string(), text);

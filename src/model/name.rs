@@ -1,5 +1,6 @@
 //! Names, checked once when they are made.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -106,6 +107,18 @@ name!(
     /// The name of a run step: `install`.
     StepName
 );
+
+impl SandboxName {
+    /// Orders as people count: `task-2` before `task-10`.
+    #[must_use]
+    pub fn in_natural_order(&self, other: &Self) -> Ordering {
+        fn numbered(name: &str) -> (&str, Option<u64>) {
+            let number = |(base, digits): (_, &str)| Some((base, Some(digits.parse().ok()?)));
+            name.rsplit_once('-').and_then(number).unwrap_or((name, None))
+        }
+        numbered(&self.0).cmp(&numbered(&other.0)).then_with(|| self.cmp(other))
+    }
+}
 
 /// The name of an instance on a backend. A sandbox's own is `<environment>-<sandbox>`; an adopted one keeps
 /// what it had, so any text a backend accepts is possible here.

@@ -119,12 +119,17 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Every sandbox that this one needs, its clone source included.
-    pub fn needs(&self) -> impl Iterator<Item = &SandboxName> {
-        let source = match &self.origin {
+    /// The sandbox that this one is cloned from, if any.
+    #[must_use]
+    pub fn source(&self) -> Option<&SandboxName> {
+        match &self.origin {
             Origin::Clone { sandbox, .. } => Some(sandbox),
             Origin::Image { .. } => None,
-        };
-        source.into_iter().chain(&self.depends_on)
+        }
+    }
+
+    /// Every sandbox that this one needs, its clone source included.
+    pub fn needs(&self) -> impl Iterator<Item = &SandboxName> {
+        self.source().into_iter().chain(&self.depends_on)
     }
 }

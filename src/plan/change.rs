@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Action, Impact, Origin, Reason};
+use super::{Action, Impact, Origin, Plan, Reason};
 use crate::model::{Field, InstanceName, Kind, SandboxName};
 
 /// One object of one sandbox that is not as it should be.
@@ -118,5 +118,51 @@ impl Summary {
             summary.data_loss += usize::from(change.impact == Impact::DataLoss);
         }
         summary
+    }
+}
+
+/// How many differences there are of each origin: fields of what is changed where it is, and whole objects of all
+/// else. What has no fields is pending: it is the spec, or `--prune`, that says so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Origins {
+    /// The live system changed.
+    pub drift: usize,
+    /// Both changed.
+    pub conflict: usize,
+    /// The spec changed.
+    pub pending: usize,
+}
+
+impl Origins {
+    /// Counts the differences of a plan.
+    #[must_use]
+    pub fn of(plan: &Plan) -> Self {
+        let mut origins = Self::default();
+        for change in plan.changes.iter().filter(|change| change.counts()) {
+            if change.action == Action::Update {
+                change.fields.iter().for_each(|field| origins.count(field.origin));
+                continue;
+            }
+            origins.count(match (change.has(Origin::Drift), change.has(Origin::Pending)) {
+                (true, true) => Origin::Conflict,
+                (true, false) => Origin::Drift,
+                (false, _) => Origin::Pending,
+            });
+        }
+        origins
+    }
+
+    fn count(&mut self, origin: Origin) {
+        match origin {
+            Origin::Drift => self.drift += 1,
+            Origin::Conflict => self.conflict += 1,
+            Origin::Pending => self.pending += 1,
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> usize {
+        self.drift + self.conflict + self.pending
     }
 }

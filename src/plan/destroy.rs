@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use super::make::deletions;
 use super::match_up::Matched;
 use super::{Plan, Reason};
-use crate::model::{EnvironmentName, Live, LiveInstance, SandboxName};
+use crate::model::{EnvironmentName, Live, SandboxName};
 
 /// The plan that deletes all that an environment owns, clones before what they were made from.
 #[must_use]
 pub fn destroy(environment: &EnvironmentName, backend: &str, live: &Live) -> Plan {
     let matched = Matched::owned_by(environment, live);
-    let left: Vec<(&SandboxName, &LiveInstance)> =
-        matched.owned.iter().map(|(name, instance)| (name, *instance)).collect();
     let selected: BTreeSet<SandboxName> = matched.owned.keys().cloned().collect();
-    let (changes, steps, refusals) = deletions(&left, Reason::Destroyed);
+    let (changes, steps, mut refusals) = deletions(&matched.in_order(), Reason::Destroyed);
+    // Of two instances that claim to be one sandbox, at most one is ours.
+    refusals.extend(matched.refusals);
     Plan {
         environment: environment.clone(),
         backend: backend.to_owned(),

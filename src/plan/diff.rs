@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::extras::Extra;
 use super::facts::{self, ABSENT};
+use super::held::hold_back;
+use super::recipe::{Recipe, SOURCE_RECIPE};
+use super::stale::{Recipes, kept_stale, record_to_be, stale_clone, stale_snapshots};
 use super::{Action, Change, FieldChange, Impact, Origin, Reason, TextChange};
 use crate::model::{
     Capabilities, Data, Facts, Field, FileState, GuestPath, Ignored, Inspection, InstanceName, Kind, Labels,
-    LiveInstance, Sandbox, Shape, Status,
+    LiveInstance, OnStale, Origin as Source, Sandbox, Shape, Status,
 };
 
 /// What becomes of a sandbox's instance.
@@ -31,6 +34,16 @@ pub(super) struct Subject<'a> {
     /// What is accepted, expired entries already left out.
     pub(super) ignored: Vec<&'a Ignored>,
     pub(super) prune: bool,
+    /// Of a clone: the recipe that its source is going to have.
+    pub(super) source: Option<Recipe>,
+    /// Whether another sandbox is cloned from it.
+    pub(super) is_cloned: bool,
+}
+
+impl Subject<'_> {
+    fn accepts(&self, field: &Field) -> bool {
+        self.ignored.iter().any(|ignored| ignored.field.covers(field))
+    }
 }
 
 /// One sandbox compared.
@@ -45,6 +58,8 @@ pub(super) struct Diff {
     pub(super) applied: Facts,
     /// Whether the first apply has finished.
     pub(super) complete: bool,
+    /// What clones of it and of its snapshots are going to be made from.
+    pub(super) recipes: Recipes,
 }
 
 /// The three-way rule for one field; none where it is as it should be.
@@ -65,14 +80,17 @@ fn origin(desired: Option<&str>, applied: Option<&str>, live: Option<&str>) -> O
 /// Compares one sandbox.
 pub(super) fn diff(subject: &Subject<'_>) -> Diff {
     let mut desired = facts::desired(subject.sandbox);
+    if let Some(recipe) = &subject.source {
+        desired.set(Field::sandbox(SOURCE_RECIPE), recipe.to_string());
+    }
     let mut notices = Vec::new();
     let Some(instance) = subject.instance else {
-        let changes = created(subject, &desired, Fate::Create, Vec::new());
         return Diff {
             fate: Fate::Create,
-            changes,
+            changes: created(subject, &desired, Fate::Create, Vec::new()),
             accepted: Vec::new(),
             notices,
+            recipes: Recipes::new(&record_to_be(subject, &desired, &Facts::new(), &[])),
             desired,
             applied: Facts::new(),
             complete: false,
@@ -111,46 +129,105 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
             origin,
             field,
         };
-        if subject
-            .ignored
-            .iter()
-            .any(|ignored| ignored.field.covers(&change.field))
-        {
+        if subject.accepts(&change.field) {
             accepted.push(change);
         } else {
             fields.push(change);
         }
     }
-    let origin_moved: Vec<FieldChange> = fields
-        .iter()
-        .filter(|f| f.field.kind == Kind::Sandbox && is_source(&f.field.field))
-        .cloned()
-        .collect();
-    let (fate, changes) = if origin_moved.is_empty() {
-        (Fate::Keep, kept(subject, instance, complete, &applied, fields))
-    } else {
-        (Fate::Replace, created(subject, &desired, Fate::Replace, origin_moved))
-    };
+    hold_back(subject, &mut fields, &mut accepted);
+    let is_origin = |change: &&FieldChange| change.field.kind == Kind::Sandbox && is_source(&change.field.field);
+    let mut origin_moved: Vec<FieldChange> = fields.iter().filter(is_origin).cloned().collect();
+    let origin_accepted = accepted.iter().any(|change| is_origin(&change));
+    let mut stale = stale_clone(&applied, subject.source.as_ref()).filter(|_| !origin_accepted);
+    if let Some(change) = stale.take_if(|change| origin_moved.is_empty() && is_made_anew(subject, change)) {
+        origin_moved.push(change);
+    }
+    if !origin_moved.is_empty() {
+        return Diff {
+            fate: Fate::Replace,
+            changes: created(subject, &desired, Fate::Replace, origin_moved),
+            // Nothing of what is there now stays.
+            accepted: Vec::new(),
+            notices,
+            recipes: Recipes::new(&record_to_be(subject, &desired, &Facts::new(), &[])),
+            desired,
+            applied,
+            complete,
+        };
+    }
+    if origin_accepted || stale.is_some() {
+        let source_recipe = Field::sandbox(SOURCE_RECIPE);
+        match applied.get(&source_recipe) {
+            Some(recipe) => desired.set(source_recipe, recipe),
+            None => drop(desired.unset(&source_recipe)),
+        }
+    }
+    let record = record_to_be(subject, &desired, &applied, &accepted);
+    let mut recipes = Recipes::new(&record);
+    let mut ingredients = BTreeMap::new();
+    for snapshot in stale_snapshots(subject, &record) {
+        let name = snapshot.recipe.field.name.clone();
+        if subject.accepts(&snapshot.recipe.field) {
+            accepted.push(snapshot.recipe);
+            recipes.kept.insert(name, snapshot.was);
+        } else {
+            fields.push(snapshot.recipe);
+            ingredients.insert(name, snapshot.ingredients);
+        }
+    }
+    let mut changes = kept(subject, instance, complete, &applied, fields);
+    for change in changes.iter_mut().filter(|change| change.reason == Reason::Stale) {
+        change
+            .fields
+            .extend(ingredients.remove(&change.name).unwrap_or_default());
+    }
+    match stale {
+        Some(change) if subject.accepts(&change.field) => accepted.push(change),
+        Some(change) => {
+            let settings = changes.iter().take_while(|change| change.kind == Kind::Sandbox).count();
+            changes.insert(settings, kept_stale(subject, change));
+        }
+        None => {}
+    }
     Diff {
-        fate,
+        fate: Fate::Keep,
         changes,
         accepted,
         notices,
         desired,
         applied,
         complete,
+        recipes,
     }
+}
+
+/// Whether a stale clone is to be made anew.
+fn is_made_anew(subject: &Subject<'_>, recipe: &FieldChange) -> bool {
+    let replace = matches!(
+        subject.sandbox.origin,
+        Source::Clone {
+            on_stale: OnStale::Replace,
+            ..
+        }
+    );
+    replace && !subject.accepts(&recipe.field)
 }
 
 fn is_source(field: &str) -> bool {
     matches!(field, "image" | "clone-from")
 }
 
+/// Whether the three-way rule is for it. The others are recorded for what else they are needed for.
+fn is_compared(field: &Field) -> bool {
+    ![facts::DELETE, facts::DEPENDS_ON, SOURCE_RECIPE].contains(&&*field.field)
+}
+
 fn differing(desired: &Facts, applied: &Facts, live: &Facts) -> Vec<Field> {
     let mut fields: Vec<Field> = desired
         .iter()
         .chain(applied.iter())
-        .filter(|(field, _)| field.field != facts::DELETE && field.field != facts::DEPENDS_ON)
+        .filter(|(field, _)| is_compared(field))
         .filter(|(field, _)| desired.get(field) != live.get(field))
         .map(|(field, _)| field.clone())
         .collect();
@@ -285,9 +362,7 @@ fn created(subject: &Subject<'_>, desired: &Facts, fate: Fate, moved: Vec<FieldC
     let complete = subject
         .instance
         .is_some_and(|instance| instance.labels.is_true(Labels::COMPLETE));
-    let shown = desired
-        .iter()
-        .filter(|(field, _)| field.field != facts::DEPENDS_ON && field.field != facts::DELETE);
+    let shown = desired.iter().filter(|(field, _)| is_compared(field));
     let fields = shown.map(|(field, value)| FieldChange {
         field: field.clone(),
         before: None,
@@ -303,8 +378,9 @@ fn created(subject: &Subject<'_>, desired: &Facts, fate: Fate, moved: Vec<FieldC
                 (Action::Start, Reason::New)
             }
             Kind::Power => continue,
+            // What goes is nobody's: the image or the source brings it.
             Kind::File if fields.iter().any(|field| field.after.as_deref() == Some(ABSENT)) => {
-                (Action::Delete, Reason::New)
+                (Action::Update, Reason::New)
             }
             Kind::Run => (Action::Run, Reason::NeverRun),
             Kind::Snapshot => (Action::Snapshot, Reason::New),
@@ -331,6 +407,9 @@ fn created(subject: &Subject<'_>, desired: &Facts, fate: Fate, moved: Vec<FieldC
 }
 
 fn replaced_because(moved: &[FieldChange]) -> Reason {
+    if moved.iter().all(|field| field.field.field == SOURCE_RECIPE) {
+        return Reason::Stale;
+    }
     let image = moved
         .iter()
         .any(|field| field.field.field == "image" && field.after.is_some());
@@ -370,11 +449,13 @@ fn kept(
         let reason = match (kind, action) {
             (Kind::Run, _) if ran => Reason::StepBefore,
             (Kind::Run, _) if !known => Reason::NeverRun,
+            (Kind::Snapshot, Action::Snapshot) if now.is_some() => Reason::Stale,
             (Kind::Snapshot, Action::Snapshot) | (Kind::File, Action::Create) if known && complete => Reason::Missing,
             (_, Action::Create | Action::Snapshot) => Reason::New,
             (Kind::Power, _) if !complete => Reason::Unfinished,
             (Kind::Snapshot, Action::Delete) => Reason::Pruned,
-            _ if wanted.is_none() => Reason::LeftSpec,
+            // `protect false` says just what no word of it says.
+            _ if wanted.is_none() && fields.iter().any(|field| field.field.field != "protect") => Reason::LeftSpec,
             _ => reason(&fields),
         };
         ran |= kind == Kind::Run;

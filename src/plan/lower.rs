@@ -3,7 +3,7 @@
 
 use super::diff::{Diff, Fate, Subject};
 use super::facts::{self, ABSENT};
-use super::{Action, Change, Impact, Op, Step, StepId};
+use super::{Action, Change, Impact, Op, Reason, Step, StepId};
 use crate::model::{
     Changes, CreateOpts, Entry, EnvironmentName, Facts, Field, File, FileChange, FileState, GuestPath, Kind, Labels,
     Mode, Origin, Power, Run, Sandbox, SandboxName, Status, Tree, When,
@@ -82,7 +82,7 @@ pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_
     }
     if made {
         make(&mut lowering, diff, around);
-    } else if let Some(change) = of_kind(diff, Kind::Sandbox).next() {
+    } else if let Some(change) = of_kind(diff, Kind::Sandbox).find(|change| change.counts()) {
         if change.impact == Impact::Restart && !stopped {
             let why = "stop, for settings that take hold with a start";
             lowering.push(Op::Stop, why, power_is(Power::Stopped));
@@ -172,6 +172,10 @@ fn snapshots(sandbox: &Sandbox, diff: &Diff) -> Vec<(Op, String, NewFacts)> {
             let op = Op::DeleteSnapshot(change.name.clone());
             snapshots.push((op, format!("delete the snapshot {}", change.name), of(change, None)));
         } else if let Some((name, _)) = sandbox.snapshots.iter().find(|(name, _)| name.as_str() == change.name) {
+            if change.reason == Reason::Stale {
+                let op = Op::DeleteSnapshot(change.name.clone());
+                snapshots.push((op, format!("delete the stale snapshot {name}"), of(change, None)));
+            }
             let facts = of(change, Some("true".to_owned()));
             snapshots.push((Op::Snapshot(name.clone()), format!("snapshot {name}"), facts));
         }

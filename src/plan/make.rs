@@ -6,13 +6,14 @@ use super::diff::{Diff, Fate, Subject, diff};
 use super::facts::DEPENDS_ON;
 use super::lower::{Surroundings, id, lower};
 use super::match_up::Matched;
+use super::stale::{sources_first, weigh};
 use super::{
     Action, Change, FieldChange, Graph, Impact, Op, Reason, Refusal, Step, StepId, Summary, UnknownTarget, capability,
     select,
 };
 use crate::model::{
     Bytes, Capabilities, Date, Desired, EnvironmentName, Field, Ignored, InstanceName, Kind, Labels, Live,
-    LiveInstance, Ownership, Place, SandboxName,
+    LiveInstance, Origin, Ownership, Place, Sandbox, SandboxName,
 };
 
 /// How to plan.
@@ -39,6 +40,19 @@ pub struct Leftover {
     pub protected: bool,
 }
 
+/// A difference that is accepted: shown, not counted, left as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The sandbox.
+    pub sandbox: SandboxName,
+    /// What differs.
+    pub field: FieldChange,
+    /// The last day, UTC, on which it is accepted; always when none.
+    pub until: Option<Date>,
+    /// Why, as the spec says.
+    pub reason: Option<String>,
+}
+
 /// A line worth reading that is no change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
@@ -58,7 +72,7 @@ pub struct Plan {
     /// What differs, by sandbox in the spec's order, then by kind.
     pub changes: Vec<Change>,
     /// Differences that are accepted, by sandbox.
-    pub accepted: Vec<(SandboxName, FieldChange)>,
+    pub accepted: Vec<Accepted>,
     /// Owned sandboxes that the spec no longer names; with `prune` they are among the changes instead.
     pub leftovers: Vec<Leftover>,
     /// Lines worth reading.
@@ -131,11 +145,10 @@ pub fn plan(
         steps: Vec::new(),
         selected,
     };
-    for sandbox in desired
-        .sandboxes
-        .values()
-        .filter(|sandbox| plan.selected.contains(&sandbox.name))
-    {
+    plan.notices.extend(expired(desired, &plan.selected, today));
+    let cloned: BTreeSet<&SandboxName> = desired.sandboxes.values().filter_map(Sandbox::source).collect();
+    let mut compared: BTreeMap<&SandboxName, (Subject<'_>, Diff)> = BTreeMap::new();
+    for sandbox in sources_first(desired, &plan.selected) {
         let mut ignored: Vec<&Ignored> = sandbox
             .ignore
             .iter()
@@ -150,6 +163,12 @@ pub fn plan(
         );
         let instance = matched.owned.get(&sandbox.name).copied();
         let name = instance_of(&sandbox.name);
+        let source = match &sandbox.origin {
+            Origin::Clone { sandbox, snapshot, .. } => compared
+                .get(sandbox)
+                .map(|(_, source)| source.recipes.of(snapshot.as_ref()).clone()),
+            Origin::Image { .. } => None,
+        };
         let subject = Subject {
             sandbox,
             inspection: instance.and_then(|instance| live.files.get(&instance.name)),
@@ -158,35 +177,76 @@ pub fn plan(
             capabilities,
             ignored,
             prune: options.prune,
+            source,
+            is_cloned: cloned.contains(&sandbox.name),
         };
-        let diff = diff(&subject);
+        let mut diff = diff(&subject);
+        weigh(&mut diff.changes, &matched);
+        compared.insert(&sandbox.name, (subject, diff));
+    }
+    let in_order = desired.sandboxes.values();
+    for (sandbox, (subject, diff)) in in_order.filter_map(|sandbox| Some((sandbox, compared.remove(&sandbox.name)?))) {
         plan.refusals.extend(capability::lacking(sandbox, capabilities));
         plan.refusals.extend(guard(&subject, &diff));
         plan.steps.extend(lower(&subject, &diff, &around));
         plan.changes.extend(diff.changes);
-        plan.accepted
-            .extend(diff.accepted.into_iter().map(|change| (sandbox.name.clone(), change)));
+        plan.accepted.extend(accepted(&subject, diff.accepted));
         plan.notices.extend(diff.notices.into_iter().map(|text| Notice {
             sandbox: sandbox.name.clone(),
             text,
         }));
     }
+    if options.targets.is_empty() {
+        leftovers(&mut plan, matched.left_over(desired), options.prune);
+    }
     plan.refusals.extend(matched.refusals);
     once_each(&mut plan.refusals);
-    if options.targets.is_empty() {
-        let left = matched
-            .owned
-            .iter()
-            .filter(|(name, _)| !desired.sandboxes.contains_key(*name));
-        leftovers(
-            &mut plan,
-            left.map(|(name, instance)| (name, *instance)).collect(),
-            options.prune,
-        );
-    }
     wait_for_sources(&mut plan.steps);
     drop_met_needs(&mut plan.steps);
     Ok(plan)
+}
+
+/// What is accepted in one sandbox, with the words of the entry that accepts it.
+fn accepted(subject: &Subject<'_>, changes: Vec<FieldChange>) -> impl Iterator<Item = Accepted> {
+    changes.into_iter().map(|field| {
+        let entry = subject.ignored.iter().find(|entry| entry.field.covers(&field.field));
+        Accepted {
+            sandbox: subject.sandbox.name.clone(),
+            until: entry.and_then(|entry| entry.until),
+            reason: match entry {
+                Some(entry) => entry.reason.clone(),
+                None => Some("it waits for contents that are accepted as they are".to_owned()),
+            },
+            field,
+        }
+    })
+}
+
+/// The entries of the spec that accept nothing any more, each once for all of a count.
+fn expired(desired: &Desired, selected: &BTreeSet<SandboxName>, today: Date) -> Vec<Notice> {
+    let mut notices: Vec<Notice> = Vec::new();
+    let mut said = BTreeSet::new();
+    for sandbox in desired
+        .sandboxes
+        .values()
+        .filter(|sandbox| selected.contains(&sandbox.name))
+    {
+        for entry in &sandbox.ignore {
+            let Some(until) = entry.until.filter(|until| *until < today) else {
+                continue;
+            };
+            if said.insert((&sandbox.base, entry.field.clone(), until)) {
+                notices.push(Notice {
+                    sandbox: sandbox.name.clone(),
+                    text: format!(
+                        "`ignore \"{}\"` expired: it held until {until}; take it out of the spec, or give it another day",
+                        entry.field
+                    ),
+                });
+            }
+        }
+    }
+    notices
 }
 
 fn ignored_on_command_line(options: &Options) -> Vec<(String, Ignored)> {
@@ -235,7 +295,12 @@ fn guard(subject: &Subject<'_>, diff: &Diff) -> Vec<Refusal> {
             format!("`{}` is protected, and this plan would make it anew", sandbox.name),
             sandbox.protect.as_ref().unwrap_or(&sandbox.at),
             "its disk is guarded",
-            "keep its image and clone source as they are, or apply once with `protect false`".to_owned(),
+            if diff.changes.iter().any(|change| change.reason == Reason::Stale) {
+                "say `on-stale=\"keep\"`, or apply once with `protect false`"
+            } else {
+                "keep its image and clone source as they are, or apply once with `protect false`"
+            }
+            .to_owned(),
         ));
     }
     let size = instance
@@ -382,9 +447,10 @@ fn recorded_needs(instance: &LiveInstance) -> Vec<String> {
 }
 
 /// A clone of a disk waits for all that is done to its source, a clone of a snapshot for other snapshots' deletion:
-/// a copy under way would stand in its way.
+/// a copy under way would stand in its way. One that is made anew waits for the same before it is deleted.
 fn wait_for_sources(steps: &mut [Step]) {
     let mut last: BTreeMap<InstanceName, StepId> = BTreeMap::new();
+    let mut sources: BTreeMap<SandboxName, Vec<StepId>> = BTreeMap::new();
     let mut deletions: BTreeMap<InstanceName, Vec<StepId>> = BTreeMap::new();
     for step in steps.iter() {
         last.insert(step.instance.clone(), step.id.clone());
@@ -395,7 +461,7 @@ fn wait_for_sources(steps: &mut [Step]) {
                 .push(step.id.clone());
         }
     }
-    for step in steps {
+    for step in steps.iter_mut() {
         let Op::Clone { source, snapshot, .. } = &step.op else {
             continue;
         };
@@ -404,6 +470,12 @@ fn wait_for_sources(steps: &mut [Step]) {
             None => last.get(source).cloned().into_iter().collect(),
         };
         step.needs.extend(more);
+        sources.insert(step.sandbox.clone(), step.needs.clone());
+    }
+    // What is to be cloned anew is not given up before there is what to clone.
+    for step in steps.iter_mut().filter(|step| step.op == Op::Delete) {
+        let needs = sources.remove(&step.sandbox).unwrap_or_default();
+        step.needs.extend(needs.into_iter().filter(|need| *need != step.id));
     }
 }
 

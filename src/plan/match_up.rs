@@ -62,6 +62,22 @@ impl<'a> Matched<'a> {
         matched
     }
 
+    /// All that are owned, `task-2` before `task-10`.
+    #[must_use]
+    pub fn in_order(&self) -> Vec<(&SandboxName, &'a LiveInstance)> {
+        let mut owned: Vec<_> = self.owned.iter().map(|(name, instance)| (name, *instance)).collect();
+        owned.sort_by(|(one, _), (other, _)| one.in_natural_order(other));
+        owned
+    }
+
+    /// Those that the spec no longer names, in the same order.
+    #[must_use]
+    pub fn left_over(&self, desired: &Desired) -> Vec<(&SandboxName, &'a LiveInstance)> {
+        let mut left = self.in_order();
+        left.retain(|(name, _)| !desired.sandboxes.contains_key(*name));
+        left
+    }
+
     /// The instance that a sandbox has, or the name that it will get.
     #[must_use]
     pub fn name_of(&self, environment: &EnvironmentName, sandbox: &SandboxName) -> InstanceName {

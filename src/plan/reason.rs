@@ -128,6 +128,8 @@ pub enum Reason {
     ImageChanged,
     /// It is cloned from something else.
     SourceChanged,
+    /// What it was made from has changed since: a snapshot's sandbox, a clone's source.
+    Stale,
     /// Its first apply did not finish.
     Unfinished,
     /// A set-up step that has not run.
@@ -153,6 +155,7 @@ impl fmt::Display for Reason {
             Self::LeftSpec => "it left the spec",
             Self::ImageChanged => "another image",
             Self::SourceChanged => "another clone source",
+            Self::Stale => "stale",
             Self::Unfinished => "its first apply did not finish",
             Self::NeverRun => "never run",
             Self::StepBefore => "a step before it runs",

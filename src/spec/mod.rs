@@ -11,6 +11,7 @@
 
 mod convert;
 mod decode;
+mod inputs;
 mod kdl;
 mod language;
 mod load;
@@ -24,6 +25,7 @@ mod validate;
 mod yaml;
 
 pub use convert::convert;
+pub use inputs::SourceDigest;
 pub use load::{Input, Loaded, Rejected, Request, check_text, load};
 pub use schema::schema;
 pub use source::{FILE_LIMIT, Source, Sources};

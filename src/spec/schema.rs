@@ -227,7 +227,7 @@ fn value(kind: Type) -> (Option<&'static str>, Value) {
         Type::Field => (
             Some("field"),
             or_variable(pattern(
-                "^(image|clone-from|cpu|memory|disk|user|protect|ttl|(env|config):.+|\
+                "^(image|clone-from|source-recipe|cpu|memory|disk|user|protect|ttl|(env|config):.+|\
                  (sandbox|file|tree|volume|mount|port|egress|run|power|snapshot)([:.].+)?)$",
             )),
         ),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::inputs::Read;
 use crate::model::{Diagnostic, Place};
 
 /// The most bytes that one spec file may have.
@@ -11,23 +12,27 @@ pub const FILE_LIMIT: usize = 1 << 20;
 /// The texts of all files that were read, by the name that [`Place::file`] carries: what the view draws
 /// excerpts from.
 #[derive(Debug, Clone, Default)]
-pub struct Sources(BTreeMap<Arc<str>, Arc<str>>);
+pub struct Sources {
+    texts: BTreeMap<Arc<str>, Arc<str>>,
+    /// The files and folders that the spec names.
+    pub(super) read: Vec<Read>,
+}
 
 impl Sources {
     /// The text of a file; none for the command line and for files that could not be read.
     #[must_use]
     pub fn get(&self, file: &str) -> Option<&str> {
-        self.0.get(file).map(AsRef::as_ref)
+        self.texts.get(file).map(AsRef::as_ref)
     }
 
     /// All names, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(AsRef::as_ref)
+        self.texts.keys().map(AsRef::as_ref)
     }
 
     /// Keeps a text.
     pub fn insert(&mut self, source: &Source) {
-        self.0.insert(source.name.clone(), source.text.clone());
+        self.texts.insert(source.name.clone(), source.text.clone());
     }
 }
 

@@ -1,13 +1,15 @@
-//! Plans, events and problems in forms to be read: for people, as JSON, as graphs and tables.
+//! Plans, events and problems in forms to be read: for people, as JSON, as Markdown, as graphs and tables.
 //!
 //! The only floor besides the command line that writes to the caller's streams. It decides nothing: what it
 //! shows has been decided below. It does not read the environment; whether to colour is told to it.
 
+mod alike;
 mod clean;
 pub mod diagnostics;
 pub mod graph;
 pub mod human;
 pub mod json;
+pub mod markdown;
 mod outcome;
 mod output;
 mod palette;

@@ -37,6 +37,9 @@ pub struct Row {
     pub source: Option<String>,
     /// Its snapshots, oldest first.
     pub snapshots: Vec<String>,
+    /// What of it is older than the spec has it: `source` when what it was cloned from has changed since, and
+    /// `snapshot:NAME` for each such snapshot of its own.
+    pub stale: Vec<String>,
     /// How long ago it was made, in seconds; null where that is not known.
     pub age: Option<u64>,
     /// Whether its first apply has finished.
@@ -76,10 +79,11 @@ pub fn human(show: &Show) -> String {
                 .as_deref()
                 .map_or_else(nothing, |source| clean(source).into_owned()),
             list(&row.snapshots),
+            list(&row.stale),
             row.age.map_or_else(nothing, age),
         ]
     });
-    let header = ["SANDBOX", "STATUS", "ADDRESSES", "SOURCE", "SNAPSHOTS", "AGE"];
+    let header = ["SANDBOX", "STATUS", "ADDRESSES", "SOURCE", "SNAPSHOTS", "STALE", "AGE"];
     table(&header, &rows.collect::<Vec<_>>())
 }
 

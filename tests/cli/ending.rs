@@ -123,10 +123,10 @@ async fn show_and_graph() {
     ends(&memory, &["apply", FRESH, "--yes", "--target", "base", "-q"], 0).await;
     let run = ends(&memory, &["show", FRESH], 0).await;
     let expected = "\
-SANDBOX  STATUS   ADDRESSES  SOURCE     SNAPSHOTS  AGE
-base     stopped  -          debian/12  ready      1d 3h
-task-1   missing  -          -          -          -
-task-2   missing  -          -          -          -
+SANDBOX  STATUS   ADDRESSES  SOURCE     SNAPSHOTS  STALE  AGE
+base     stopped  -          debian/12  ready      -      1d 3h
+task-1   missing  -          -          -          -      -
+task-2   missing  -          -          -          -      -
 ";
     assert_eq!(run.stdout, expected);
     let run = ends(&memory, &["show", FRESH, "--json"], 0).await;

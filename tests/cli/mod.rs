@@ -3,7 +3,9 @@
 //! The texts stand in `*.trycmd` files beside this one (`TRYCMD=overwrite` writes them anew); what needs a
 //! backend runs inside the test, with the simulated one.
 
+mod codes;
 mod ending;
+mod saved;
 
 #[test]
 fn texts() {

@@ -88,6 +88,11 @@ impl Fixture {
         EnvironmentName::new(self.prefix.clone()).expect("a prefix is a name")
     }
 
+    /// One more environment, whose name begins with the other's.
+    pub(crate) fn other_environment(&self) -> EnvironmentName {
+        EnvironmentName::new(format!("{}-x", self.prefix)).expect("a prefix is a name")
+    }
+
     /// The unprivileged account of the image.
     pub(crate) fn account(&self) -> Account {
         Account {
@@ -181,6 +186,12 @@ impl Fixture {
             .filter(|instance| instance.name.as_str().starts_with(&prefix))
         {
             self.backend.delete(&instance.name).await.expect("cleans up");
+        }
+        for environment in [self.environment(), self.other_environment()] {
+            self.backend
+                .delete_notes(&environment)
+                .await
+                .expect("deletes its notes");
         }
         self.backend.close().await.expect("closes");
     }

@@ -11,6 +11,7 @@ pub(crate) mod fixture;
 mod folders;
 mod lifecycle;
 mod looking;
+mod notes;
 mod observing;
 mod reading;
 mod settings;

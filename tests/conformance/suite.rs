@@ -79,6 +79,17 @@ macro_rules! suite {
                 special_files_are_told_and_not_opened,
                 the_shapes_of_things_are_told,
             }
+            notes {
+                a_note_is_made_once,
+                a_note_is_replaced_unless_it_has_changed,
+                a_note_is_taken_over_unless_it_has_changed,
+                notes_are_deleted_with_their_environment,
+                notes_have_nothing_to_do_with_each_other,
+                of_many_makers_at_once_one_succeeds,
+                of_many_takers_at_once_one_succeeds,
+                only_the_note_that_was_named_is_deleted,
+                texts_come_back_as_they_were,
+            }
             observing {
                 everything_is_in_no_environments_scope,
                 labels_and_names_are_a_scope,

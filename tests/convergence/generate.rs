@@ -90,7 +90,7 @@ fn runs() -> impl Strategy<Value = Vec<Run>> {
 #[derive(Debug, Clone)]
 struct Parts {
     image: &'static str,
-    clones: Option<(prop::sample::Index, bool)>,
+    clones: Option<(prop::sample::Index, bool, bool)>,
     cpu: Option<u32>,
     memory: Option<u64>,
     env: BTreeMap<&'static str, String>,
@@ -123,7 +123,7 @@ fn parts() -> impl Strategy<Value = Parts> {
         any::<bool>(),
     );
     let links = (
-        option::weighted(0.5, any::<(prop::sample::Index, bool)>()),
+        option::weighted(0.6, any::<(prop::sample::Index, bool, bool)>()),
         option::weighted(0.3, any::<prop::sample::Index>()),
     );
     (prop_oneof![Just("one"), Just("two")], limits, maps, rest, links).prop_map(
@@ -176,14 +176,14 @@ fn sandbox(index: usize, parts: Parts, before: &IndexMap<SandboxName, Sandbox>) 
             name: parts.image.to_owned(),
             at: at(),
         },
-        Some((pick, snapshot)) => {
+        Some((pick, snapshot, replace)) => {
             let source = (*pick.get(&names)).clone();
             let has = !before[&source].snapshots.is_empty();
             Origin::Clone {
                 snapshot: (snapshot && has).then(|| ready.clone()),
                 sandbox: source,
-                on_stale: OnStale::Keep,
-                on_stale_explicit: false,
+                on_stale: if replace { OnStale::Replace } else { OnStale::Keep },
+                on_stale_explicit: replace,
                 at: at(),
             }
         }
@@ -247,6 +247,25 @@ fn sandbox(index: usize, parts: Parts, before: &IndexMap<SandboxName, Sandbox>) 
         target: None,
         ignore: Vec::new(),
     }
+}
+
+/// A path that no generated spec declares.
+pub(super) const MARK: &str = "/etc/mark";
+
+/// The spec with one more file in one sandbox.
+pub(super) fn marked(desired: &Desired, name: &SandboxName) -> Desired {
+    let mut marked = desired.clone();
+    let mark = File {
+        state: FileState::Content(Content::inline(*b"marked")),
+        mode: Mode::FILE,
+        owner: Owner::ROOT,
+        when: When::Always,
+        at: Place::nowhere(),
+    };
+    if let Some(sandbox) = marked.sandboxes.get_mut(name) {
+        sandbox.files.insert(path(MARK), mark);
+    }
+    marked
 }
 
 /// A fault that may strike.

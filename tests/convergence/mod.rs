@@ -4,6 +4,7 @@
 
 mod generate;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -11,8 +12,8 @@ use proptest::test_runner::TestCaseError;
 use sbx_apply::apply::{Interrupt, Report, apply, observe};
 use sbx_apply::backend::Sandboxes;
 use sbx_apply::backend::memory::Memory;
-use sbx_apply::model::{Desired, GuestPath, Kind, Live, Status};
-use sbx_apply::plan::{Options, Origin, Plan, Reason, plan};
+use sbx_apply::model::{Desired, Digest, FileState, GuestPath, Kind, Live, OnStale, Origin as Source, Sandbox, Status};
+use sbx_apply::plan::{Action, Options, Origin, Plan, Reason, plan};
 use tokio::sync::watch;
 
 use crate::support::fault::Faulty;
@@ -40,14 +41,52 @@ fn run<T>(future: impl Future<Output = T>) -> T {
         .block_on(future)
 }
 
-/// Applies, and requires that it works and that a fresh plan has neither changes nor steps.
+/// Applies, and requires that it works, that what was cloned has what its source declares, and that a fresh plan has
+/// neither changes nor steps; only clones that may stay stale are told of.
 async fn settles(memory: &Memory, desired: &Desired, options: &Options) -> Result<(), TestCaseError> {
     let (plan, report) = applied(memory, desired, options).await;
     prop_assert!(plan.refusals.is_empty(), "{:?}", plan.refusals);
     prop_assert!(report.is_complete(), "{:?}", report.failed);
+    for change in plan.changes.iter().filter(|change| change.kind == Kind::Sandbox) {
+        if matches!(change.action, Action::Create | Action::Replace) {
+            is_a_copy(memory, desired, &desired.sandboxes[&change.sandbox])?;
+        }
+    }
     let (_, again) = planned(memory, desired, options).await;
-    prop_assert!(again.changes.is_empty(), "after an apply: {:#?}", again.changes);
+    for change in &again.changes {
+        prop_assert!(!change.counts(), "after an apply: {:#?}", change);
+        let origin = &desired.sandboxes[&change.sandbox].origin;
+        let may_stay = matches!(
+            origin,
+            Source::Clone {
+                on_stale: OnStale::Keep,
+                ..
+            }
+        );
+        prop_assert!(
+            may_stay && change.reason == Reason::Stale,
+            "after an apply: {:#?}",
+            change
+        );
+    }
     prop_assert!(again.steps.is_empty(), "after an apply: {:#?}", again.steps);
+    Ok(())
+}
+
+/// A clone that was just made has the files that its source declares, but for those that it declares itself.
+fn is_a_copy(memory: &Memory, desired: &Desired, clone: &Sandbox) -> Result<(), TestCaseError> {
+    let Some(source) = clone.source() else { return Ok(()) };
+    let of_source = desired.sandboxes[source].files.iter();
+    for (path, file) in
+        of_source.filter(|(path, file)| path.as_str().starts_with("/etc/") && generate::is_checked(file))
+    {
+        if let FileState::Content(content) = &file.state
+            && !clone.files.contains_key(path)
+        {
+            let found = read(memory, &format!("demo-{}", clone.name), path);
+            prop_assert_eq!(found.map(|bytes| Digest::of(&bytes)), Some(content.digest.clone()));
+        }
+    }
     Ok(())
 }
 
@@ -130,6 +169,51 @@ proptest! {
             settles(&memory, &desired, &PRUNE()).await?;
             if let Some(path) = file {
                 prop_assert!(read(&memory, &name, &path) != Some(b"by hand".to_vec()), "repaired");
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_base_that_changes_takes_its_clones_along_as_far_as_they_want(
+        first in generate::desired(),
+        pick in any::<prop::sample::Index>(),
+        struck in any::<bool>(),
+        nth in 1_usize..20,
+        fault in generate::fault(),
+    ) {
+        run(async {
+            let memory = generate::backend();
+            settles(&memory, &first, &PRUNE()).await?;
+            let base = pick.get(&first.sandboxes.keys().cloned().collect::<Vec<_>>()).clone();
+            let second = generate::marked(&first, &base);
+            let (_, plan) = planned(&memory, &second, &PRUNE()).await;
+            // What follows it, by hand: sources come before their clones in these specs.
+            let mut following = BTreeSet::from([base.clone()]);
+            for sandbox in second.sandboxes.values() {
+                let fate = plan.changes.iter().find(|change| change.sandbox == sandbox.name && change.kind == Kind::Sandbox);
+                let fate = fate.map(|change| (change.action, change.reason));
+                let is_stale = sandbox.source().is_some_and(|source| following.contains(source));
+                let replace = matches!(sandbox.origin, Source::Clone { on_stale: OnStale::Replace, .. });
+                let expected = match (is_stale, replace) {
+                    (false, _) => None,
+                    (true, true) => Some((Action::Replace, Reason::Stale)),
+                    (true, false) => Some((Action::None, Reason::Stale)),
+                };
+                prop_assert_eq!(fate, expected, "{}", sandbox.name);
+                if is_stale && replace {
+                    following.insert(sandbox.name.clone());
+                }
+            }
+            if struck {
+                let faulty = Faulty::new(Arc::new(memory.clone()), nth, fault);
+                applied(&faulty, &second, &PRUNE()).await;
+            }
+            settles(&memory, &second, &PRUNE()).await?;
+            for sandbox in second.sandboxes.values() {
+                let machine = memory.machine(&format!("demo-{}", sandbox.name)).expect("is there");
+                let marked = following.contains(&sandbox.name);
+                prop_assert_eq!(machine.read(generate::MARK).is_some(), marked, "{}", sandbox.name);
             }
             Ok(())
         })?;

@@ -126,6 +126,34 @@ fn only_view_and_the_command_line_print() {
     assert_eq!(offenders(&["cli", "view"], &printers), Vec::<String>::new());
 }
 
+/// The commands that change something.
+const CHANGING: [&str; 2] = ["apply.rs", "destroy.rs"];
+
+#[test]
+fn commands_that_only_read_are_handed_readers() {
+    let writers = ["Sandboxes", "session::open(", "registry.open("];
+    let mut seen = 0;
+    for (path, code) in sources() {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if !path.starts_with("cli/commands") || CHANGING.contains(&name) {
+            continue;
+        }
+        seen += 1;
+        for writer in writers {
+            assert!(!code.contains(writer), "{}: {writer}", path.display());
+        }
+    }
+    assert!(seen >= 7, "only {seen} commands were read");
+    // Nor does what they plan with open more than a reader.
+    let session = sources().into_iter().find(|(path, _)| path.ends_with("cli/session.rs"));
+    let (_, code) = session.expect("is there");
+    let (_, planning) = code.split_once("fn make_plan").expect("is there");
+    assert!(
+        !planning.contains("Sandboxes") && !planning.contains(" open("),
+        "{planning}"
+    );
+}
+
 /// The files of other floors than `allowed` whose code has one of `words`.
 fn offenders(allowed: &[&str], words: &[&str]) -> Vec<String> {
     let mut offenders = Vec::new();

@@ -4,7 +4,9 @@
 mod api;
 mod cluster;
 mod files;
+mod hand_edits;
 mod instances;
 mod observing;
+mod read_only;
 mod secure;
 mod transport;

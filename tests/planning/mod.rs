@@ -1,6 +1,9 @@
 //! Rules of planning and applying that a single plan's text does not show: each a small story on the simulated
 //! backend.
 
+mod accepted;
+mod stale;
+
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::model::{Labels, Mode, Owner};
 
@@ -180,6 +183,38 @@ async fn two_instances_of_one_sandbox_are_refused() {
         .expect("edits");
     let plan = run(&memory, "plan", spec, 4).await;
     assert!(plan.stderr.contains("has two instances"), "{}", plan.stderr);
+    let _ = memory.take_journal();
+    let destroy = program_with(&memory, &["destroy", "-", "--allow-data-loss"], spec).await;
+    assert_eq!(destroy.code, 4, "{}", destroy.stderr);
+    assert!(destroy.stderr.contains("has two instances"), "{}", destroy.stderr);
+    assert_eq!(memory.journal(), Vec::<String>::new(), "which one is ours is not known");
+}
+
+#[tokio::test]
+async fn what_is_left_over_is_listed_as_people_count() {
+    let memory = Memory::new();
+    let spec = |count: u32| format!("sandbox \"t\" count={count} {{ image \"debian/12\"; }}");
+    run(&memory, "apply", &spec(11), 0).await;
+    let left = run(&memory, "plan", &spec(1), 0).await;
+    let names = |text: &str| -> Vec<String> {
+        let words = text.split_whitespace().filter(|word| word.starts_with("t-"));
+        words.map(str::to_owned).collect()
+    };
+    let expected: Vec<String> = (2..=11).map(|number| format!("t-{number}")).collect();
+    assert_eq!(names(&left.stdout), expected, "{}", left.stdout);
+    let shown = program_with(&memory, &["show", "-"], &spec(0)).await;
+    assert_eq!(names(&shown.stdout)[1..], expected, "{}", shown.stdout);
+    let all = program_with(&memory, &["destroy", "-"], &spec(1)).await;
+    assert!(all.stdout.contains("t-1 … t-11"), "{}", all.stdout);
+}
+
+#[tokio::test]
+async fn unprotecting_is_an_edit_of_the_spec() {
+    let memory = Memory::new();
+    let spec = |protect: &str| format!("sandbox \"one\" {{ image \"debian/12\"; protect {protect}; }}");
+    run(&memory, "apply", &spec("true"), 0).await;
+    let plan = run(&memory, "plan", &spec("false"), 2).await;
+    assert!(plan.stdout.contains("settings  (the spec changed)"), "{}", plan.stdout);
 }
 
 #[tokio::test]

@@ -54,6 +54,20 @@ async fn scenario(name: &str, edit: Edit, flags: &[&str]) -> (Memory, Run) {
         run.code
     );
     blessed::check(&format!("tests/scenarios/{name}/plan.txt"), &text);
+    // The same as a comment on a pull request, where a folder has one.
+    if let Some(file) = path(name, "check.md") {
+        let command = [&["check", &spec, "--markdown"], flags].concat();
+        let comment = program(&memory, &command).await;
+        assert_eq!(comment.code, run.code, "{}", comment.stderr);
+        blessed::check(&file, &comment.stdout);
+    }
+    if let Some(file) = path(name, "check.txt") {
+        let command = [&["check", &spec], flags].concat();
+        let check = program(&memory, &command).await;
+        assert_eq!((check.code, check.stderr), (run.code, run.stderr.clone()));
+        blessed::check(&file, &check.stdout);
+    }
+    assert_eq!(memory.journal(), journal, "nor does a check");
     (memory, run)
 }
 
@@ -223,4 +237,85 @@ async fn a_tree_that_changes() {
 #[tokio::test]
 async fn what_the_backend_lacks_is_told_at_its_line() {
     scenario("lacking", nothing, &[]).await;
+}
+
+#[tokio::test]
+async fn a_chain_of_clones_is_made_anew_in_one_apply() {
+    settles("stale-replace", nothing, &[], &["--allow-data-loss"]).await;
+}
+
+#[tokio::test]
+async fn a_snapshot_that_others_were_cloned_from_needs_consent() {
+    let (memory, _) = scenario("stale-keep", nothing, &[]).await;
+    let spec = path("stale-keep", "after.kdl").expect("a spec");
+    let _ = memory.take_journal();
+    let run = program(&memory, &["apply", &spec, "--yes"]).await;
+    assert_eq!(
+        (run.code, memory.journal()),
+        (4, Vec::<String>::new()),
+        "{}",
+        run.stderr
+    );
+    settles("stale-keep", nothing, &[], &["--allow-data-loss"]).await;
+}
+
+#[tokio::test]
+async fn a_stale_clone_that_stays_is_shown_and_not_counted() {
+    let memory = Memory::new();
+    for (spec, code) in [("before.kdl", 0), ("after.kdl", 0)] {
+        let spec = path("stale-keep", spec).expect("a spec");
+        let run = program(&memory, &["apply", &spec, "--yes", "--allow-data-loss", "--quiet"]).await;
+        assert_eq!(run.code, code, "{}", run.stderr);
+    }
+    let spec = path("stale-keep", "after.kdl").expect("a spec");
+    let run = program(&memory, &["plan", &spec, "--detailed-exitcode"]).await;
+    blessed::check("tests/scenarios/stale-kept/in-sync.txt", &run.stdout);
+    assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{}", run.stdout);
+    let run = program(&memory, &["check", &spec, "--markdown"]).await;
+    blessed::check("tests/scenarios/stale-kept/check.md", &run.stdout);
+    assert_eq!(run.code, 0, "{}", run.stdout);
+    let run = program(&memory, &["plan", &spec, "--json"]).await;
+    let plan: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
+    assert_eq!(
+        (&plan["in_sync"], &plan["summary"]["pending"]),
+        (&true.into(), &0.into())
+    );
+    let schema = jsonschema::validator_for(&sbx_apply::view::json::plan_schema()).expect("a schema");
+    assert!(schema.is_valid(&plan), "{plan}");
+    for change in plan["changes"].as_array().expect("changes") {
+        assert_eq!(
+            (&change["kind"], &change["action"]),
+            (&"sandbox".into(), &"none".into())
+        );
+        assert_eq!(
+            (&change["reason"], &change["impact"]),
+            (&"stale".into(), &"live".into())
+        );
+        assert_eq!(change["fields"][0]["path"], "source-recipe");
+    }
+    let spec = path("stale-kept", "after.kdl").expect("a spec");
+    let run = program(&memory, &["plan", &spec, "--detailed-exitcode"]).await;
+    blessed::check("tests/scenarios/stale-kept/more.txt", &run.stdout);
+    assert_eq!(run.code, 2, "{}", run.stdout);
+    let run = program(&memory, &["show", &spec]).await;
+    blessed::check("tests/scenarios/stale-kept/show.txt", &run.stdout);
+}
+
+#[tokio::test]
+async fn what_is_no_part_of_a_recipe_makes_nothing_stale() {
+    settles("stale-not", nothing, &[], &[]).await;
+}
+
+#[tokio::test]
+async fn a_stale_clone_that_is_protected_is_not_made_anew() {
+    let (memory, _) = scenario("stale-protect", nothing, &[]).await;
+    let spec = path("stale-protect", "after.kdl").expect("a spec");
+    let _ = memory.take_journal();
+    let run = program(&memory, &["apply", &spec, "--yes", "--allow-data-loss"]).await;
+    assert_eq!(
+        (run.code, memory.journal()),
+        (4, Vec::<String>::new()),
+        "{}",
+        run.stderr
+    );
 }

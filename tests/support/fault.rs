@@ -10,11 +10,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sbx_apply::backend::{
     Backend, Changes, ConsoleOpts, CreateOpts, Error, ErrorKind, Exec, ExecOpts, FileChange, FileEntry, Files,
-    NetworkPolicy, Observe, Output, ReadFiles, ReadPolicy, Result, Sandboxes, Scope, Stop, Streams,
+    KeepNotes, NetworkPolicy, Observe, Output, ReadFiles, ReadNotes, ReadPolicy, Result, Sandboxes, Scope, Stop,
+    Streams,
 };
 use sbx_apply::model::{
-    Capabilities, Content, EgressMode, GuestPath, Inspection, Instance, InstanceName, LiveInstance, Mode, Owner,
-    Policy, Query, Snapshot,
+    Capabilities, Content, EgressMode, EnvironmentName, GuestPath, Inspection, Instance, InstanceName, LiveInstance,
+    Mode, Note, NoteKey, Owner, Policy, Query, Snapshot,
 };
 use tokio::io::AsyncRead;
 
@@ -213,6 +214,10 @@ impl Backend for Faulty {
         self.change(self.inner.restore_snapshot(name, label)).await
     }
 
+    async fn settle(&self, scope: &Scope) -> Result<()> {
+        self.read_only(self.inner.settle(scope)).await
+    }
+
     async fn close(&self) -> Result<()> {
         self.inner.close().await
     }
@@ -274,6 +279,36 @@ impl Files for Faulty {
 
     async fn delete_file(&self, name: &InstanceName, path: &GuestPath) -> Result<()> {
         self.change(self.inner.delete_file(name, path)).await
+    }
+}
+
+#[async_trait]
+impl ReadNotes for Faulty {
+    async fn note(&self, environment: &EnvironmentName, key: NoteKey) -> Result<Option<Note>> {
+        self.read_only(self.inner.note(environment, key)).await
+    }
+}
+
+#[async_trait]
+impl KeepNotes for Faulty {
+    async fn create_note(&self, environment: &EnvironmentName, key: NoteKey, note: &Note) -> Result<()> {
+        self.change(self.inner.create_note(environment, key, note)).await
+    }
+
+    async fn replace_note(&self, environment: &EnvironmentName, key: NoteKey, old: &Note, new: &Note) -> Result<()> {
+        self.change(self.inner.replace_note(environment, key, old, new)).await
+    }
+
+    async fn take_over_note(&self, environment: &EnvironmentName, key: NoteKey, old: &Note, new: &Note) -> Result<()> {
+        self.change(self.inner.take_over_note(environment, key, old, new)).await
+    }
+
+    async fn delete_note(&self, environment: &EnvironmentName, key: NoteKey, old: &Note) -> Result<()> {
+        self.change(self.inner.delete_note(environment, key, old)).await
+    }
+
+    async fn delete_notes(&self, environment: &EnvironmentName) -> Result<()> {
+        self.change(self.inner.delete_notes(environment)).await
     }
 }
 

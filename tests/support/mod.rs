@@ -5,3 +5,4 @@ pub(crate) mod daemon;
 pub(crate) mod fault;
 pub(crate) mod namespaces;
 pub(crate) mod program;
+pub(crate) mod proxy;

@@ -59,6 +59,20 @@ impl Write for Buffer {
 
 /// Runs the program: no terminal, no variables, and `memory` as its only backend.
 pub(crate) async fn program(memory: &Memory, arguments: &[&str]) -> Run {
+    program_at(memory, arguments, NOW).await
+}
+
+/// The same at another moment.
+pub(crate) async fn program_at(memory: &Memory, arguments: &[&str], now: u64) -> Run {
+    run_on(Registry::empty().with(Simulated(memory.clone())), arguments, now).await
+}
+
+/// The same with the backends of the program, for a real daemon.
+pub(crate) async fn real_program(arguments: &[&str]) -> Run {
+    run_on(Registry::standard(), arguments, NOW).await
+}
+
+async fn run_on(registry: Registry, arguments: &[&str], now: u64) -> Run {
     let (stdout, stderr) = (Buffer::default(), Buffer::default());
     let host = Host {
         arguments: std::iter::once("sbx-apply")
@@ -69,8 +83,8 @@ pub(crate) async fn program(memory: &Memory, arguments: &[&str]) -> Run {
         terminals: Terminals::default(),
         stdout: Box::new(stdout.clone()),
         stderr: Box::new(stderr.clone()),
-        registry: Registry::empty().with(Simulated(memory.clone())),
-        now: NOW,
+        registry,
+        now,
     };
     let code = cli::main(host).await.number();
     Run {

@@ -6,12 +6,16 @@ use std::net::IpAddr;
 use super::wire::{self, Config, Devices};
 use crate::backend::{Error, ErrorKind, Result};
 use crate::model::{
-    Bytes, Changes, CreateOpts, Digest, Instance, InstanceName, Labels, LiveInstance, LiveSnapshot, Memory, Snapshot,
-    Status,
+    Bytes, Changes, CreateOpts, Digest, EnvironmentName, Instance, InstanceName, Labels, LiveInstance, LiveSnapshot,
+    Memory, Note, Snapshot, Status,
 };
 
 /// Before the key of a label.
 const LABEL: &str = "user.sbx-apply.";
+/// Key: a note on an environment, in the profile that keeps it.
+const NOTE: &str = "user.sbx-apply.note";
+/// Key: the project whose environment's note a profile keeps.
+const PROJECT: &str = "user.sbx-apply.project";
 /// Before the name of an environment variable.
 const ENVIRONMENT: &str = "environment.";
 /// Before the name of an environment variable that is empty. The daemon takes an empty value for none at all, so
@@ -84,6 +88,28 @@ pub(super) fn mark(label: &str) -> String {
         .get(..8)
         .and_then(|text| u32::from_str_radix(text, 16).ok());
     format!("2999-12-31T23:59:59.{:09}Z", number.unwrap_or_default() % 1_000_000_000)
+}
+
+/// What tells a profile that keeps a note of an environment.
+pub(super) fn of_environment(environment: &EnvironmentName, project: &str) -> Config {
+    Config::from([
+        (format!("{LABEL}{}", Labels::ENVIRONMENT), environment.to_string()),
+        (PROJECT.to_owned(), project.to_owned()),
+    ])
+}
+
+/// The settings of a profile that keeps a note.
+pub(super) fn noted(environment: &EnvironmentName, project: &str, note: &Note) -> Config {
+    let mut config = of_environment(environment, project);
+    config.insert(NOTE.to_owned(), note.as_str().to_owned());
+    config
+}
+
+/// The note that a profile keeps; none where it keeps none, or another environment's.
+pub(super) fn note(environment: &EnvironmentName, project: &str, config: &Config) -> Option<Note> {
+    let ours = of_environment(environment, project);
+    let is_ours = ours.iter().all(|(key, value)| config.get(key) == Some(value));
+    config.get(NOTE).filter(|_| is_ours).and_then(Note::new)
 }
 
 /// An instance as a plan needs it. Only its own settings count: what a profile gives is nobody's declaration.

@@ -3,7 +3,7 @@
 //! The rooms: `opener` and `remote` turn settings and the incus client's configuration into a connection,
 //! `tls` says whom to trust, `client` carries requests, `operation` awaits what runs in the background, `wire`
 //! holds the API's own shapes and `convert` alone translates between them and the model. On these stand
-//! `observe`, `instance`, `snapshot`, `image`, `exec` and `sftp`, one for each thing that sandboxes do.
+//! `observe`, `instance`, `notes`, `snapshot`, `image`, `exec` and `sftp`, one for each thing that sandboxes do.
 //!
 //! Facts about the API come from the documentation of Incus 6.0 (`doc/rest-api.md`, `doc/api-extensions.md`)
 //! and from trying them on 6.0.4. Nothing in here reads the caller's environment.
@@ -15,6 +15,7 @@ mod exec;
 mod failure;
 mod image;
 mod instance;
+mod notes;
 mod observe;
 mod opener;
 mod operation;

@@ -205,8 +205,36 @@ pub(super) struct SnapshotsPost<'a> {
 /// A set of settings and devices that instances share.
 #[derive(Debug, Deserialize)]
 pub(super) struct Profile {
+    #[serde(default)]
+    pub(super) name: String,
+    #[serde(default, deserialize_with = "nullable")]
+    pub(super) config: Config,
+    #[serde(default)]
+    pub(super) description: String,
     #[serde(default, deserialize_with = "nullable")]
     pub(super) devices: Devices,
+}
+
+/// What of a profile can be written.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct ProfilePut {
+    pub(super) config: Config,
+    pub(super) description: String,
+    pub(super) devices: Devices,
+}
+
+/// A new profile.
+#[derive(Debug, Serialize)]
+pub(super) struct ProfilesPost {
+    pub(super) name: String,
+    #[serde(flatten)]
+    pub(super) put: ProfilePut,
+}
+
+/// Another name for a profile.
+#[derive(Debug, Serialize)]
+pub(super) struct ProfilePost<'a> {
+    pub(super) name: &'a str,
 }
 
 /// An image, or what an alias leads to.

@@ -116,7 +116,7 @@ impl Memory {
     /// How many calls were made that read and change nothing.
     #[must_use]
     pub fn reads(&self) -> usize {
-        const READING: [&str; 9] = [
+        const READING: [&str; 10] = [
             "describe",
             "get",
             "get_policy",
@@ -124,6 +124,7 @@ impl Memory {
             "list",
             "list_files",
             "list_snapshots",
+            "note",
             "observe",
             "read",
         ];

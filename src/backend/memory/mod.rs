@@ -18,6 +18,7 @@ mod image;
 mod lifecycle;
 mod look;
 mod machine;
+mod notes;
 mod observe;
 mod policy;
 mod shell;

@@ -10,7 +10,7 @@ use super::hold::Holds;
 use super::image;
 use super::machine::Machine;
 use crate::backend::{Error, ErrorKind, ExecOpts, Output, Result};
-use crate::model::InstanceName;
+use crate::model::{EnvironmentName, InstanceName, Note, NoteKey};
 
 /// What a test hooks in to answer commands.
 pub(super) type Hook = Arc<dyn Fn(&mut Machine, &ExecOpts) -> Option<Output> + Send + Sync>;
@@ -21,6 +21,8 @@ pub(super) struct World {
     pub(super) images: BTreeMap<String, Disk>,
     /// Cluster members by name, each with its groups.
     pub(super) members: BTreeMap<String, BTreeSet<String>>,
+    /// What is kept of each environment.
+    pub(super) notes: BTreeMap<(EnvironmentName, NoteKey), Note>,
     pub(super) holds: Holds,
     pub(super) journal: Vec<String>,
     /// Calls by name, reading and changing ones.
@@ -36,6 +38,7 @@ impl Default for World {
             machines: BTreeMap::new(),
             images: BTreeMap::from([(image::BASE.to_owned(), image::base())]),
             members: BTreeMap::new(),
+            notes: BTreeMap::new(),
             holds: Holds::default(),
             journal: Vec::new(),
             calls: BTreeMap::new(),

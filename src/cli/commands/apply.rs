@@ -6,17 +6,22 @@ use super::super::Code;
 use super::super::consent::{ConsentArgs, Purpose, consent};
 use super::super::error::Error;
 use super::super::interrupt::Interrupts;
+use super::super::saved::{SavedPlan, is_saved};
 use super::super::session::{self, PlanArgs, SpecArg};
 use super::super::settings::Settings;
 use crate::apply::{Report, apply, verify};
 use crate::backend::Sandboxes;
 use crate::model::{Desired, Live};
 use crate::plan::Plan;
+use crate::spec::Loaded;
 use crate::view::{Outcome, Output, Verdict, View, human, json};
 
 const EXAMPLES: &str = "\
 Outside a terminal nothing is asked: the plan is applied, unless it loses data; that needs
 --allow-data-loss, or nothing is done (4).
+
+In the place of SPEC, a plan that was kept by `plan --out FILE.json`: exactly that plan is
+applied, or nothing is done (4) when the spec, a source or the live system has moved.
 
 Examples:
   sbx-apply apply
@@ -87,6 +92,39 @@ impl RunArgs {
     }
 }
 
+/// What there is to apply: a spec, or a kept plan, which names one.
+struct Given {
+    saved: Option<SavedPlan>,
+    settings: Settings,
+    plan_args: PlanArgs,
+    loaded: Loaded,
+}
+
+impl Given {
+    fn of(args: &Args, settings: &Settings) -> Result<Self, Error> {
+        let Some(path) = args.spec.spec.as_deref().filter(|path| is_saved(path)) else {
+            return Ok(Self {
+                saved: None,
+                settings: settings.clone(),
+                plan_args: args.plan.clone(),
+                loaded: session::load(settings, &args.spec)?,
+            });
+        };
+        let saved = SavedPlan::read(path)?;
+        let settings = saved.settings(settings)?;
+        let loaded = match session::load(&settings, &saved.spec()) {
+            Err(Error::Rejected(rejected)) => return Err(saved.why_rejected(*rejected)),
+            loaded => loaded?,
+        };
+        Ok(Self {
+            plan_args: saved.plan_args(&args.plan)?,
+            saved: Some(saved),
+            settings,
+            loaded,
+        })
+    }
+}
+
 /// What is carried out.
 pub(super) struct Work<'a> {
     pub(super) plan: &'a Plan,
@@ -97,11 +135,16 @@ pub(super) struct Work<'a> {
 /// Plans, asks, applies, verifies.
 pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error> {
     let begun = Instant::now();
-    let loaded = session::load(settings, &args.spec)?;
+    let Given {
+        saved,
+        settings,
+        plan_args,
+        loaded,
+    } = &Given::of(args, settings)?;
     let desired = &loaded.desired;
     let interrupts = Interrupts::listen();
     let backend = interrupts.guard(session::open(settings, &desired.backend)).await??;
-    let planning = session::make_plan(settings, desired, &*backend, &args.plan);
+    let planning = session::make_plan(settings, desired, &*backend, plan_args);
     let made = interrupts.guard(planning).await??;
     let plan = &made.plan;
     let mut view = args.run.view(&settings.output);
@@ -112,8 +155,14 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
         remaining: None,
     };
 
+    if let Some(saved) = saved
+        && let Err(outdated) = saved.check(loaded, &made)
+    {
+        ending.tell(&mut *view, verdict_of(&outdated));
+        return Err(outdated);
+    }
     view.plan(plan);
-    if let Some(refused) = session::refusals(plan, Some(&loaded)) {
+    if let Some(refused) = session::refusals(plan, Some(loaded)) {
         ending.tell(&mut *view, verdict_of(&refused));
         return Err(refused);
     }
@@ -123,7 +172,7 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
         let moved = match asked.await {
             // A yes is to this plan and no other: what it was made from must still be so.
             Ok(true) => {
-                let again = session::make_plan(settings, desired, &*backend, &args.plan);
+                let again = session::make_plan(settings, desired, &*backend, plan_args);
                 let again = interrupts.guard(again).await??;
                 (again.plan != *plan).then_some(Error::Moved)
             }

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod apply;
+mod check;
 mod completions;
 mod convert;
 mod destroy;
@@ -23,6 +24,8 @@ pub(super) enum Command {
     Plan(plan::Args),
     /// Bring the live system in line with the spec
     Apply(apply::Args),
+    /// Check for drift: changes nothing, asks nothing, and the exit code tells
+    Check(check::Args),
     /// Delete all that the environment owns
     Destroy(destroy::Args),
     /// Check a spec without reaching for the backend
@@ -44,6 +47,7 @@ pub(super) async fn run(command: Command, settings: &Settings) -> Result<Code, E
     match command {
         Command::Plan(args) => plan::run(&args, settings).await,
         Command::Apply(args) => apply::run(&args, settings).await,
+        Command::Check(args) => check::run(&args, settings).await,
         Command::Destroy(args) => destroy::run(&args, settings).await,
         Command::Validate(args) => validate::run(&args, settings),
         Command::Show(args) => show::run(&args, settings).await,

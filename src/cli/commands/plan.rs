@@ -1,16 +1,19 @@
 //! `plan`: what would change.
 
+use std::path::PathBuf;
+
 use super::super::Code;
 use super::super::error::Error;
-use super::super::session::{self, PlanArgs, SpecArg};
+use super::super::saved;
+use super::super::session::{self, FormatArgs, PlanArgs, SpecArg};
 use super::super::settings::Settings;
-use crate::plan::Plan;
-use crate::view::{human, json};
+use crate::view::{human, json, markdown};
 
 const EXAMPLES: &str = "\
 Examples:
   sbx-apply plan
   sbx-apply plan sbx.yaml --target task --json
+  sbx-apply plan --out plan.json && sbx-apply apply plan.json
   sbx-apply plan --detailed-exitcode   in CI: 0 in sync, 2 pending, 3 drifted, 4 refused, 1 error";
 
 /// Arguments of `plan`.
@@ -23,9 +26,12 @@ pub(crate) struct Args {
     #[command(flatten)]
     plan: PlanArgs,
 
-    /// Print the plan as JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: FormatArgs,
+
+    /// Keep the plan in this file, for `apply FILE`; its name ends in .json
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 
     /// Exit with 2 for pending changes and 3 for drift or conflicts
     #[arg(long)]
@@ -34,24 +40,29 @@ pub(crate) struct Args {
 
 /// Shows the plan.
 pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error> {
+    if let Some(out) = &args.out {
+        saved::check_target(out, &args.spec)?;
+    }
     let (loaded, made) = session::plan_of(settings, &args.spec, &args.plan).await?;
     let plan = &made.plan;
-    settings.output.result(&if args.json {
+    settings.output.result(&if args.format.json {
         json::document(plan)
+    } else if args.format.markdown {
+        markdown::plan(plan)
     } else {
         human::plan(plan)
     });
-    match session::refusals(plan, Some(&loaded)) {
-        Some(refused) => Err(refused),
-        None if args.detailed_exitcode => Ok(detailed(plan)),
-        None => Ok(Code::Done),
+    let refused = session::refusals(plan, Some(&loaded));
+    if let (Some(out), None) = (&args.out, &refused) {
+        saved::write(out, settings, &args.spec, &args.plan, &loaded, &made)?;
+        let out = out.display();
+        settings
+            .output
+            .note(&format!("Kept as {out}. `sbx-apply apply {out}` does exactly this."));
     }
-}
-
-fn detailed(plan: &Plan) -> Code {
-    match (plan.in_sync(), plan.summary().drift) {
-        (true, _) => Code::Done,
-        (false, 0) => Code::Pending,
-        (false, _) => Code::Drift,
+    match refused {
+        Some(refused) => Err(refused),
+        None if args.detailed_exitcode => Ok(Code::of_plan(plan)),
+        None => Ok(Code::Done),
     }
 }

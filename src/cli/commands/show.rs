@@ -9,8 +9,8 @@ use super::super::session::{self, SpecArg};
 use super::super::settings::Settings;
 use crate::apply::observe;
 use crate::backend::Reader;
-use crate::model::{Desired, Field, Instance, InstanceName, Labels, Live, LiveInstance, SandboxName};
-use crate::plan::Matched;
+use crate::model::{Desired, Field, Instance, InstanceName, Kind, Labels, Live, LiveInstance, SandboxName};
+use crate::plan::{Matched, Options, Reason, plan};
 use crate::view::show::{self, Row, Show};
 
 /// Arguments of `show`.
@@ -29,10 +29,10 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     let loaded = session::load(settings, &args.spec)?;
     let desired = &loaded.desired;
     let interrupts = Interrupts::listen();
-    let (live, instances) = interrupts
+    let (live, instances, stale) = interrupts
         .guard(async {
             let reader = session::open_reader(settings, &desired.backend).await?;
-            look(&*reader, desired).await
+            look(&*reader, desired, settings).await
         })
         .await??;
     let mut shown = Show::new(desired.environment.as_str(), desired.backend.name.as_str());
@@ -43,17 +43,17 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
         let foreign = owned.is_none() && live.instances.contains_key(&name);
         let mut row = row(sandbox, &name, owned, instances.get(&name), settings.now);
         row.leftover = leftover;
+        row.stale = stale.get(sandbox).cloned().unwrap_or_default();
         if foreign {
             row.status = "foreign";
         }
         row
     };
     shown.sandboxes = desired.sandboxes.keys().map(|name| row(name, false)).collect();
-    let left = matched
-        .owned
-        .keys()
-        .filter(|name| !desired.sandboxes.contains_key(*name));
-    shown.sandboxes.extend(left.map(|name| row(name, true)));
+    let left = matched.left_over(desired);
+    shown
+        .sandboxes
+        .extend(left.into_iter().map(|(name, _)| row(name, true)));
     settings.output.result(&if args.json {
         show::json(&shown)
     } else {
@@ -62,16 +62,38 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     Ok(Code::Done)
 }
 
-async fn look(reader: &dyn Reader, desired: &Desired) -> Result<(Live, BTreeMap<InstanceName, Instance>), Error> {
+/// What is stale of each sandbox.
+type Stale = BTreeMap<SandboxName, Vec<String>>;
+
+async fn look(
+    reader: &dyn Reader,
+    desired: &Desired,
+    settings: &Settings,
+) -> Result<(Live, BTreeMap<InstanceName, Instance>, Stale), Error> {
     let live = observe(reader, desired, &BTreeSet::new()).await?;
     let instances = reader.list().await?;
-    Ok((
-        live,
-        instances
-            .into_iter()
-            .map(|instance| (instance.name.clone(), instance))
-            .collect(),
-    ))
+    let instances = instances
+        .into_iter()
+        .map(|instance| (instance.name.clone(), instance))
+        .collect();
+    // Nobody has looked at files, which recipes do not need: they are in the records.
+    let options = Options {
+        now: settings.now,
+        ignore: settings.ignore.clone(),
+        ..Options::default()
+    };
+    // Without targets, none is unknown.
+    let planned = plan(desired, &live, reader.capabilities(), &options);
+    let changes = planned.map(|plan| plan.changes).unwrap_or_default();
+    let mut stale = Stale::new();
+    for change in changes.iter().filter(|change| change.reason == Reason::Stale) {
+        let what = match change.kind {
+            Kind::Snapshot => format!("snapshot:{}", change.name),
+            _ => "source".to_owned(),
+        };
+        stale.entry(change.sandbox.clone()).or_default().push(what);
+    }
+    Ok((live, instances, stale))
 }
 
 fn row(
@@ -100,6 +122,7 @@ fn row(
             .into_iter()
             .map(|snapshot| snapshot.snapshot.label.clone())
             .collect(),
+        stale: Vec::new(),
         age: owned
             .and_then(|instance| instance.created_at)
             .map(|created| now.saturating_sub(created)),

@@ -18,6 +18,7 @@ use crate::spec::syntax::Value;
 use super::desired::Declared;
 use super::files::{self, Folders, Kind};
 use super::trees;
+use crate::spec::inputs::Read;
 
 /// How long a set-up step may take when it does not say.
 const RUN_TIMEOUT: Seconds = Seconds(600);
@@ -150,6 +151,19 @@ impl<'a> Builder<'a> {
             }
             block = self.declared.get(source)?;
         }
+    }
+
+    /// What was read on the way.
+    pub(super) fn into_read(self) -> Vec<Read> {
+        let files = self
+            .contents
+            .into_iter()
+            .map(|(path, content)| Read::File(path, content.digest));
+        let folders = self
+            .trees
+            .into_iter()
+            .map(|((path, _), entries)| Read::Folder(path, entries));
+        files.chain(folders).collect()
     }
 
     fn files(

@@ -73,7 +73,7 @@ pub(crate) fn desired(request: &Request, sources: &mut Sources, problems: &mut P
         validate::references(&sandboxes, environment.as_ref(), problems);
     }
     validate::cycles(&sandboxes, problems);
-    let built = expand(&sandboxes, &all, &gathered, problems)?;
+    let built = expand(&sandboxes, &all, &gathered, sources, problems)?;
     Some(Desired {
         environment: environment?,
         backend: backend?,
@@ -303,6 +303,7 @@ fn expand(
     sandboxes: &[Declared],
     all: &All,
     gathered: &Gathered,
+    sources: &mut Sources,
     problems: &mut Problems,
 ) -> Option<IndexMap<SandboxName, crate::model::Sandbox>> {
     let mut builder = Builder::new(sandboxes, &all.egress, &gathered.folders);
@@ -325,6 +326,7 @@ fn expand(
     if !problems.is_empty() {
         return None;
     }
+    sources.read = builder.into_read();
     let names: BTreeMap<&str, Option<u64>> = sandboxes
         .iter()
         .map(|declared| (declared.block.name(), declared.count))

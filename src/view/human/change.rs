@@ -3,11 +3,12 @@
 use super::super::clean;
 use super::super::clean::short;
 use super::super::palette::{Tone, paint};
+use super::stale::stale;
 use super::text_diff::text_diff;
 use super::tree::entry;
 use super::wording::{listed, tone, transition};
 use crate::model::{Kind, SandboxName};
-use crate::plan::{Action, Change, FieldChange, Impact, Origin, Reason};
+use crate::plan::{ABSENT, Action, Change, FieldChange, Impact, Origin, Reason};
 
 /// How many fields of one object are shown.
 const FIELDS: usize = 12;
@@ -27,7 +28,11 @@ pub(super) struct Block {
 impl Block {
     /// The part of one sandbox; `changes` are all of its changes.
     pub(super) fn of(changes: &[&Change]) -> Self {
-        let own = changes.iter().find(|change| change.kind == Kind::Sandbox);
+        let (own, kept): (Vec<&Change>, Vec<&Change>) = changes
+            .iter()
+            .filter(|change| change.kind == Kind::Sandbox)
+            .partition(|change| change.counts());
+        let own = own.first().copied();
         let fate = own.map(|change| change.action);
         let mut block = Self {
             symbol: Action::Update.symbol(),
@@ -50,12 +55,22 @@ impl Block {
                 _ => block.object(change, "settings", false),
             }
         }
+        let idle = changes.iter().all(|change| !change.counts());
+        for change in kept {
+            let text = format!("{}{}", change.action.as_str(), remarks(change));
+            if idle {
+                block.headline = text;
+            } else {
+                let symbol = paint(tone(change.action), change.action.symbol());
+                block.lines.push(format!("  {symbol} clone  {text}"));
+            }
+        }
         let mut others: Vec<&&Change> = changes.iter().filter(|change| change.kind != Kind::Sandbox).collect();
         others.sort_by_key(|change| rank(change));
         for change in others {
             block.object(change, &what(change), made);
         }
-        if changes.iter().all(|change| !change.counts()) {
+        if idle {
             (block.symbol, block.tone) = (Action::None.symbol(), tone(Action::None));
         }
         block
@@ -137,6 +152,8 @@ impl Block {
             .fields
             .iter()
             .filter(|field| change.kind != Kind::Tree || !field.field.field.is_empty())
+            // Said in words, with the reason.
+            .filter(|_| change.reason != Reason::Stale)
             .collect();
         for field in shown.iter().take(FIELDS) {
             self.lines.push(format!("{indent}{}", field_line(change, field)));
@@ -174,12 +191,15 @@ fn field_line(change: &Change, field: &FieldChange) -> String {
 }
 
 pub(super) fn origin(origin: Origin) -> String {
-    let tone = match origin {
+    paint(tone_of(origin), format!("({origin})"))
+}
+
+pub(super) fn tone_of(origin: Origin) -> Tone {
+    match origin {
         Origin::Pending => Tone::Faint,
         Origin::Drift => Tone::Warning,
         Origin::Conflict => Tone::Wrong,
-    };
-    paint(tone, format!("({origin})"))
+    }
 }
 
 /// Whether its fields say no more than that there is a change.
@@ -205,7 +225,9 @@ fn what(change: &Change) -> String {
 /// Why, and what it does to whoever uses the sandbox.
 fn remarks(change: &Change) -> String {
     let mut why = change.reason.to_string();
-    if folded(change)
+    if change.reason == Reason::Stale {
+        why.push_str(&stale(change));
+    } else if folded(change)
         && let Some(field) = change.fields.first()
         && Reason::from(field.origin) != change.reason
     {
@@ -233,6 +255,7 @@ fn details(change: &Change) -> String {
     };
     match change.kind {
         Kind::File if field("seed").is_some() => "  once".to_owned(),
+        Kind::File if field("content") == Some(ABSENT) => "  must be absent".to_owned(),
         Kind::File => match (field("mode"), field("owner")) {
             (Some(mode), Some(owner)) => format!("  {mode} {}", clean(owner)),
             _ => String::new(),

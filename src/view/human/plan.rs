@@ -1,15 +1,25 @@
 //! A whole plan.
 
+use super::super::alike::{by_sandbox, merged};
 use super::super::clean;
+use super::super::clean::short;
 use super::super::palette::{Tone, paint};
 use super::change::{Block, origin};
+use super::stale::{kept, stale};
 use super::wording::{counted, summary, transition};
-use crate::model::SandboxName;
+use crate::model::Kind;
 use crate::plan::{Change, Plan, Reason};
 
 /// A plan for people: its changes by sandbox, what else there is to know, and a line that sums it up.
 #[must_use]
 pub fn plan(plan: &Plan) -> String {
+    let mut parts = body(plan);
+    parts.push(last_line(plan));
+    parts.join("\n\n")
+}
+
+/// A plan for people but for its last line.
+pub(super) fn body(plan: &Plan) -> Vec<String> {
     let mut parts: Vec<String> = blocks(&plan.changes);
     if let Some(first) = parts.first_mut() {
         let changed = plan
@@ -30,21 +40,26 @@ pub fn plan(plan: &Plan) -> String {
     parts.extend(accepted(plan));
     parts.extend(notices(plan));
     parts.extend(leftovers(plan));
-    parts.push(last_line(plan));
-    parts.join("\n\n")
+    parts
 }
 
 /// The sandboxes that lose what is on their disk without `--prune` having asked for it, one line each.
 #[must_use]
 pub fn losses(plan: &Plan) -> String {
     let lines = plan.data_loss().map(|change| {
+        let what = match change.kind {
+            Kind::Snapshot => format!("take {} anew, which others were cloned from", short(&change.name, 60)),
+            _ => change.action.as_str().to_owned(),
+        };
+        let why = match change.reason {
+            Reason::Stale => format!("stale{}", stale(change)),
+            reason => reason.to_string(),
+        };
         format!(
-            "  {} {} ({}): {}, {}",
+            "  {} {} ({}): {what}, {why}",
             paint(Tone::Wrong, change.action.symbol()),
             change.sandbox,
             clean(change.instance.as_str()),
-            change.action.as_str(),
-            change.reason
         )
     });
     lines.collect::<Vec<_>>().join("\n")
@@ -52,45 +67,26 @@ pub fn losses(plan: &Plan) -> String {
 
 /// One part for each run of sandboxes that change alike.
 fn blocks(changes: &[Change]) -> Vec<String> {
-    let mut sandboxes: Vec<(&SandboxName, Vec<&Change>)> = Vec::new();
-    for change in changes {
-        match sandboxes.last_mut() {
-            Some((name, of)) if **name == change.sandbox => of.push(change),
-            _ => sandboxes.push((&change.sandbox, vec![change])),
-        }
-    }
-    let mut blocks: Vec<(Block, Vec<&SandboxName>)> = Vec::new();
-    for (name, changes) in sandboxes {
-        let block = Block::of(&changes);
-        match blocks.last_mut() {
-            Some((last, names)) if *last == block && is_sibling(names, name) => names.push(name),
-            _ => blocks.push((block, vec![name])),
-        }
-    }
-    blocks.iter().map(|(block, names)| block.text(names)).collect()
-}
-
-/// Whether the name goes on where the others of a count stand: `task-2` after `task-1`.
-fn is_sibling(names: &[&SandboxName], next: &SandboxName) -> bool {
-    let numbered = |name: &SandboxName| {
-        let (base, number) = name.as_str().rsplit_once('-')?;
-        Some((base.to_owned(), number.parse::<u64>().ok()?))
-    };
-    match (names.last().and_then(|last| numbered(last)), numbered(next)) {
-        (Some((base, number)), Some((next_base, next_number))) => base == next_base && next_number == number + 1,
-        _ => false,
-    }
+    let parts = by_sandbox(changes).into_iter().map(|(name, of)| (name, Block::of(&of)));
+    merged(parts).iter().map(|(block, names)| block.text(names)).collect()
 }
 
 fn accepted(plan: &Plan) -> Option<String> {
     section(
         "Accepted drift, left as it is:",
-        plan.accepted.iter().map(|(sandbox, change)| {
+        plan.accepted.iter().map(|accepted| {
+            let until = accepted
+                .until
+                .map(|until| format!(" until {until}"))
+                .unwrap_or_default();
+            let reason = accepted.reason.as_deref().map(|reason| format!(": {}", clean(reason)));
             format!(
-                "{sandbox}: {}: {} {}",
-                clean(&change.field.to_string()),
-                transition(change),
-                origin(change.origin)
+                "{}: {}: {} {}{}",
+                accepted.sandbox,
+                clean(&accepted.field.field.to_string()),
+                transition(&accepted.field),
+                origin(accepted.field.origin),
+                paint(Tone::Faint, format!("{until}{}", reason.unwrap_or_default()))
             )
         }),
     )
@@ -132,11 +128,16 @@ fn last_line(plan: &Plan) -> String {
         }
         return format!("{} {counts}.", paint(Tone::Strong, "Plan:"));
     }
+    in_sync(plan)
+}
+
+/// The last line of a plan that has no changes.
+pub(super) fn in_sync(plan: &Plan) -> String {
     let destroying = plan.selected.is_empty() && plan.leftovers.is_empty();
     let text = if destroying {
-        "No changes. The environment is empty."
+        "No changes. The environment is empty.".to_owned()
     } else {
-        "No changes. The environment matches the spec."
+        format!("No changes. The environment matches the spec{}.", kept(plan))
     };
     paint(Tone::Added, text)
 }

@@ -13,7 +13,7 @@ const LINES: usize = 40;
 const WIDTH: usize = 160;
 
 /// How a file changes, in lines: a unified diff of texts, sizes of anything else.
-pub(super) fn text_diff(change: &TextChange) -> Vec<String> {
+pub(in super::super) fn text_diff(change: &TextChange) -> Vec<String> {
     match (text(&change.before), text(&change.after)) {
         (Some(before), Some(after)) => unified(before, after),
         _ => vec![format!(

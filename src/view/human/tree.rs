@@ -3,29 +3,33 @@
 use super::super::clean::short;
 use super::super::palette::{Tone, paint};
 use super::wording::{tone, value};
-use crate::plan::{Action, FieldChange};
+use crate::plan::{ABSENT, Action, FieldChange};
 
 /// `+ a.txt`, `- b.txt`, `~ c.txt: content`, `~ d.txt: file 0644 0:0 → file 0755 0:0`.
 pub(super) fn entry(change: &FieldChange) -> String {
-    let there = |value: &Option<String>| value.clone().filter(|value| value != "absent");
-    let (before, after) = (there(&change.before), there(&change.after));
-    let action = match (&before, &after) {
-        (None, _) => Action::Create,
-        (_, None) => Action::Delete,
-        _ => Action::Update,
-    };
+    let (action, how) = difference(change);
     let name = short(&change.field.field, 100);
     let line = format!("{} {name}", paint(tone(action), action.symbol()));
-    match (before, after) {
+    match how {
+        Some(how) => format!("{line}: {}", paint(Tone::Faint, how)),
+        None => line,
+    }
+}
+
+/// What is done about an entry, and, where it stays, what differs in it.
+pub(in super::super) fn difference(change: &FieldChange) -> (Action, Option<String>) {
+    let there = |value: &Option<String>| value.clone().filter(|value| value != ABSENT);
+    match (there(&change.before), there(&change.after)) {
+        (None, _) => (Action::Create, None),
+        (_, None) => (Action::Delete, None),
         (Some(before), Some(after)) => {
             let how = match (attributes(&before), attributes(&after)) {
                 (Some(before), Some(after)) if before == after => "content".to_owned(),
                 (Some(before), Some(after)) => format!("{before} → {after}"),
                 _ => format!("{} → {}", described(&before), described(&after)),
             };
-            format!("{line}: {}", paint(Tone::Faint, how))
+            (Action::Update, Some(how))
         }
-        _ => line,
     }
 }
 

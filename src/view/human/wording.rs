@@ -55,7 +55,7 @@ pub fn summary(summary: &Summary) -> String {
 }
 
 /// A value of a field, short: digests by their first twelve digits, nothing as `(none)`.
-pub(super) fn value(value: Option<&str>) -> String {
+pub(in super::super) fn value(value: Option<&str>) -> String {
     let Some(value) = value else {
         return "(none)".to_owned();
     };

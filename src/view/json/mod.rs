@@ -6,7 +6,9 @@ mod plan;
 
 pub use event::{Event, Line};
 pub use follow::Follow;
-pub use plan::{Accepted, Change, FORMAT_VERSION, Field, Leftover, Notice, PlanDocument, Refusal, Step};
+pub use plan::{
+    Accepted, Change, FORMAT_VERSION, Field, Leftover, Notice, PlanDocument, Probe, ProbeOutcome, Refusal, Step,
+};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -29,6 +31,15 @@ pub fn events_schema() -> Value {
 #[must_use]
 pub fn document(plan: &Plan) -> String {
     pretty(&PlanDocument::of(plan))
+}
+
+/// What a check found as one document: the plan, and its probes.
+#[must_use]
+pub fn check(plan: &Plan) -> String {
+    pretty(&PlanDocument {
+        probes: Some(Vec::new()),
+        ..PlanDocument::of(plan)
+    })
 }
 
 /// Anything of ours as indented JSON.

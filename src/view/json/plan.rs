@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::model::Kind;
+use crate::plan::saved::Saved;
 use crate::plan::{self, Action, Impact, Origin, Plan, Reason, RefusalKind, Summary};
 
 /// The version of the documents' form. Keys may be added to it; what a key means never changes.
@@ -37,6 +38,35 @@ pub struct PlanDocument<'a> {
     pub notices: Vec<Notice<'a>>,
     /// What stands in the way; while there is anything here, nothing is applied.
     pub refusals: Vec<Refusal<'a>>,
+    /// What probing outbound rules from inside has shown; `check` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probes: Option<Vec<Probe<'a>>>,
+    /// What the plan was made from; in a plan that is kept only (`plan --out`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saved: Option<&'a Saved>,
+}
+
+/// One outbound rule, probed from inside a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Probe<'a> {
+    /// The sandbox.
+    pub sandbox: &'a str,
+    /// What was tried.
+    pub check: Cow<'a, str>,
+    /// What came of it.
+    pub outcome: ProbeOutcome,
+}
+
+/// What came of a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProbeOutcome {
+    /// The rule holds.
+    Held,
+    /// It does not.
+    Leak,
+    /// It cannot be told.
+    Unknown,
 }
 
 /// One object of one sandbox that is not as it should be.
@@ -79,6 +109,10 @@ pub struct Accepted<'a> {
     /// The field.
     #[serde(flatten)]
     pub field: Field<'a>,
+    /// The last day, UTC, on which it is accepted; null where there is none.
+    pub until: Option<String>,
+    /// Why; null where nobody said.
+    pub reason: Option<&'a str>,
 }
 
 /// A step of the work.
@@ -146,9 +180,11 @@ impl<'a> PlanDocument<'a> {
             accepted: plan
                 .accepted
                 .iter()
-                .map(|(sandbox, change)| Accepted {
-                    sandbox: sandbox.as_str(),
-                    field: Field::of(change),
+                .map(|accepted| Accepted {
+                    sandbox: accepted.sandbox.as_str(),
+                    field: Field::of(&accepted.field),
+                    until: accepted.until.map(|until| until.to_string()),
+                    reason: accepted.reason.as_deref(),
                 })
                 .collect(),
             leftovers: plan
@@ -169,6 +205,8 @@ impl<'a> PlanDocument<'a> {
                 })
                 .collect(),
             refusals: plan.refusals.iter().map(Refusal::of).collect(),
+            probes: None,
+            saved: None,
         }
     }
 }

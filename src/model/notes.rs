@@ -1,0 +1,55 @@
+//! What is kept of an environment itself, apart from its instances.
+
+use std::fmt;
+
+/// A note on an environment, of some key: a short text that stands on the backend, so that everybody who works on
+/// the environment sees the same: who applies to it at the moment, for one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Note(String);
+
+impl Note {
+    /// The longest that a text may be, in bytes.
+    pub const LONGEST: usize = 4096;
+
+    /// A note; none for a text that some backend could not give back as it was: it is one line, has something on
+    /// it, no control characters, and at most [`Self::LONGEST`] bytes.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Option<Self> {
+        let text = text.into();
+        let good = !text.is_empty() && text.len() <= Self::LONGEST && !text.contains(char::is_control);
+        good.then_some(Self(text))
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Not its text: that may be a key to secrets.
+impl fmt::Debug for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Note")
+    }
+}
+
+/// What a note is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NoteKey {
+    /// Who works on the environment at the moment.
+    Lock,
+    /// With what its secrets are hashed.
+    SecretKey,
+}
+
+impl NoteKey {
+    /// A word of `[a-z-]`, for a backend to name it by.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::SecretKey => "secret-key",
+        }
+    }
+}
