@@ -51,7 +51,9 @@ pub(crate) async fn a_clone_runs_unless_bare(f: &Fixture) {
 pub(crate) async fn a_clone_inherits_nothing(f: &Fixture) {
     let mut opts = f.opts("source");
     opts.cpu = f.able(Capability::CpuLimit).then_some(1);
-    opts.memory = f.able(Capability::MemoryLimit).then_some(Memory::Bytes(Bytes(256 << 20)));
+    opts.memory = f
+        .able(Capability::MemoryLimit)
+        .then_some(Memory::Bytes(Bytes(256 << 20)));
     opts.disk = f.able(Capability::DiskSize).then_some(Bytes(1 << 30));
     opts.env.insert("OF_THE_SOURCE".to_owned(), "1".to_owned());
     opts.env.insert("SHARED".to_owned(), "source".to_owned());

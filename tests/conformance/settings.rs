@@ -35,7 +35,9 @@ fn processes(f: &Fixture, settings: &[(&str, &str)]) -> BTreeMap<String, String>
 fn declared(f: &Fixture, name: &str) -> CreateOpts {
     CreateOpts {
         cpu: f.able(Capability::CpuLimit).then_some(1),
-        memory: f.able(Capability::MemoryLimit).then_some(Memory::Bytes(Bytes(256 << 20))),
+        memory: f
+            .able(Capability::MemoryLimit)
+            .then_some(Memory::Bytes(Bytes(256 << 20))),
         disk: f.able(Capability::DiskSize).then_some(Bytes(1 << 30)),
         env: map(&[("PLAIN", "1"), ("ODD", "a=b 'c' \"d\" $e ü")]),
         config: processes(f, &[("user.note", "a note"), ("boot.autostart", "false")]),
@@ -52,7 +54,10 @@ pub(crate) async fn settings_come_back_in_normal_form(f: &Fixture) {
     f.backend.create(&opts).await.expect("creates");
     let live = f.observed(&f.name("one")).await;
     assert_eq!(live.cpu, f.able(Capability::CpuLimit).then(|| "1".to_owned()));
-    assert_eq!(live.memory, f.able(Capability::MemoryLimit).then(|| "256MiB".to_owned()));
+    assert_eq!(
+        live.memory,
+        f.able(Capability::MemoryLimit).then(|| "256MiB".to_owned())
+    );
     assert_eq!(live.disk, f.able(Capability::DiskSize).then(|| "1GiB".to_owned()));
     assert_eq!(live.env, opts.env);
     assert_eq!(live.config, opts.config);

@@ -52,15 +52,32 @@ fn image() -> io::Result<PathBuf> {
     }
     let half = tempfile::tempdir_in(folder())?;
     let root = half.path();
-    for folder in ["bin", "etc", "home/user", "root", "tmp", "srv", "usr/bin", "usr/sbin", "sbin", "var/lib"] {
+    for folder in [
+        "bin",
+        "etc",
+        "home/user",
+        "root",
+        "tmp",
+        "srv",
+        "usr/bin",
+        "usr/sbin",
+        "sbin",
+        "var/lib",
+    ] {
         fs::create_dir_all(root.join(folder))?;
     }
     fs::copy("/bin/busybox", root.join("bin/busybox"))?;
     let list = Command::new("/bin/busybox").arg("--list").output()?;
-    for name in String::from_utf8_lossy(&list.stdout).lines().filter(|name| *name != "busybox") {
+    for name in String::from_utf8_lossy(&list.stdout)
+        .lines()
+        .filter(|name| *name != "busybox")
+    {
         symlink("busybox", root.join("bin").join(name))?;
     }
-    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n")?;
+    fs::write(
+        root.join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n",
+    )?;
     fs::write(root.join("etc/group"), "root:x:0:\nuser:x:1000:\n")?;
     if rustix::process::geteuid().is_root() {
         std::os::unix::fs::chown(root.join("home/user"), Some(1000), Some(1000))?;

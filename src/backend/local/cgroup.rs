@@ -41,22 +41,27 @@ impl Groups {
         };
         // Fields up to the `-` vary in number; then type, source, options (proc(5)).
         for line in fs::read_to_string("/proc/self/mountinfo").unwrap_or_default().lines() {
-            let Some((mount, kind)) = line.split_once(" - ") else { continue };
-            let Some(at) = mount.split(' ').nth(4).map(PathBuf::from) else { continue };
+            let Some((mount, kind)) = line.split_once(" - ") else {
+                continue;
+            };
+            let Some(at) = mount.split(' ').nth(4).map(PathBuf::from) else {
+                continue;
+            };
             let mut kind = kind.split(' ');
             match (kind.next(), kind.nth(1)) {
                 (Some("cgroup2"), _) => groups.unified = groups.unified.or_else(|| unified(&at)),
                 (Some("cgroup"), Some(options)) if geteuid().is_root() => {
-                    let of = CONTROLLERS.into_iter().filter(|one| options.split(',').any(|option| option == *one));
+                    let of = CONTROLLERS
+                        .into_iter()
+                        .filter(|one| options.split(',').any(|option| option == *one));
                     groups.split.extend(of.map(|controller| (controller, at.clone())));
                 }
                 _ => {}
             }
         }
-        groups.unified_limits = groups
-            .unified
-            .as_ref()
-            .is_some_and(|folder| has(folder, "cgroup.subtree_control") || (is_top(folder) && has(folder, "cgroup.controllers")));
+        groups.unified_limits = groups.unified.as_ref().is_some_and(|folder| {
+            has(folder, "cgroup.subtree_control") || (is_top(folder) && has(folder, "cgroup.controllers"))
+        });
         groups
     }
 
@@ -80,7 +85,10 @@ impl Groups {
     /// Makes a sandbox's groups with its limits, and gives the files by which a process joins.
     pub(super) fn make(&self, name: &InstanceName, record: &Record) -> Result<Vec<PathBuf>> {
         if self.unified_limits
-            && let Some(top) = self.unified.as_ref().filter(|folder| !has(folder, "cgroup.subtree_control"))
+            && let Some(top) = self
+                .unified
+                .as_ref()
+                .filter(|folder| !has(folder, "cgroup.subtree_control"))
         {
             let all = CONTROLLERS.map(|controller| format!("+{controller}")).join(" ");
             fs::write(top.join("cgroup.subtree_control"), all)
@@ -118,7 +126,8 @@ impl Groups {
             };
             let Some(folder) = folder else { return Ok(()) };
             let file = folder.join(&own).join(file);
-            fs::write(&file, &value).map_err(|source| failed(format!("cannot set the limit {} to {value}", file.display()), source))
+            fs::write(&file, &value)
+                .map_err(|source| failed(format!("cannot set the limit {} to {value}", file.display()), source))
         };
         let pids = record.config.get(PROCESSES).cloned();
         let memory = record.memory.as_deref().map(bytes).transpose()?;
@@ -164,7 +173,10 @@ impl Groups {
             sleep(Duration::from_millis(1)).await;
         }
         let _ = fs::write(folder.join("cgroup.freeze"), "0");
-        Err(Error::new(ErrorKind::Timeout, format!("`{name}` did not stand still within two seconds")))
+        Err(Error::new(
+            ErrorKind::Timeout,
+            format!("`{name}` did not stand still within two seconds"),
+        ))
     }
 }
 
@@ -185,7 +197,11 @@ fn unified(at: &Path) -> Option<PathBuf> {
             && access(folder.join("cgroup.procs"), Access::WRITE_OK).is_ok()
             && access(*folder, Access::WRITE_OK).is_ok()
     };
-    own.ancestors().take_while(ours).filter(|folder| has(folder, "cgroup.subtree_control")).last().map(Path::to_owned)
+    own.ancestors()
+        .take_while(ours)
+        .filter(|folder| has(folder, "cgroup.subtree_control"))
+        .last()
+        .map(Path::to_owned)
 }
 
 /// Whether it is the top of all groups, which may hold processes beside groups with limits.
@@ -195,7 +211,9 @@ fn is_top(folder: &Path) -> bool {
 
 fn has(folder: &Path, file: &str) -> bool {
     let text = fs::read_to_string(folder.join(file)).unwrap_or_default();
-    CONTROLLERS.iter().all(|controller| text.split_whitespace().any(|one| one == *controller))
+    CONTROLLERS
+        .iter()
+        .all(|controller| text.split_whitespace().any(|one| one == *controller))
 }
 
 /// A bound on memory in bytes.
@@ -204,7 +222,8 @@ fn bytes(memory: &str) -> Result<u64> {
     match memory.parse::<Memory>().map_err(|_| wrong())? {
         Memory::Bytes(bytes) => Ok(bytes.0),
         Memory::Percent(percent) => {
-            let text = fs::read_to_string("/proc/meminfo").map_err(|source| failed("cannot read /proc/meminfo", source))?;
+            let text =
+                fs::read_to_string("/proc/meminfo").map_err(|source| failed("cannot read /proc/meminfo", source))?;
             let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
             let kilobytes: u64 = total
                 .and_then(|total| total.trim().strip_suffix(" kB")?.trim().parse().ok())

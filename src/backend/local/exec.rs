@@ -15,13 +15,13 @@ use super::helper::{Helper, unexpected};
 use super::state::failed;
 use super::wire::{Exec as Command, Reply, Request};
 use crate::backend::kept::Kept;
-use crate::backend::{Account, Error, ErrorKind, Exec, ExecOpts, Output, Result, Streams};
+use crate::backend::{Account, ConsoleOpts, Error, ErrorKind, Exec, ExecOpts, Output, Result, Streams};
 use crate::model::InstanceName;
 
 /// How long output may keep coming after the command has ended: what it left behind may hold the streams.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// How long an end by force may take.
-const END: Duration = Duration::from_secs(5);
+pub(super) const END: Duration = Duration::from_secs(5);
 
 #[async_trait]
 impl Exec for Local {
@@ -44,6 +44,12 @@ impl Exec for Local {
             stdout: stdout.0,
             stderr: stderr.0,
         })
+    }
+
+    async fn console(&self, name: &InstanceName, opts: &ConsoleOpts, streams: Streams<'_>) -> Result<i32> {
+        self.session_at(name, opts, streams)
+            .await
+            .map_err(|error| error.within(format_args!("cannot open a console in `{name}`")))
     }
 
     async fn ready(&self, name: &InstanceName, patience: Duration) -> Result<()> {
@@ -104,7 +110,11 @@ impl Local {
         let request = Request::Exec(command);
         let mut helper = self
             .helpers
-            .start(&request, wanted(streams.stdout.is_some()), wanted(streams.stderr.is_some()))
+            .start(
+                &request,
+                wanted(streams.stdout.is_some()),
+                wanted(streams.stderr.is_some()),
+            )
             .await?;
         let feeding = match streams.stdin {
             None => None,
@@ -112,7 +122,8 @@ impl Local {
         };
         let (stdout, stderr) = (helper.child.stdout.take(), helper.child.stderr.take());
         let run = async {
-            let output = async { tokio::try_join!(drain(stdout, streams.stdout), drain(stderr, streams.stderr)).map(drop) };
+            let output =
+                async { tokio::try_join!(drain(stdout, streams.stdout), drain(stderr, streams.stderr)).map(drop) };
             let end = helper.reply();
             let feeding = OptionFuture::from(feeding);
             tokio::pin!(output, end, feeding);
@@ -141,7 +152,11 @@ impl Local {
             Some(patience) => timeout(patience, run).await.unwrap_or_else(|_| {
                 Err(Error::new(
                     ErrorKind::Timeout,
-                    format!("`{}` took longer than {} s", opts.command.join(" "), patience.as_secs_f64()),
+                    format!(
+                        "`{}` took longer than {} s",
+                        opts.command.join(" "),
+                        patience.as_secs_f64()
+                    ),
                 ))
             }),
         };
@@ -171,7 +186,9 @@ async fn drain(
     from: Option<impl AsyncRead + Unpin>,
     to: Option<Box<dyn AsyncWrite + Send + Unpin + '_>>,
 ) -> Result<()> {
-    let (Some(mut from), Some(mut to)) = (from, to) else { return Ok(()) };
+    let (Some(mut from), Some(mut to)) = (from, to) else {
+        return Ok(());
+    };
     let cannot = |source| failed("cannot pass on the output", source);
     copy(&mut from, &mut to).await.map_err(cannot)?;
     to.flush().await.map_err(cannot)

@@ -14,9 +14,7 @@ use super::state::Lock;
 use super::wire::{Entry, EntryShape, FileRequest, Reply, Request, View, Where};
 use crate::backend::source::source;
 use crate::backend::{Error, ErrorKind, FileChange, FileEntry, Files, ReadFiles, Result};
-use crate::model::{
-    Content, Data, Found, GuestPath, Hasher, Inspection, InstanceName, Mode, Owner, Query, Shape,
-};
+use crate::model::{Content, Data, Found, GuestPath, Hasher, Inspection, InstanceName, Mode, Owner, Query, Shape};
 
 /// How long looking at files may take, whatever a guest does to draw it out.
 const LOOK: Duration = Duration::from_secs(120);
@@ -122,7 +120,9 @@ impl Files for Local {
     }
 
     async fn delete_file(&self, name: &InstanceName, path: &GuestPath) -> Result<()> {
-        let removed = self.change_files(name, &[FileChange::Remove { path: path.clone() }]).await?;
+        let removed = self
+            .change_files(name, &[FileChange::Remove { path: path.clone() }])
+            .await?;
         match removed[..] {
             [true] => Ok(()),
             _ => Err(Error::not_found(format!("`{path}`: no such file"))),
@@ -157,7 +157,11 @@ impl Local {
             }
         };
         let within = |error: Error| error.within(format_args!("cannot reach the files of `{name}`"));
-        let mut helper = self.helpers.ask(&Request::Files(View { ids: self.ids, disk })).await.map_err(within)?;
+        let mut helper = self
+            .helpers
+            .ask(&Request::Files(View { ids: self.ids, disk }))
+            .await
+            .map_err(within)?;
         match helper.reply().await.map_err(within)? {
             Reply::Ready => Ok(Session { helper, _lock: lock }),
             other => Err(unexpected(&other)),
@@ -261,7 +265,9 @@ impl Session {
         self.helper.send_bytes(&[u8::from(read.is_ok() && !moved)]).await?;
         let answer = self.there().await;
         match read {
-            Err(error) => Err(Error::new(ErrorKind::Failed, format!("cannot read what `{path}` is to hold")).with_source(error)),
+            Err(error) => {
+                Err(Error::new(ErrorKind::Failed, format!("cannot read what `{path}` is to hold")).with_source(error))
+            }
             Ok(()) if moved => Err(Error::new(
                 ErrorKind::Invalid,
                 format!("the source of `{path}` has changed since it was planned"),

@@ -6,7 +6,10 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recvmsg, sendmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -127,7 +130,12 @@ impl Helper {
             let mut control = SendAncillaryBuffer::new(&mut space);
             let descriptors = [descriptor];
             control.push(SendAncillaryMessage::ScmRights(&descriptors));
-            Ok(sendmsg(self.stream.as_fd(), &[IoSlice::new(&[0])], &mut control, SendFlags::empty())?)
+            Ok(sendmsg(
+                self.stream.as_fd(),
+                &[IoSlice::new(&[0])],
+                &mut control,
+                SendFlags::empty(),
+            )?)
         };
         let sent = self.stream.async_io(tokio::io::Interest::WRITABLE, send).await;
         sent.map(drop).map_err(|_| gone())
@@ -160,7 +168,10 @@ impl Helper {
 
 /// An answer to another question.
 pub(super) fn unexpected(reply: &Reply) -> Error {
-    Error::new(ErrorKind::Failed, format!("a helper gave an unexpected answer: {reply:?}"))
+    Error::new(
+        ErrorKind::Failed,
+        format!("a helper gave an unexpected answer: {reply:?}"),
+    )
 }
 
 fn gone() -> Error {

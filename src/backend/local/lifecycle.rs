@@ -143,7 +143,10 @@ impl Local {
         match self.store.record(name) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(lock),
             Err(error) => Err(error),
-            Ok(_) => Err(Error::new(ErrorKind::AlreadyExists, format!("there is an instance `{name}` already"))),
+            Ok(_) => Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!("there is an instance `{name}` already"),
+            )),
         }
     }
 
@@ -156,9 +159,14 @@ impl Local {
 
     fn check(&self, opts: &CreateOpts) -> Result<()> {
         strict::options(opts)?;
-        opts.config.iter().try_for_each(|(key, value)| setting(key, Some(value)))?;
+        opts.config
+            .iter()
+            .try_for_each(|(key, value)| setting(key, Some(value)))?;
         for (needed, capability) in [
-            (opts.cpu.is_some() || opts.config.contains_key(PROCESSES), Capability::CpuLimit),
+            (
+                opts.cpu.is_some() || opts.config.contains_key(PROCESSES),
+                Capability::CpuLimit,
+            ),
             (opts.memory.is_some(), Capability::MemoryLimit),
             (opts.disk.is_some(), Capability::DiskSize),
             (opts.target.is_some(), Capability::Target),
@@ -174,7 +182,10 @@ impl Local {
         match self.capabilities.can(capability) {
             true => Ok(()),
             false => {
-                let why = self.capabilities.reason(capability).unwrap_or("local sandboxes have none");
+                let why = self
+                    .capabilities
+                    .reason(capability)
+                    .unwrap_or("local sandboxes have none");
                 Err(Error::unsupported(format!("not here: {why}")))
             }
         }
@@ -199,13 +210,18 @@ pub(super) fn record(opts: &CreateOpts, image: super::state::Image, upper: Strin
 
 /// Seconds since 1970.
 pub(super) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| now.as_secs())
 }
 
 /// Refuses a setting that a local sandbox does not have.
 fn setting(key: &str, value: Option<&str>) -> Result<()> {
     let known: BTreeMap<&str, fn(&str) -> bool> = BTreeMap::from([
-        (PROCESSES, (|value| value.parse::<u32>().is_ok_and(|number| number > 0)) as fn(&str) -> bool),
+        (
+            PROCESSES,
+            (|value| value.parse::<u32>().is_ok_and(|number| number > 0)) as fn(&str) -> bool,
+        ),
         ("boot.autostart", |value| value == "false"),
         ("security.nesting", |value| value == "false"),
     ]);
@@ -227,4 +243,3 @@ fn setting(key: &str, value: Option<&str>) -> Result<()> {
 pub(super) fn no_snapshot(name: &InstanceName, label: &str) -> Error {
     Error::not_found(format!("`{name}` has no snapshot `{label}`"))
 }
-

@@ -10,6 +10,7 @@
 //! again is in the state folder. `src/docs/local.md` tells how it is built.
 
 mod cgroup;
+mod console;
 mod exec;
 mod files;
 mod helper;
@@ -17,6 +18,7 @@ mod ids;
 mod image;
 mod inside;
 mod lifecycle;
+mod notes;
 mod observe;
 mod opener;
 mod policy;

@@ -102,7 +102,11 @@ fn ids() -> Ids {
             false => single,
         };
     }
-    let there = |program: &str| ["/usr/bin", "/bin", "/usr/local/bin"].iter().any(|folder| Path::new(folder).join(program).exists());
+    let there = |program: &str| {
+        ["/usr/bin", "/bin", "/usr/local/bin"]
+            .iter()
+            .any(|folder| Path::new(folder).join(program).exists())
+    };
     if !there("newuidmap") || !there("newgidmap") {
         return single;
     }

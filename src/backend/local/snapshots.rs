@@ -54,7 +54,10 @@ impl Local {
             Some(label) => {
                 // Anew, for now no layer can go.
                 let now = self.store.record(source)?;
-                now.kept(label).ok_or_else(|| no_snapshot(source, label))?.layers.clone()
+                now.kept(label)
+                    .ok_or_else(|| no_snapshot(source, label))?
+                    .layers
+                    .clone()
             }
             None => {
                 let layers = self.frozen(source, &mut from, &parts).await?;
@@ -105,7 +108,11 @@ impl Local {
 
     /// Puts the disk of a sandbox that is locked back to a snapshot.
     pub(super) async fn put_back(&self, name: &InstanceName, mut record: Record, label: &str) -> Result<()> {
-        let layers = record.kept(label).ok_or_else(|| no_snapshot(name, label))?.layers.clone();
+        let layers = record
+            .kept(label)
+            .ok_or_else(|| no_snapshot(name, label))?
+            .layers
+            .clone();
         let parts = self.parts(&record.image).await?;
         let ran = self.store.process(name).is_some();
         self.power_off(name, Stop::Force).await?;

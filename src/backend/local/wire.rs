@@ -158,10 +158,7 @@ pub(super) enum Where {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Disk {
     /// Copy a folder with everything that overlays keep in it.
-    Copy {
-        from: PathBuf,
-        to: PathBuf,
-    },
+    Copy { from: PathBuf, to: PathBuf },
     /// Remove folders with all that they hold.
     Remove(Vec<PathBuf>),
 }

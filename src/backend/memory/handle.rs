@@ -42,6 +42,7 @@ impl Memory {
             Can::FilesWhenStopped,
             Can::Exec,
             Can::Users,
+            Can::Owners,
             Can::Config,
             Can::Target,
         ]);

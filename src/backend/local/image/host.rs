@@ -10,29 +10,60 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use super::mask::{self, Hidden};
 use super::Parts;
+use super::mask::{self, Hidden};
+use crate::backend::Result;
 use crate::backend::local::Local;
 use crate::backend::local::ids::Ids;
 use crate::backend::local::state::{Lock, failed, folder_of, id, private};
 use crate::backend::local::wire::{Lower, Part};
-use crate::backend::Result;
 use crate::model::Hasher;
 
 /// Where programs and their settings are. Nothing else of this machine is in the image.
 const FOLDERS: [&str; 12] = [
-    "usr", "etc", "opt", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "libo32", "var/lib/dpkg", "var/lib/apt",
+    "usr",
+    "etc",
+    "opt",
+    "bin",
+    "sbin",
+    "lib",
+    "lib32",
+    "lib64",
+    "libx32",
+    "libo32",
+    "var/lib/dpkg",
+    "var/lib/apt",
 ];
 /// Empty folders of the root, with their modes.
 const EMPTY: [(&str, u32); 20] = [
-    ("dev", 0o755), ("home", 0o755), ("media", 0o755), ("mnt", 0o755), ("proc", 0o555), ("root", 0o700),
-    ("run", 0o755), ("run/lock", 0o1777), ("srv", 0o755), ("sys", 0o555), ("tmp", 0o1777), ("var", 0o755), ("var/cache", 0o755),
-    ("var/lib", 0o755), ("var/local", 0o755), ("var/log", 0o755), ("var/mail", 0o775), ("var/opt", 0o755), ("var/spool", 0o755), ("var/tmp", 0o1777),
+    ("dev", 0o755),
+    ("home", 0o755),
+    ("media", 0o755),
+    ("mnt", 0o755),
+    ("proc", 0o555),
+    ("root", 0o700),
+    ("run", 0o755),
+    ("run/lock", 0o1777),
+    ("srv", 0o755),
+    ("sys", 0o555),
+    ("tmp", 0o1777),
+    ("var", 0o755),
+    ("var/cache", 0o755),
+    ("var/lib", 0o755),
+    ("var/local", 0o755),
+    ("var/log", 0o755),
+    ("var/mail", 0o775),
+    ("var/opt", 0o755),
+    ("var/spool", 0o755),
+    ("var/tmp", 0o1777),
 ];
 /// Settings that are not this machine's.
 const SETTINGS: [(&str, &str); 3] = [
     ("hostname", "sandbox\n"),
-    ("hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"),
+    (
+        "hosts",
+        "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
+    ),
     ("fstab", ""),
 ];
 
@@ -82,7 +113,9 @@ impl Host {
         hasher.part(env!("CARGO_PKG_VERSION"));
         for folder in FOLDERS {
             let path = Path::new("/").join(folder);
-            let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+            let Ok(metadata) = fs::symlink_metadata(&path) else {
+                continue;
+            };
             hasher.part(folder);
             if metadata.is_symlink() {
                 let target = fs::read_link(&path)?;
@@ -93,14 +126,38 @@ impl Host {
             }
         }
         // Programs come and go through these; what is put elsewhere by hand is found within a day.
-        for path in ["/usr", "/usr/bin", "/usr/sbin", "/usr/lib", "/usr/local", "/usr/local/bin", "/usr/local/etc", "/usr/local/lib", "/usr/local/share", "/usr/share", "/opt", "/var/lib/dpkg/status", "/var/lib/rpm", "/lib/apk/db/installed", "/var/lib/pacman/local", "/etc/resolv.conf"] {
+        for path in [
+            "/usr",
+            "/usr/bin",
+            "/usr/sbin",
+            "/usr/lib",
+            "/usr/local",
+            "/usr/local/bin",
+            "/usr/local/etc",
+            "/usr/local/lib",
+            "/usr/local/share",
+            "/usr/share",
+            "/opt",
+            "/var/lib/dpkg/status",
+            "/var/lib/rpm",
+            "/lib/apk/db/installed",
+            "/var/lib/pacman/local",
+            "/etc/resolv.conf",
+        ] {
             let Ok(metadata) = fs::metadata(path) else { continue };
             hasher.part(path);
-            for number in [metadata.ino(), metadata.mtime().cast_unsigned(), metadata.mtime_nsec().cast_unsigned(), u64::from(metadata.mode())] {
+            for number in [
+                metadata.ino(),
+                metadata.mtime().cast_unsigned(),
+                metadata.mtime_nsec().cast_unsigned(),
+                u64::from(metadata.mode()),
+            ] {
                 hasher.part(number.to_le_bytes());
             }
         }
-        let today = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_secs() / 86_400);
+        let today = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |now| now.as_secs() / 86_400);
         hasher.part(today.to_le_bytes());
         let etc = Hidden::in_folder(Path::new("/etc"), ids)?;
         etc.hash(&mut hasher);
@@ -115,14 +172,23 @@ impl Host {
     fn parts(&self, place: &Path) -> Parts {
         let root = Part {
             at: String::new(),
-            lowers: vec![Lower { path: place.join("root"), shifted: false }],
+            lowers: vec![Lower {
+                path: place.join("root"),
+                shifted: false,
+            }],
             upper: None,
         };
         let folders = self.folders.iter().map(|folder| Part {
             at: folder.clone(),
             lowers: vec![
-                Lower { path: place.join(folder_of(folder)), shifted: false },
-                Lower { path: Path::new("/").join(folder), shifted: true },
+                Lower {
+                    path: place.join(folder_of(folder)),
+                    shifted: false,
+                },
+                Lower {
+                    path: Path::new("/").join(folder),
+                    shifted: true,
+                },
             ],
             upper: None,
         });

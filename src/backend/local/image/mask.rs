@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
@@ -14,6 +16,8 @@ use crate::model::Hasher;
 /// Folders up to this depth become root's inside where owners cannot be shifted, so that things can be put
 /// there.
 const OWN_DEPTH: usize = 3;
+/// Threads that look through a folder.
+const WORKERS: usize = 8;
 
 /// Entries below a folder that are hidden, and folders that are made anew.
 #[derive(Debug, Clone, Default)]
@@ -28,43 +32,29 @@ impl Hidden {
     /// Looks through a folder. Hidden is what not everybody may read, and what is neither file, folder nor link:
     /// a socket would reach a program of this machine.
     pub(super) fn in_folder(folder: &Path, ids: Ids) -> io::Result<Self> {
-        let mut found = Self::default();
-        let device = fs::symlink_metadata(folder)?.dev();
-        found.walk(folder, Path::new(""), device, 0, !ids.is_root())?;
-        found.hidden.sort();
-        Ok(found)
-    }
-
-    fn walk(&mut self, folder: &Path, relative: &Path, device: u64, depth: usize, own: bool) -> io::Result<()> {
-        let entries = match fs::read_dir(folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
+        let walk = Walk {
+            root: folder,
+            device: fs::symlink_metadata(folder)?.dev(),
+            own: !ids.is_root(),
+            work: Mutex::new((vec![(PathBuf::new(), 0)], 0)),
+            more: Condvar::new(),
         };
-        for entry in entries {
-            let entry = entry?;
-            let kind = entry.file_type()?;
-            if kind.is_symlink() {
-                continue;
-            }
-            let Ok(metadata) = entry.metadata() else { continue };
-            let relative = relative.join(entry.file_name());
-            let mode = metadata.mode();
-            if kind.is_dir() {
-                // What is mounted there is no part of the folder; the overlay does not show it either.
-                if mode & 0o005 != 0o005 {
-                    self.hidden.push(relative);
-                } else if metadata.dev() == device {
-                    if own && depth < OWN_DEPTH {
-                        self.folders.push(relative.clone());
-                    }
-                    self.walk(&entry.path(), &relative, device, depth + 1, own)?;
-                }
-            } else if !kind.is_file() || mode & 0o004 == 0 {
-                self.hidden.push(relative);
-            }
+        let workers = thread::scope(|scope| {
+            let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(|| walk.work())).collect();
+            let ended = workers.into_iter().map(|worker| worker.join());
+            ended
+                .map(|found| found.unwrap_or_else(|_| Err(io::Error::other("a thread failed"))))
+                .collect::<io::Result<Vec<Self>>>()
+        })?;
+        let mut all = Self::default();
+        for found in workers {
+            all.hidden.extend(found.hidden);
+            all.folders.extend(found.folders);
         }
-        Ok(())
+        all.hidden.sort();
+        // Parents sort before what they hold.
+        all.folders.sort();
+        Ok(all)
     }
 
     /// Adds what is hidden to a fingerprint.
@@ -72,6 +62,81 @@ impl Hidden {
         for path in &self.hidden {
             hasher.part(path.as_os_str().as_encoded_bytes());
         }
+    }
+}
+
+/// A folder that several look through at once: mostly they wait for the disk.
+struct Walk<'a> {
+    root: &'a Path,
+    device: u64,
+    own: bool,
+    /// Folders to look into, each with its depth, and how many are being looked into.
+    work: Mutex<(Vec<(PathBuf, usize)>, usize)>,
+    more: Condvar,
+}
+
+impl Walk<'_> {
+    fn work(&self) -> io::Result<Hidden> {
+        let mut found = Hidden::default();
+        let mut trouble = None;
+        loop {
+            let (folder, depth) = {
+                let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+                loop {
+                    if let Some(next) = work.0.pop() {
+                        work.1 += 1;
+                        break next;
+                    }
+                    if work.1 == 0 {
+                        self.more.notify_all();
+                        return trouble.map_or(Ok(found), Err);
+                    }
+                    work = self.more.wait(work).unwrap_or_else(PoisonError::into_inner);
+                }
+            };
+            let below = self.look(&folder, depth, &mut found);
+            let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+            work.1 -= 1;
+            match below {
+                Ok(below) => work.0.extend(below),
+                Err(error) => trouble = Some(error),
+            }
+            self.more.notify_all();
+        }
+    }
+
+    /// Looks into one folder, and gives those in it that are to be looked into.
+    fn look(&self, folder: &Path, depth: usize, found: &mut Hidden) -> io::Result<Vec<(PathBuf, usize)>> {
+        let entries = match fs::read_dir(self.root.join(folder)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut below = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_symlink() {
+                continue;
+            }
+            let Ok(metadata) = entry.metadata() else { continue };
+            let mode = metadata.mode();
+            let path = || folder.join(entry.file_name());
+            if kind.is_dir() {
+                if mode & 0o005 != 0o005 {
+                    found.hidden.push(path());
+                } else if metadata.dev() == self.device {
+                    // What is mounted there is no part of the folder; the overlay does not show it either.
+                    if self.own && depth < OWN_DEPTH {
+                        found.folders.push(path());
+                    }
+                    below.push((path(), depth + 1));
+                }
+            } else if !kind.is_file() || mode & 0o004 == 0 {
+                found.hidden.push(path());
+            }
+        }
+        Ok(below)
     }
 }
 

@@ -31,8 +31,11 @@ impl Local {
         let path = path.canonicalize().map_err(|_| unknown())?;
         if path.is_dir() {
             if !path.join("etc").is_dir() {
-                return Err(Error::new(ErrorKind::Invalid, format!("{} holds no root file system", path.display()))
-                    .with_hint("a folder that is an image has `etc`, `bin` and so on in it"));
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    format!("{} holds no root file system", path.display()),
+                )
+                .with_hint("a folder that is an image has `etc`, `bin` and so on in it"));
             }
             return Ok(Image::Folder(path));
         }

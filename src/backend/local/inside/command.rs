@@ -6,7 +6,7 @@
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
@@ -14,6 +14,8 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid, chdir, execve, setgroups, setresgid, setresuid, setsid};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::fcntl_dupfd_cloexec;
+use rustix::stdio::{stderr, stdout};
 
 use super::channel::Channel;
 use super::failure::{Failure, Result, Trying as _};
@@ -49,12 +51,19 @@ pub(super) fn run(exec: &Exec, channel: &mut Channel) -> Result<i32> {
     drop(stdin);
     if let Some(terminal) = &terminal {
         channel.send(&Reply::Ready).trying("the tool is gone")?;
-        channel.send_descriptor(terminal.ours.as_fd()).trying("the tool is gone")?;
+        channel
+            .send_descriptor(terminal.ours.as_fd())
+            .trying("the tool is gone")?;
     }
     drop(terminal);
     // The streams are the command's alone: who reads them waits for their end.
-    let null = OpenOptions::new().write(true).open("/dev/null").trying("no /dev/null")?;
-    (1..3).try_for_each(|number| sys::place(null.as_fd(), number)).trying("cannot let go of streams")?;
+    let null = OpenOptions::new()
+        .write(true)
+        .open("/dev/null")
+        .trying("no /dev/null")?;
+    (1..3)
+        .try_for_each(|number| sys::place(null.as_fd(), number))
+        .trying("cannot let go of streams")?;
     let code = watch(&mut ended, channel);
     if code.is_none() {
         host.end_all(keeper);
@@ -110,10 +119,7 @@ fn watch(ended: &mut File, channel: &Channel) -> Option<i32> {
 fn keep(exec: &Exec, stdin: &OwnedFd, terminal: Option<&Terminal>, mut tell: File) -> i32 {
     let _ = nix::sys::prctl::set_child_subreaper(true);
     sys::set_open(false);
-    let streams = [1, 2].map(|number| rustix::io::fcntl_dupfd_cloexec(match number {
-        1 => rustix::stdio::stdout(),
-        _ => rustix::stdio::stderr(),
-    }, 3));
+    let streams = [stdout(), stderr()].map(|stream| fcntl_dupfd_cloexec(stream, 3));
     let [Ok(stdout), Ok(stderr)] = streams else { return 1 };
     let Ok(command) = fork::spawn(|| become_command(exec, stdin, &stdout, &stderr, terminal)) else {
         return 1;
@@ -148,7 +154,9 @@ fn become_command(
         match terminal {
             Some(terminal) => {
                 sys::control(terminal.theirs.as_fd()).trying("cannot take the terminal")?;
-                (0..3).try_for_each(|number| sys::place(terminal.theirs.as_fd(), number)).trying("cannot use the terminal")?;
+                (0..3)
+                    .try_for_each(|number| sys::place(terminal.theirs.as_fd(), number))
+                    .trying("cannot use the terminal")?;
             }
             None => [stdin, stdout, stderr]
                 .into_iter()
@@ -169,7 +177,7 @@ fn become_command(
     match prepared {
         Ok(()) => execute(exec),
         Err(Failure { message, .. }) => {
-            let _ = writeln!(io::stderr(), "sbx-apply: {message}");
+            complain(&message);
             NOT_RUN
         }
     }
@@ -205,12 +213,15 @@ fn execute(exec: &Exec) -> i32 {
     let arguments = texts(&mut exec.command.iter().cloned());
     let variables = texts(&mut env.iter().map(|(key, value)| format!("{key}={value}")));
     let (Ok(arguments), Ok(variables), Some(program)) = (arguments, variables, exec.command.first()) else {
-        let _ = writeln!(io::stderr(), "sbx-apply: a command is texts without NUL, one at least");
+        complain("a command is texts without NUL, one at least");
         return NOT_RUN;
     };
     let places: Vec<String> = match program.contains('/') {
         true => vec![program.clone()],
-        false => env["PATH"].split(':').map(|folder| format!("{folder}/{program}")).collect(),
+        false => env["PATH"]
+            .split(':')
+            .map(|folder| format!("{folder}/{program}"))
+            .collect(),
     };
     let mut why = nix::errno::Errno::ENOENT;
     for place in places {
@@ -220,11 +231,16 @@ fn execute(exec: &Exec) -> i32 {
             why = error;
         }
     }
-    let _ = writeln!(io::stderr(), "sbx-apply: {program}: {}", why.desc());
+    complain(&format!("{program}: {}", why.desc()));
     match why {
         nix::errno::Errno::ENOENT => NOT_FOUND,
         _ => NOT_RUN,
     }
+}
+
+/// Says something where the command would.
+fn complain(text: &str) {
+    let _ = rustix::io::write(stderr(), format!("sbx-apply: {text}\n").as_bytes());
 }
 
 /// A terminal of the sandbox's own.
@@ -235,7 +251,8 @@ struct Terminal {
 
 impl Terminal {
     fn open((columns, rows): (u16, u16)) -> Result<Self> {
-        let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY | rustix::pty::OpenptFlags::CLOEXEC;
+        let flags =
+            rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY | rustix::pty::OpenptFlags::CLOEXEC;
         let make = || -> rustix::io::Result<Self> {
             let ours = rustix::pty::openpt(flags)?;
             rustix::pty::grantpt(&ours)?;

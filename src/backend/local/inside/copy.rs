@@ -8,8 +8,9 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, SeekFrom as Seek, Stat, Timespec, Timestamps, Uid, chmodat, chownat, ioctl_ficlone,
-    linkat, lgetxattr, llistxattr, lsetxattr, mkdirat, mknodat, openat, readlinkat, seek, statat, symlinkat, utimensat,
+    AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, SeekFrom as Seek, Stat, Timespec, Timestamps, Uid, chmodat,
+    chownat, ioctl_ficlone, lgetxattr, linkat, llistxattr, lsetxattr, mkdirat, mknodat, openat, readlinkat, seek,
+    statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -25,7 +26,10 @@ pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
         openat(CWD, path, flags, Mode::empty()).trying(format_args!("cannot open {}", path.display()))
     };
     rustix::process::umask(Mode::empty());
-    let mut copier = Copier { links: BTreeMap::new(), to: open(to)? };
+    let mut copier = Copier {
+        links: BTreeMap::new(),
+        to: open(to)?,
+    };
     let to = open(to)?;
     copier
         .folder(&open(from)?, &to, "", 0)
@@ -55,7 +59,15 @@ impl Copier {
         Ok(())
     }
 
-    fn one(&mut self, from: &OwnedFd, to: &OwnedFd, name: &CStr, stat: &Stat, path: &str, depth: usize) -> io::Result<()> {
+    fn one(
+        &mut self,
+        from: &OwnedFd,
+        to: &OwnedFd,
+        name: &CStr,
+        stat: &Stat,
+        path: &str,
+        depth: usize,
+    ) -> io::Result<()> {
         // Bytes that are no text appear in no map below: such a file is copied for each of its names.
         let own = name.to_str().ok().map(|name| format!("{path}{name}"));
         let kind = FileType::from_raw_mode(stat.st_mode);
@@ -120,7 +132,13 @@ fn bytes(mut from: &File, to: &mut File) -> io::Result<()> {
 /// Owner, mode, times, and what overlays and programs keep beside.
 fn attributes(from: &OwnedFd, to: &OwnedFd, name: &CStr, stat: &Stat) -> io::Result<()> {
     let nofollow = AtFlags::SYMLINK_NOFOLLOW;
-    chownat(to, name, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)), nofollow)?;
+    chownat(
+        to,
+        name,
+        Some(Uid::from_raw(stat.st_uid)),
+        Some(Gid::from_raw(stat.st_gid)),
+        nofollow,
+    )?;
     extended(from, to, name)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
         chmodat(to, name, Mode::from_raw_mode(stat.st_mode & 0o7777), AtFlags::empty())?;
@@ -153,9 +171,18 @@ fn extended(from: &OwnedFd, to: &OwnedFd, name: &CStr) -> io::Result<()> {
     for attribute in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let mut value = vec![0; 64 << 10];
         let length = lgetxattr(from.as_slice(), attribute, value.as_mut_slice())?;
-        let set = lsetxattr(to.as_slice(), attribute, &value[..length], rustix::fs::XattrFlags::empty());
+        let set = lsetxattr(
+            to.as_slice(),
+            attribute,
+            &value[..length],
+            rustix::fs::XattrFlags::empty(),
+        );
         // What is the machine's own, such as labels of a security module, is given anew.
-        if set.is_err() && [&b"trusted.overlay."[..], b"user."].iter().any(|own| attribute.starts_with(own)) {
+        if set.is_err()
+            && [&b"trusted.overlay."[..], b"user."]
+                .iter()
+                .any(|own| attribute.starts_with(own))
+        {
             set?;
         }
     }

@@ -20,7 +20,9 @@ pub(super) struct Host(OwnedFd);
 impl Host {
     pub(super) fn open() -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat(CWD, "/proc", flags, Mode::empty()).map(Self).trying("cannot open /proc")
+        openat(CWD, "/proc", flags, Mode::empty())
+            .map(Self)
+            .trying("cannot open /proc")
     }
 
     /// Ends a child of this process and all that descend from it. They are stopped first, so that none can make
@@ -62,7 +64,9 @@ impl Host {
 
     /// The parent of each process.
     fn parents(&self) -> BTreeMap<i32, i32> {
-        let Ok(folder) = Dir::read_from(&self.0) else { return BTreeMap::new() };
+        let Ok(folder) = Dir::read_from(&self.0) else {
+            return BTreeMap::new();
+        };
         folder
             .filter_map(|entry| {
                 let pid: i32 = entry.ok()?.file_name().to_str().ok()?.parse().ok()?;

@@ -38,10 +38,15 @@ pub(super) fn inspect(
             }
         }
     }
-    let single = paths.iter().map(|path| (path, true)).chain(opaque.iter().map(|path| (path, false)));
+    let single = paths
+        .iter()
+        .map(|path| (path, true))
+        .chain(opaque.iter().map(|path| (path, false)));
     for (path, keep) in single {
         let Some(place) = parent(root, path)? else { continue };
-        let Some(stat) = place.look().trying(path)? else { continue };
+        let Some(stat) = place.look().trying(path)? else {
+            continue;
+        };
         let mut entry = entry(&place.folder, place.name, path.clone(), &stat).trying(path)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && size(&stat) <= bound {
             hash(&place, &mut entry, keep, bound, &mut contents)?;
@@ -141,7 +146,9 @@ pub(super) fn list(root: &Root, path: &str, recursive: bool) -> Result<Vec<Entry
 
 fn walk(folder: &OwnedFd, path: &str, recursive: bool, depth: usize, found: &mut Vec<Entry>) -> Result<()> {
     if depth > DEEPEST {
-        return Err(super::invalid(format!("{path}: more than {DEEPEST} folders in each other")));
+        return Err(super::invalid(format!(
+            "{path}: more than {DEEPEST} folders in each other"
+        )));
     }
     for item in Dir::read_from(folder).trying(path)? {
         let item = item.trying(path)?;

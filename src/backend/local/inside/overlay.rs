@@ -21,18 +21,30 @@ use crate::backend::local::wire::{Kind, Lower, Part, Tree};
 /// there, for the folders above are closed to it. `users` is the namespace whose owners shifted folders get;
 /// none where this process is in it, and cannot shift.
 pub(super) fn assemble(tree: &Tree, users: Option<&OwnedFd>) -> Result<()> {
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
-        .trying("cannot make mounts private")?;
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )
+    .trying("cannot make mounts private")?;
     for (index, part) in tree.parts.iter().enumerate() {
         let at = tree.at.join(&part.at);
-        let made = overlay(tree, index, part, users)
-            .map_err(|error| Failure::new(error.kind, format!("cannot put /{} together: {}", part.at, error.message)))?;
+        let made = overlay(tree, index, part, users).map_err(|error| {
+            Failure::new(
+                error.kind,
+                format!("cannot put /{} together: {}", part.at, error.message),
+            )
+        })?;
         // No link can stand in the way: it would have to be in an image's own top folders.
         if fs::symlink_metadata(&at).is_ok_and(|found| found.is_symlink()) {
             return Err(Failure::new(Kind::Invalid, format!("/{} is a link", part.at)));
         }
         attach(&made, &at).trying(format_args!("cannot mount /{}", part.at))?;
-        if part.upper.is_some() && rustix::fs::statvfs(&at).is_ok_and(|found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY)) {
+        if part.upper.is_some()
+            && rustix::fs::statvfs(&at).is_ok_and(|found| found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+        {
             // The kernel says nothing when it cannot use the upper folder.
             return Err(Failure::new(Kind::Failed, format!("/{} cannot be written to", part.at)));
         }
@@ -43,7 +55,8 @@ pub(super) fn assemble(tree: &Tree, users: Option<&OwnedFd>) -> Result<()> {
 fn overlay(tree: &Tree, index: usize, part: &Part, users: Option<&OwnedFd>) -> Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).trying("no overlays here")?;
     let set = |key: &str, value: &Path| {
-        fsconfig_set_string(context.as_fd(), key, value.as_os_str().as_bytes()).trying(format_args!("{key} {}", value.display()))
+        fsconfig_set_string(context.as_fd(), key, value.as_os_str().as_bytes())
+            .trying(format_args!("{key} {}", value.display()))
     };
     set("source", Path::new("sbx-apply"))?;
     if users.is_none() {
@@ -73,7 +86,9 @@ fn reach(tree: &Tree, part: usize, number: usize, lower: &Lower, users: Option<&
         .trying(format_args!("cannot shift the owners of {}", lower.path.display()))?;
     let at = tree.at.with_file_name("low").join(format!("{part}-{number}"));
     match fs::create_dir(&at) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(Failure::of("cannot make a folder", error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(Failure::of("cannot make a folder", error));
+        }
         _ => {}
     }
     attach(&detached, &at).trying("cannot attach it")?;
@@ -81,5 +96,11 @@ fn reach(tree: &Tree, part: usize, number: usize, lower: &Lower, users: Option<&
 }
 
 fn attach(mount: &OwnedFd, at: &Path) -> rustix::io::Result<()> {
-    move_mount(mount.as_fd(), sys::EMPTY, CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    move_mount(
+        mount.as_fd(),
+        sys::EMPTY,
+        CWD,
+        at,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
 }

@@ -53,7 +53,12 @@ pub(super) fn enter() -> Result<()> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     let copy = open_tree(CWD, ".", flags).trying("cannot copy the root folder")?;
     attach(&copy, ".").trying("cannot mount the root folder")?;
-    let old = open("/", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).trying("cannot open /")?;
+    let old = open(
+        "/",
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .trying("cannot open /")?;
     fchdir(&copy).trying("cannot enter the root folder")?;
     pivot_root(".", ".").trying("cannot change the root folder")?;
     // From here on every path is the sandbox's own, and no link in it leads out.
@@ -68,12 +73,23 @@ fn devices() -> Result<Vec<(&'static str, OwnedFd)>> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     DEVICES
         .into_iter()
-        .map(|name| Ok((name, open_tree(CWD, format!("/dev/{name}"), flags).trying(format_args!("no /dev/{name} here"))?)))
+        .map(|name| {
+            Ok((
+                name,
+                open_tree(CWD, format!("/dev/{name}"), flags).trying(format_args!("no /dev/{name} here"))?,
+            ))
+        })
         .collect()
 }
 
 fn attach(mount: &OwnedFd, at: &str) -> rustix::io::Result<()> {
-    move_mount(mount.as_fd(), sys::EMPTY, CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    move_mount(
+        mount.as_fd(),
+        sys::EMPTY,
+        CWD,
+        at,
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+    )
 }
 
 fn kernel_folders(devices: &[(&str, OwnedFd)]) -> Result<()> {
@@ -83,23 +99,43 @@ fn kernel_folders(devices: &[(&str, OwnedFd)]) -> Result<()> {
     }
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("proc"), "/proc", Some("proc"), quiet, None::<&str>).trying("cannot mount /proc")?;
-    if mount(Some("sysfs"), "/sys", Some("sysfs"), quiet | MsFlags::MS_RDONLY, None::<&str>).is_err() {
-        mount(Some("tmpfs"), "/sys", Some("tmpfs"), quiet | MsFlags::MS_RDONLY, Some("size=0,mode=555")).trying("cannot mount /sys")?;
+    if mount(
+        Some("sysfs"),
+        "/sys",
+        Some("sysfs"),
+        quiet | MsFlags::MS_RDONLY,
+        None::<&str>,
+    )
+    .is_err()
+    {
+        mount(
+            Some("tmpfs"),
+            "/sys",
+            Some("tmpfs"),
+            quiet | MsFlags::MS_RDONLY,
+            Some("size=0,mode=555"),
+        )
+        .trying("cannot mount /sys")?;
     }
     let plain = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     mount(Some("tmpfs"), "/dev", Some("tmpfs"), plain, Some("size=64k,mode=755")).trying("cannot mount /dev")?;
     for (name, device) in devices {
         let at = format!("/dev/{name}");
         fs::write(&at, "").trying(format_args!("cannot make {at}"))?;
-        attach(device, &at)
-            .trying(format_args!("cannot mount {at}"))?;
+        attach(device, &at).trying(format_args!("cannot mount {at}"))?;
     }
     for (name, target) in LINKS {
         symlink(target, format!("/dev/{name}")).trying(format_args!("cannot make /dev/{name}"))?;
     }
     fs::create_dir("/dev/pts").trying("cannot make /dev/pts")?;
-    mount(Some("devpts"), "/dev/pts", Some("devpts"), plain, Some("newinstance,ptmxmode=0666,mode=0620"))
-        .trying("cannot mount /dev/pts")?;
+    mount(
+        Some("devpts"),
+        "/dev/pts",
+        Some("devpts"),
+        plain,
+        Some("newinstance,ptmxmode=0666,mode=0620"),
+    )
+    .trying("cannot mount /dev/pts")?;
     fs::create_dir("/dev/shm").trying("cannot make /dev/shm")?;
     mount(Some("tmpfs"), "/dev/shm", Some("tmpfs"), quiet, Some("mode=1777")).trying("cannot mount /dev/shm")?;
     hide(quiet)
@@ -108,17 +144,26 @@ fn kernel_folders(devices: &[(&str, OwnedFd)]) -> Result<()> {
 fn hide(quiet: MsFlags) -> Result<()> {
     let there = |path: &&&str| Path::new(path).exists();
     for file in HIDDEN_FILES.iter().filter(there) {
-        mount(Some("/dev/null"), *file, None::<&str>, MsFlags::MS_BIND, None::<&str>).trying(format_args!("cannot hide {file}"))?;
+        mount(Some("/dev/null"), *file, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .trying(format_args!("cannot hide {file}"))?;
     }
     for folder in HIDDEN_FOLDERS.iter().filter(there) {
         let flags = quiet | MsFlags::MS_RDONLY;
-        mount(Some("tmpfs"), *folder, Some("tmpfs"), flags, Some("size=0,mode=555")).trying(format_args!("cannot hide {folder}"))?;
+        mount(Some("tmpfs"), *folder, Some("tmpfs"), flags, Some("size=0,mode=555"))
+            .trying(format_args!("cannot hide {folder}"))?;
     }
     for folder in READ_ONLY.iter().filter(there) {
-        mount(Some(*folder), *folder, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
-            .trying(format_args!("cannot bind {folder}"))?;
+        mount(
+            Some(*folder),
+            *folder,
+            None::<&str>,
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+            None::<&str>,
+        )
+        .trying(format_args!("cannot bind {folder}"))?;
         let flags = quiet | MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-        mount(None::<&str>, *folder, None::<&str>, flags, None::<&str>).trying(format_args!("cannot protect {folder}"))?;
+        mount(None::<&str>, *folder, None::<&str>, flags, None::<&str>)
+            .trying(format_args!("cannot protect {folder}"))?;
     }
     Ok(())
 }

@@ -29,7 +29,9 @@ fn enter(view: &View) -> Result<Root> {
     rustix::process::umask(Mode::empty());
     let root = || {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        open(".", flags, Mode::empty()).map(Root).trying("cannot open the root folder")
+        open(".", flags, Mode::empty())
+            .map(Root)
+            .trying("cannot open the root folder")
     };
     let unshare = || unshare(CloneFlags::CLONE_NEWNS).trying("cannot make a mount namespace");
     let root = match &view.disk {
@@ -80,7 +82,9 @@ fn answer(root: &Root, request: FileRequest, channel: &mut Channel) -> Result<()
             return channel.send_bytes(&bytes).trying("the tool is gone");
         }
         FileRequest::List { path, recursive } => {
-            channel.send(&Reply::Found(look::list(root, &path, recursive)?)).trying("the tool is gone")?;
+            channel
+                .send(&Reply::Found(look::list(root, &path, recursive)?))
+                .trying("the tool is gone")?;
             return channel.send_bytes(&[]).trying("the tool is gone");
         }
         FileRequest::Write { path, mode, owner } => change::write(root, &path, mode, owner, channel)?,

@@ -124,8 +124,14 @@ fn first(start: &Start, mut say: File, mut hear: File) -> i32 {
     init::listen();
     let confined = root::enter().and_then(|()| {
         setsid().trying("cannot make a session")?;
-        let null = File::options().read(true).write(true).open("/dev/null").trying("no /dev/null")?;
-        (0..3).try_for_each(|number| sys::place(null.as_fd(), number)).trying("cannot let go of streams")?;
+        let null = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .trying("no /dev/null")?;
+        (0..3)
+            .try_for_each(|number| sys::place(null.as_fd(), number))
+            .trying("cannot let go of streams")?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         confine::drop_capabilities(true)?;
         confine::shed(true, true)?;

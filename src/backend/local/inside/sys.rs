@@ -43,11 +43,7 @@ pub(super) fn shift_owners(mount: BorrowedFd<'_>, users: BorrowedFd<'_>) -> io::
 
 /// Puts the loopback device of this network namespace up (netdevice(7)).
 pub(super) fn loopback_up() -> io::Result<()> {
-    let socket = rustix::net::socket(
-        rustix::net::AddressFamily::INET,
-        rustix::net::SocketType::DGRAM,
-        None,
-    )?;
+    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)?;
     // SAFETY: all bits zero are a valid request: numbers, and a union of numbers.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo\0") {
@@ -77,7 +73,10 @@ pub(super) fn place(descriptor: impl AsFd, number: i32) -> io::Result<()> {
 
 /// Closes everything but standard input, output, error, and the one that is kept.
 pub(super) fn close_others(kept: &[OwnedFd]) {
-    let mut kept: Vec<u32> = kept.iter().filter_map(|kept| u32::try_from(kept.as_raw_fd()).ok()).collect();
+    let mut kept: Vec<u32> = kept
+        .iter()
+        .filter_map(|kept| u32::try_from(kept.as_raw_fd()).ok())
+        .collect();
     kept.sort_unstable();
     let mut first = 3;
     for number in kept.into_iter().chain([u32::MAX]) {
@@ -111,7 +110,6 @@ pub(super) fn set_open(open: bool) {
 pub(super) fn c_string(text: &str) -> io::Result<std::ffi::CString> {
     std::ffi::CString::new(text).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a NUL in a text"))
 }
-
 
 fn done(answer: libc::c_long) -> io::Result<()> {
     match answer {

@@ -31,10 +31,7 @@ pub(super) fn make(ids: Ids) -> Result<OwnedFd> {
     let result = match made.read(&mut [0]) {
         Ok(1) => map(ids, holder)
             .and_then(|()| File::open(format!("/proc/{holder}/ns/user")).trying("cannot open the user namespace")),
-        _ => Err(Failure::new(
-            Kind::Unsupported,
-            "this machine makes no user namespaces",
-        )),
+        _ => Err(Failure::new(Kind::Unsupported, "this machine makes no user namespaces")),
     };
     let _ = kill(holder, Signal::SIGKILL);
     let _ = waitpid(holder, None);
@@ -47,7 +44,9 @@ fn map(ids: Ids, holder: Pid) -> Result<()> {
     if let Ids::Range { .. } = ids {
         for (program, map) in ["newuidmap", "newgidmap"].into_iter().zip(maps) {
             let mut command = Command::new(program);
-            command.arg(holder.to_string()).args(map.iter().flatten().map(u32::to_string));
+            command
+                .arg(holder.to_string())
+                .args(map.iter().flatten().map(u32::to_string));
             command.env("PATH", "/usr/bin:/bin:/usr/local/bin").stdin(Stdio::null());
             let output = command.output().trying(format_args!("cannot start {program}"))?;
             if !output.status.success() {
@@ -62,7 +61,10 @@ fn map(ids: Ids, holder: Pid) -> Result<()> {
         write(holder, "setgroups", "deny")?;
     }
     for (file, map) in ["uid_map", "gid_map"].into_iter().zip(maps) {
-        let lines: String = map.iter().map(|[inner, outer, count]| format!("{inner} {outer} {count}\n")).collect();
+        let lines: String = map
+            .iter()
+            .map(|[inner, outer, count]| format!("{inner} {outer} {count}\n"))
+            .collect();
         write(holder, file, &lines)?;
     }
     Ok(())

@@ -7,11 +7,11 @@ use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use super::{Lock, Record, Store, failed, private};
+use crate::backend::Result;
 use crate::backend::local::helper::Helpers;
 use crate::backend::local::ids::Ids;
 use crate::backend::local::image::Parts;
 use crate::backend::local::wire::{Disk, Part, Request, Tree};
-use crate::backend::Result;
 use crate::model::InstanceName;
 
 impl Store {
@@ -42,7 +42,13 @@ impl Store {
     }
 
     /// The mounts of a sandbox's disk, to change it or to read it only.
-    pub(in crate::backend::local) fn tree(&self, name: &InstanceName, record: &Record, parts: &Parts, writes: bool) -> Result<Tree> {
+    pub(in crate::backend::local) fn tree(
+        &self,
+        name: &InstanceName,
+        record: &Record,
+        parts: &Parts,
+        writes: bool,
+    ) -> Result<Tree> {
         let up = |id: &str, part: &Part| self.layer(id).join("up").join(folder_of(&part.at));
         let parts = parts.0.iter().map(|image| {
             let mut part = image.clone();
@@ -54,7 +60,9 @@ impl Store {
                 }
                 false => layers.insert(0, up(&record.upper, image)),
             }
-            let own = layers.into_iter().map(|path| crate::backend::local::wire::Lower { path, shifted: false });
+            let own = layers
+                .into_iter()
+                .map(|path| crate::backend::local::wire::Lower { path, shifted: false });
             part.lowers = own.chain(std::mem::take(&mut part.lowers)).collect();
             part
         });

@@ -7,6 +7,7 @@
 //! sandboxes/NAME/         record.json, run.json (its process), root and low (mount points)
 //! layers/ID/up/PART       what a layer changes, one folder for each overlay; ID/work is the kernel's
 //! images/KEY/PART         what images bring
+//! notes/ENV/KEY           what is kept of environments
 //! trash/ID                on its way out
 //! ```
 //!

@@ -5,9 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{
-    InstanceName, Labels, LiveInstance, LiveSnapshot, Snapshot, Status,
-};
+use crate::model::{InstanceName, Labels, LiveInstance, LiveSnapshot, Snapshot, Status};
 
 /// What a disk is made from, below all layers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,4 +105,3 @@ impl Kept {
         }
     }
 }
-

@@ -30,7 +30,7 @@ pub(in crate::backend::local) fn failed(what: impl Into<String>, source: impl In
     Error::new(kind, what).with_source(source)
 }
 
-const FOLDERS: [&str; 5] = ["locks", "sandboxes", "layers", "images", "trash"];
+const FOLDERS: [&str; 6] = ["locks", "sandboxes", "layers", "images", "notes", "trash"];
 const FORM: &str = "state.json";
 
 impl Store {
@@ -72,12 +72,20 @@ impl Store {
         match read::<Ids>(&store.root.join(FORM))? {
             Some(found) if found == ids => Ok(store),
             Some(_) => refused("its layers belong to other users than sandboxes would have now"),
-            // What stands in it is not ours, or half made.
-            None => match fs::read_dir(&store.root).map(|mut entries| entries.next().is_none()) {
-                Ok(true) => Ok(store),
-                _ => refused("there is something else in it"),
+            None => match store.is_half_made() {
+                true => Ok(store),
+                false => refused("there is something else in it"),
             },
         }
+    }
+
+    /// Whether nothing stands in it but what [`Self::make`] makes first.
+    fn is_half_made(&self) -> bool {
+        let ours = |entry: io::Result<fs::DirEntry>| {
+            let name = entry.ok().and_then(|entry| entry.file_name().into_string().ok());
+            name.is_some_and(|name| FOLDERS.contains(&name.as_str()) || name.starts_with(".new"))
+        };
+        fs::read_dir(&self.root).is_ok_and(|mut entries| entries.all(ours))
     }
 
     /// Makes what is missing.
@@ -87,11 +95,11 @@ impl Store {
         }
         let make = || -> io::Result<()> {
             private().recursive(true).create(&self.root)?;
-            // The form comes first: what is found with it is ours.
-            write(&self.root.join(FORM), &ids)?;
             FOLDERS
                 .iter()
-                .try_for_each(|folder| private().recursive(true).create(self.root.join(folder)))
+                .try_for_each(|folder| private().recursive(true).create(self.root.join(folder)))?;
+            // It says that all of the others are there.
+            write(&self.root.join(FORM), &ids)
         };
         make().map_err(|source| failed(format!("cannot make {}", self.root.display()), source))
     }
@@ -158,8 +166,7 @@ impl Store {
     /// # Errors
     /// Not-found where there is none.
     pub(in crate::backend::local) fn record(&self, name: &InstanceName) -> Result<Record> {
-        read(&self.sandbox(name)?.join("record.json"))?
-            .ok_or_else(|| no_instance(name))
+        read(&self.sandbox(name)?.join("record.json"))?.ok_or_else(|| no_instance(name))
     }
 
     /// Keeps what is known of a sandbox that is there.
