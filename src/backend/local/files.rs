@@ -142,11 +142,10 @@ impl Local {
         // Those who read may be several at a stopped disk; who writes is alone with it. A running one is mounted
         // once, and everybody goes there.
         self.store.record(name)?;
-        let take = |alone| async move { Lock::take(&self.store.lock(name), alone, &format!("`{name}`")).await };
-        let mut lock = take(false).await?;
+        let mut lock = Lock::take(&self.store.lock(name), false, &format!("`{name}`")).await?;
         if writes && self.store.process(name).is_none() {
             drop(lock);
-            lock = take(true).await?;
+            (lock, _) = self.lock(name).await?;
         }
         let record = self.store.record(name)?;
         let disk = match self.store.process(name) {
@@ -159,7 +158,11 @@ impl Local {
         let within = |error: Error| error.within(format_args!("cannot reach the files of `{name}`"));
         let mut helper = self
             .helpers
-            .ask(&Request::Files(View { ids: self.ids, disk }))
+            .ask(&Request::Files(View {
+                ids: self.ids,
+                in_use: self.in_use(name)?,
+                disk,
+            }))
             .await
             .map_err(within)?;
         match helper.reply().await.map_err(within)? {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::Local;
 use super::cgroup::PROCESSES;
 use super::state::{Lock, Record};
-use crate::backend::{Backend, Changes, CreateOpts, Error, ErrorKind, Result, Stop, strict};
+use crate::backend::{Backend, Changes, CreateOpts, Error, ErrorKind, Observe as _, Result, Scope, Stop, strict};
 use crate::model::{Capability, InstanceName};
 
 #[async_trait]
@@ -117,6 +117,17 @@ impl Backend for Local {
         self.put_back(name, record, label).await
     }
 
+    async fn settle(&self, scope: &Scope) -> Result<()> {
+        // Whatever is under way on a sandbox holds its lock.
+        for live in self.observe(scope).await? {
+            match self.lock(&live.name).await {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     async fn close(&self) -> Result<()> {
         Ok(())
     }
@@ -129,7 +140,12 @@ impl Local {
         self.store.record(name)?;
         let lock = Lock::take(&self.store.lock(name), true, &format!("`{name}`")).await?;
         match self.store.record(name) {
-            Ok(record) => Ok((lock, record)),
+            Ok(record) => {
+                if self.store.process(name).is_none() {
+                    self.wait_for_helpers(name).await?;
+                }
+                Ok((lock, record))
+            }
             Err(error) => {
                 lock.remove(&self.store.lock(name));
                 Err(error)

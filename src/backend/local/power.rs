@@ -29,6 +29,7 @@ impl Local {
             tree: self.store.tree(name, record, &parts, true)?,
             name: name.to_string(),
             record: self.store.run(name)?,
+            in_use: self.in_use(name)?,
             groups: self.groups.make(name, record)?,
             network: false,
         };
@@ -65,13 +66,19 @@ impl Local {
             }
         }
         // Helpers that run commands in it see them end, and go.
-        let in_use = self.in_use(name)?;
-        if in_use.exists() {
-            drop(Lock::take(&in_use, true, &format!("`{name}`")).await?);
-        }
+        self.wait_for_helpers(name).await?;
         let _ = std::fs::remove_file(self.store.run(name)?);
         self.groups.remove(name).await;
         Ok(())
+    }
+
+    /// Waits until no helper is in a sandbox that does not run. A helper may outlive the tool that asked it.
+    pub(super) async fn wait_for_helpers(&self, name: &InstanceName) -> Result<()> {
+        let in_use = self.in_use(name)?;
+        match in_use.exists() {
+            true => Lock::take(&in_use, true, &format!("`{name}`")).await.map(drop),
+            false => Ok(()),
+        }
     }
 
     /// What helpers hold while they are in a sandbox.

@@ -114,6 +114,8 @@ pub(super) struct Start {
     pub(super) name: String,
     /// Where to record the process: [`super::running::Process`].
     pub(super) record: PathBuf,
+    /// As in [`Exec`].
+    pub(super) in_use: PathBuf,
     /// Control groups to join, as `cgroup.procs` files.
     pub(super) groups: Vec<PathBuf>,
     /// Whether the tool will put a network into its namespace, and must be waited for.
@@ -144,6 +146,8 @@ pub(super) struct Exec {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct View {
     pub(super) ids: Ids,
+    /// As in [`Exec`].
+    pub(super) in_use: PathBuf,
     pub(super) disk: Where,
 }
 

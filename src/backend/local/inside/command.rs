@@ -13,7 +13,6 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid, chdir, execve, setgroups, setresgid, setresuid, setsid};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{FlockOperation, flock};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::stdio::{stderr, stdout};
 
@@ -35,13 +34,7 @@ pub(super) fn run(exec: &Exec, channel: &mut Channel) -> Result<i32> {
         true => channel.descriptor().trying("no input came")?,
         false => OwnedFd::from(File::open("/dev/null").trying("no /dev/null")?),
     };
-    let in_use = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&exec.in_use)
-        .trying("cannot lock the sandbox")?;
-    flock(&in_use, FlockOperation::LockShared).trying("cannot lock the sandbox")?;
+    let _in_use = start::hold(&exec.in_use)?;
     let host = Host::open()?;
     start::join(&exec.groups)?;
     enter(exec)?;

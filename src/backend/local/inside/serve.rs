@@ -11,8 +11,8 @@ use crate::backend::local::wire::{FileRequest, Kind, Reply, View, Where};
 
 /// Goes where the files are and answers until the tool has no more questions.
 pub(super) fn serve(view: &View, channel: &mut Channel) -> Result<()> {
-    let root = match enter(view) {
-        Ok(root) => root,
+    let (_in_use, root) = match super::start::hold(&view.in_use).and_then(|held| Ok((held, enter(view)?))) {
+        Ok(entered) => entered,
         Err(failure) => {
             return channel.send(&failure.reply()).trying("the tool is gone");
         }

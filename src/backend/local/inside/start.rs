@@ -7,6 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::waitpid;
 use nix::unistd::{sethostname, setsid};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Signal, kill_process};
 
 use super::channel::Channel;
@@ -26,6 +27,7 @@ const OWN: CloneFlags = CloneFlags::CLONE_NEWNS
 
 /// Starts a sandbox. When it returns, its pid 1 runs and is recorded; on failure there is none.
 pub(super) fn start(start: Start, channel: &mut Channel) -> Result<()> {
+    let _in_use = hold(&start.in_use)?;
     join(&start.groups)?;
     let (mut number, tell) = users::pipe()?;
     let (mut said, say) = users::pipe()?;
@@ -75,6 +77,14 @@ fn finish(start: &Start, pid: i32, go: &mut File, channel: &mut Channel) -> Resu
     let process = Process::find(pid).ok_or_else(gone)?;
     crate::backend::local::state::write(&start.record, &process).trying("cannot record the process")?;
     go.write_all(&[1]).trying("its first process ended at once")
+}
+
+/// Says that a helper is in a sandbox, for as long as this process and its children keep the file.
+pub(super) fn hold(in_use: &std::path::Path) -> Result<File> {
+    let file = File::options().write(true).create(true).truncate(false).open(in_use);
+    let file = file.trying("cannot lock the sandbox")?;
+    flock(&file, FlockOperation::LockShared).trying("cannot lock the sandbox")?;
+    Ok(file)
 }
 
 /// Enters control groups, for itself and all that comes of it.
