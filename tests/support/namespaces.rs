@@ -28,7 +28,9 @@ pub(crate) fn open() -> Option<(Arc<dyn Sandboxes>, &'static str)> {
 
 /// The backend alone.
 pub(crate) fn backend() -> Arc<dyn Sandboxes> {
-    let settings = Settings::from([("state".to_owned(), folder().join("state").display().to_string())]);
+    let own = |name: &str| folder().join(name).display().to_string();
+    let settings = [("state", own("state")), ("folder", own("")), ("root", own(""))];
+    let settings = Settings::from(settings.map(|(key, value)| (key.to_owned(), value)));
     let program = Path::new(env!("CARGO_BIN_EXE_sbx-apply"));
     Arc::new(Local::open(&settings, program).expect("opens"))
 }

@@ -26,6 +26,8 @@ pub struct Local {
     pub(super) helpers: Helpers,
     pub(super) groups: Groups,
     pub(super) capabilities: Capabilities,
+    /// The folder that names of images are relative to, and the one that all must lie in, both real.
+    pub(super) images: Option<(PathBuf, PathBuf)>,
 }
 
 const SETTINGS: &[(&str, &str)] = &[
@@ -34,6 +36,8 @@ const SETTINGS: &[(&str, &str)] = &[
         "folder that holds the sandboxes; /var/lib/sbx-apply for root, else sbx-apply in the user's data folder",
     ),
     ("data", "the user's data folder"),
+    ("folder", "the folder that images are looked for in; the spec's own"),
+    ("root", "the folder that every image but `host` must lie in"),
 ];
 
 /// Where root's sandboxes are.
@@ -87,6 +91,9 @@ impl Local {
             helpers: Helpers::new(program.to_owned()),
             capabilities: capabilities(ids, &groups),
             groups,
+            images: setting("folder")
+                .zip(setting("root"))
+                .and_then(|(folder, root)| Some((folder.canonicalize().ok()?, root.canonicalize().ok()?))),
         })
     }
 }

@@ -22,6 +22,8 @@ pub(super) enum Request {
     Files(View),
     /// Copy a layer that is in use or remove layers. Answered by [`Reply::Done`].
     Disk(Ids, Disk),
+    /// Unpack archives. Answered by [`Reply::Done`].
+    Unpack(Ids, Unpack),
     /// Try whether sandboxes can be made at all. Answered by [`Reply::Done`].
     Probe(Ids, Tree),
 }
@@ -165,6 +167,21 @@ pub(super) enum Disk {
     Copy { from: PathBuf, to: PathBuf },
     /// Remove folders with all that they hold.
     Remove(Vec<PathBuf>),
+}
+
+/// An archive to unpack.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Unpack {
+    /// Archives, the lowest first.
+    pub(super) archives: Vec<PathBuf>,
+    /// Whether they are layers, which may remove what is below.
+    pub(super) layers: bool,
+    /// A folder that is there and empty.
+    pub(super) to: PathBuf,
+    /// More bytes than this are refused.
+    pub(super) most_bytes: u64,
+    /// More entries than this are refused.
+    pub(super) most_entries: u64,
 }
 
 /// What is asked of files.

@@ -253,14 +253,15 @@ fn nameservers(text: &str) -> String {
     text.lines().filter(reachable).map(|line| format!("{line}\n")).collect()
 }
 
-fn folder(path: &Path, mode: u32, ids: Ids) -> io::Result<()> {
+/// Makes a folder of root inside.
+pub(super) fn folder(path: &Path, mode: u32, ids: Ids) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o755).create(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     own(path, ids)
 }
 
 /// Gives a path to root inside.
-pub(super) fn own(path: &Path, ids: Ids) -> io::Result<()> {
+fn own(path: &Path, ids: Ids) -> io::Result<()> {
     let (uid, gid) = ids.outside(0, 0);
     match ids.is_root() {
         true => chown(path, Some(uid), Some(gid)),

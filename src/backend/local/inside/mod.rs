@@ -21,6 +21,7 @@ mod root;
 mod serve;
 mod start;
 mod sys;
+mod unpack;
 mod users;
 
 use std::process::ExitCode;
@@ -70,6 +71,7 @@ fn answer(request: Request, channel: &mut Channel) -> Result<Option<Reply>> {
             }
             Ok(Some(Reply::Done))
         }
+        Request::Unpack(ids, unpack) => unpack::unpack(ids, &unpack).map(|()| Some(Reply::Done)),
         Request::Probe(ids, tree) => start::probe(ids, &tree).map(|()| Some(Reply::Done)),
     }
 }
