@@ -12,6 +12,7 @@ mod diff;
 mod extras;
 mod facts;
 mod graph;
+mod guard;
 mod held;
 mod lower;
 mod make;
