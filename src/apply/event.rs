@@ -50,6 +50,8 @@ pub enum Event<'a> {
         /// The one that failed.
         because: &'a StepId,
     },
-    /// Nothing new is started any more.
+    /// Somebody asked for an end: nothing new is started any more.
     Draining,
+    /// The lock is somebody else's, or could not be renewed: nothing new is started any more.
+    LockLost,
 }

@@ -21,6 +21,8 @@ pub enum Interrupt {
     None,
     /// Start nothing new, finish what runs.
     Drain,
+    /// The same, and write nothing more down: the environment may be somebody else's by now.
+    Lost,
     /// Leave at once.
     Abort,
 }
@@ -49,10 +51,12 @@ pub async fn apply(
     mut on_event: impl FnMut(Event<'_>),
 ) -> Report {
     let progress = Progress::of(plan, live);
+    let is_lost = interrupt.clone();
     let site = Site {
         backend,
         desired,
         progress: &progress,
+        interrupt: &is_lost,
     };
     let graph = plan.graph();
     let mut states: Vec<State> = (0..plan.steps.len())
@@ -90,13 +94,16 @@ pub async fn apply(
                 // A sender that is gone cannot interrupt any more.
                 listening = changed.is_ok();
                 if next > level {
-                    level = next;
-                    if !report.interrupted {
-                        report.interrupted = true;
+                    if next == Interrupt::Lost {
+                        on_event(Event::LockLost);
+                    } else if !report.interrupted {
                         on_event(Event::Draining);
                     }
+                    level = next;
+                    report.interrupted = true;
                 }
                 if level == Interrupt::Abort {
+                    report.left_running = !running.is_empty();
                     break;
                 }
             }

@@ -6,6 +6,7 @@
 mod error;
 mod event;
 mod executor;
+mod lock;
 mod observe;
 mod output;
 mod perform;
@@ -16,6 +17,7 @@ mod verify;
 pub use error::StepError;
 pub use event::{Event, Stream};
 pub use executor::{Interrupt, apply};
-pub use observe::{observe, observe_environment};
+pub use lock::{Claim, Clock, Holder, Lock, LockError, Loss, Process, Standing};
+pub use observe::{observe, observe_environment, scope_of, scope_of_environment};
 pub use report::{Failure, Report};
 pub use verify::{Verified, verify};

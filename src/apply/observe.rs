@@ -14,15 +14,7 @@ use crate::plan::{self, Matched};
 /// # Errors
 /// Whatever the backend says.
 pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet<SandboxName>) -> Result<Live> {
-    let names = desired
-        .sandboxes
-        .keys()
-        .filter_map(|name| InstanceName::of(&desired.environment, name).ok());
-    let scope = Scope {
-        environment: Some(desired.environment.clone()),
-        names: names.collect(),
-    };
-    let mut live = instances(reader, &scope).await?;
+    let mut live = instances(reader, &scope_of(desired)).await?;
     let matched = Matched::of(desired, &live);
     let sessions = desired
         .sandboxes
@@ -101,14 +93,27 @@ async fn missing_images(reader: &dyn Reader, images: BTreeSet<String>) -> BTreeM
 /// # Errors
 /// Whatever the backend says.
 pub async fn observe_environment(reader: &dyn Reader, environment: &EnvironmentName) -> Result<Live> {
-    instances(
-        reader,
-        &Scope {
-            environment: Some(environment.clone()),
-            names: BTreeSet::new(),
-        },
-    )
-    .await
+    instances(reader, &scope_of_environment(environment)).await
+}
+
+/// Where all that concerns a spec is: the environment, and the names that it wants.
+#[must_use]
+pub fn scope_of(desired: &Desired) -> Scope {
+    let names = desired.sandboxes.keys();
+    let names = names.filter_map(|name| InstanceName::of(&desired.environment, name).ok());
+    Scope {
+        environment: Some(desired.environment.clone()),
+        names: names.collect(),
+    }
+}
+
+/// Where all that an environment owns is.
+#[must_use]
+pub fn scope_of_environment(environment: &EnvironmentName) -> Scope {
+    Scope {
+        environment: Some(environment.clone()),
+        names: BTreeSet::new(),
+    }
 }
 
 async fn instances(reader: &dyn Reader, scope: &Scope) -> Result<Live> {

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::output::{Lines, Tail};
 use super::progress::Progress;
-use super::{StepError, Stream};
+use super::{Interrupt, StepError, Stream};
 use crate::backend::{Account, Changes, ErrorKind, ExecOpts, FileChange, Sandboxes, Stop, Streams};
 use crate::model::{
     Content, Desired, Field, GuestPath, InstanceName, Kind, Mode, Owner, Query, Ready, Run, SandboxName, Script,
@@ -30,6 +31,7 @@ pub(super) struct Site<'a> {
     pub(super) backend: &'a dyn Sandboxes,
     pub(super) desired: Option<&'a Desired>,
     pub(super) progress: &'a Progress,
+    pub(super) interrupt: &'a watch::Receiver<Interrupt>,
 }
 
 type NewFacts = Vec<(Field, Option<String>)>;
@@ -74,6 +76,9 @@ impl Site<'_> {
     /// somebody else's doing. That this can fail too is no news: the backend may be what has failed.
     pub(super) async fn write_down(&self, sandbox: &SandboxName, instance: &InstanceName) {
         let labels = self.progress.labels_so_far(sandbox);
+        if *self.interrupt.borrow() >= Interrupt::Lost {
+            return;
+        }
         if !labels.is_empty() {
             let changes = Changes {
                 labels: labels.clone(),

@@ -1,6 +1,7 @@
 //! How an apply went.
 
 use super::StepError;
+use crate::backend::ErrorKind;
 use crate::plan::StepId;
 
 /// A step that failed.
@@ -25,9 +26,21 @@ pub struct Report {
     pub not_started: Vec<StepId>,
     /// Whether it was interrupted.
     pub interrupted: bool,
+    /// Whether steps were left while they ran.
+    pub left_running: bool,
 }
 
 impl Report {
+    /// Whether nothing that was begun can still be under way on the backend. A step whose answer was not heard may be.
+    #[must_use]
+    pub fn all_has_ended(&self) -> bool {
+        let unheard = |failure: &Failure| match &failure.error {
+            StepError::Backend(error) => matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unreachable),
+            _ => false,
+        };
+        !self.left_running && !self.failed.iter().any(unheard)
+    }
+
     /// Whether every step is done.
     #[must_use]
     pub fn is_complete(&self) -> bool {

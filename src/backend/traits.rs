@@ -221,7 +221,7 @@ pub trait KeepNotes: ReadNotes {
     /// Deletes `old`; the same errors. For whoever made it.
     async fn delete_note(&self, environment: &EnvironmentName, key: NoteKey, old: &Note) -> Result<()>;
 
-    /// Deletes all notes of an environment, whatever they are. For whoever holds its lock.
+    /// Deletes all notes of an environment, whatever they are, the lock last. For whoever holds that.
     async fn delete_notes(&self, environment: &EnvironmentName) -> Result<()>;
 }
 

@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 
 use super::Code;
+use super::lock::held_by;
+use crate::apply::{Holder, Loss};
 use crate::backend;
 use crate::model::Diagnostic;
 use crate::spec::{Rejected, Sources};
@@ -60,6 +62,22 @@ pub(super) enum Error {
     },
     /// Ctrl-C before anything was done.
     Interrupted,
+    /// Somebody else works on the environment.
+    Locked {
+        /// The environment.
+        environment: String,
+        /// Who, where that can be read.
+        holder: Option<Box<Holder>>,
+        /// The moment.
+        now: u64,
+    },
+    /// The lock was lost while it was needed.
+    LockLost {
+        /// The environment.
+        environment: String,
+        /// How.
+        loss: Loss,
+    },
 }
 
 impl From<backend::Error> for Error {
@@ -94,9 +112,11 @@ impl Error {
     /// How the program ends.
     pub(super) fn code(&self) -> Code {
         match self {
-            Self::Rejected(_) | Self::Backend(_) | Self::Io { .. } | Self::Usage { .. } => Code::Error,
+            Self::Rejected(_) | Self::Backend(_) | Self::Io { .. } | Self::Usage { .. } | Self::LockLost { .. } => {
+                Code::Error
+            }
             Self::Refused { code, .. } => *code,
-            Self::Consent { .. } | Self::Moved | Self::Outdated { .. } => Code::Refused,
+            Self::Consent { .. } | Self::Moved | Self::Outdated { .. } | Self::Locked { .. } => Code::Refused,
             Self::Interrupted => Code::Interrupted,
         }
     }
@@ -142,6 +162,23 @@ impl Error {
                 )
             }
             Self::Interrupted => "Interrupted; nothing was changed.".to_owned(),
+            Self::Locked {
+                environment,
+                holder,
+                now,
+            } => {
+                let (message, hint) = held_by(environment, holder.as_deref(), *now);
+                human::error(&message, None, Some(&hint))
+            }
+            Self::LockLost { environment, loss } => {
+                let why = match loss {
+                    Loss::Taken(Some(holder)) => format!("{holder} has taken it"),
+                    Loss::Taken(None) => "it is gone".to_owned(),
+                    Loss::Unrenewed(error) => format!("it could not be renewed: {error}"),
+                };
+                let message = format!("the lock of `{environment}` was lost, so nothing more was started: {why}");
+                human::error(&message, None, Some("apply again to go on from here"))
+            }
         };
         output.message(&text);
     }

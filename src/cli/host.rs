@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::process;
+use crate::apply::{Clock, Process};
 use crate::backend::Registry;
 
 /// Which of the standard streams are terminals.
@@ -34,6 +36,12 @@ pub struct Host {
     pub registry: Registry,
     /// The moment, in seconds since 1970-01-01T00:00:00Z.
     pub now: u64,
+    /// Tells later moments, in the same way.
+    pub clock: Clock,
+    /// The process itself, as others see it.
+    pub process: Process,
+    /// Whether a process of the same realm lives.
+    pub is_alive: fn(&Process) -> bool,
 }
 
 impl std::fmt::Debug for Host {
@@ -54,9 +62,13 @@ impl Host {
             let name = name.into_string().ok()?;
             Some((name, value.into_string().ok()?))
         });
+        let variables: BTreeMap<String, String> = variables.collect();
         Self {
+            process: process::this(&variables),
+            is_alive: process::is_alive,
+            clock: Clock::new(now),
             arguments: std::env::args_os().collect(),
-            variables: variables.collect(),
+            variables,
             terminals: Terminals {
                 stdin: std::io::stdin().is_terminal(),
                 stdout: std::io::stdout().is_terminal(),
@@ -65,11 +77,13 @@ impl Host {
             stdout: Box::new(std::io::stdout()),
             stderr: Box::new(std::io::stderr()),
             registry: Registry::standard(),
-            // A clock before 1970 is as good as one that stands there.
-            now: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_secs(),
+            now: now(),
         }
     }
+}
+
+/// The moment. A clock before 1970 is as good as one that stands there.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
 }

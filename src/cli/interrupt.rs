@@ -1,6 +1,7 @@
 //! Ctrl-C: once to finish what runs, twice to leave at once.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -9,22 +10,29 @@ use crate::apply::Interrupt;
 
 /// Listens to the signals that ask for an end, from when it is made.
 #[derive(Debug, Clone)]
-pub(super) struct Interrupts(watch::Receiver<Interrupt>);
+pub(super) struct Interrupts {
+    sender: Arc<watch::Sender<Interrupt>>,
+}
 
 impl Interrupts {
     /// Starts listening.
     pub(super) fn listen() -> Self {
-        let (sender, receiver) = watch::channel(Interrupt::None);
+        let sender = Arc::new(watch::Sender::new(Interrupt::None));
+        let interrupts = Self { sender: sender.clone() };
         tokio::spawn(async move {
             for level in [Interrupt::Drain, Interrupt::Abort] {
-                if signal().await.is_err() || sender.send(level).is_err() {
+                if signal().await.is_err() {
                     return;
                 }
+                raise(&sender, level);
             }
-            // Later ones change nothing any more; the sender stays so that nobody takes its end for a signal.
-            std::future::pending::<()>().await;
         });
-        Self(receiver)
+        interrupts
+    }
+
+    /// Says that the lock is lost.
+    pub(super) fn lose(&self) {
+        raise(&self.sender, Interrupt::Lost);
     }
 
     /// Carries something out that writes nothing, and drops it at the first signal.
@@ -32,18 +40,22 @@ impl Interrupts {
     /// # Errors
     /// [`Error::Interrupted`].
     pub(super) async fn guard<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
-        let mut receiver = self.0.clone();
+        let mut receiver = self.receiver();
         tokio::select! {
             done = work => Ok(done),
-            // A listener that could not be set up never interrupts.
             Ok(_) = receiver.wait_for(|level| *level != Interrupt::None) => Err(Error::Interrupted),
         }
     }
 
     /// For what sees to interrupts itself.
     pub(super) fn receiver(&self) -> watch::Receiver<Interrupt> {
-        self.0.clone()
+        self.sender.subscribe()
     }
+}
+
+/// An interrupt is never taken back.
+fn raise(sender: &watch::Sender<Interrupt>, level: Interrupt) {
+    sender.send_modify(|now| *now = level.max(*now));
 }
 
 /// Waits for Ctrl-C, or for being told to end.

@@ -10,6 +10,8 @@ mod error;
 mod exit_code;
 mod host;
 mod interrupt;
+mod lock;
+mod process;
 mod saved;
 mod session;
 mod settings;

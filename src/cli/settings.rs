@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Host;
 use super::args::{self, Args, Color, Connection, Global};
 use super::commands::Command;
+use crate::apply::{Clock, Process};
 use crate::backend::Registry;
 use crate::model::{BackendChoice, Field};
 use crate::plan::saved::SavedOptions;
@@ -38,6 +39,12 @@ pub(super) struct Settings {
     pub(super) interactive: bool,
     /// The moment.
     pub(super) now: u64,
+    /// Tells later moments.
+    pub(super) clock: Clock,
+    /// This process.
+    pub(super) process: Process,
+    /// Whether a process of the same realm lives.
+    pub(super) is_alive: fn(&Process) -> bool,
     /// Backend settings by their keys, as flags say.
     flags: BTreeMap<String, String>,
     /// Backend settings by their keys, as the environment says: for the backends that have them.
@@ -91,6 +98,9 @@ impl Settings {
             diagnostics: style,
             interactive,
             now: host.now,
+            clock: host.clock,
+            process: host.process,
+            is_alive: host.is_alive,
             flags: flags(connection),
             ambient: ambient(&host.variables),
             pinned: None,

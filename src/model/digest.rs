@@ -70,13 +70,13 @@ impl Hasher {
     /// The digest of all that was added.
     #[must_use]
     pub fn finish(self) -> Digest {
-        use fmt::Write as _;
-        let mut text = String::with_capacity(64);
-        for byte in self.0.finalize() {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-        }
-        Digest(text)
+        let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble & 0xF)]);
+        let digits = self
+            .0
+            .finalize()
+            .into_iter()
+            .flat_map(|byte| [digit(byte >> 4), digit(byte)]);
+        Digest(digits.collect())
     }
 }
 

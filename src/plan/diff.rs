@@ -104,14 +104,13 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
 
     let mut accepted = Vec::new();
     let mut fields = Vec::new();
-    for field in differing(&desired, &applied, &live) {
-        let [wanted, before, now] = [&desired, &applied, &live].map(|facts| facts.get(&field));
+    for (field, [wanted, before, now]) in differing(&desired, &applied, &live) {
         let Some(origin) = origin(wanted, before, now) else {
             continue;
         };
         // What an apply that did not finish has left is nobody's doing but ours.
         let origin = if complete { origin } else { Origin::Pending };
-        if wanted.is_none() && !undone(subject, &field, &desired, &applied, &going, &mut notices) {
+        if wanted.is_none() && !undone(subject, field, &desired, &applied, &going, &mut notices) {
             continue;
         }
         let file_gone = field.kind == Kind::File
@@ -127,7 +126,7 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
             before: now.map(str::to_owned),
             after,
             origin,
-            field,
+            field: field.clone(),
         };
         if subject.accepts(&change.field) {
             accepted.push(change);
@@ -223,17 +222,16 @@ fn is_compared(field: &Field) -> bool {
     ![facts::DELETE, facts::DEPENDS_ON, SOURCE_RECIPE].contains(&&*field.field)
 }
 
-fn differing(desired: &Facts, applied: &Facts, live: &Facts) -> Vec<Field> {
-    let mut fields: Vec<Field> = desired
-        .iter()
-        .chain(applied.iter())
+/// The fields that are declared, or were, and are not as they should be: each with what is wanted, what was
+/// last applied and what is there.
+fn differing<'a>(
+    desired: &'a Facts,
+    applied: &'a Facts,
+    live: &'a Facts,
+) -> impl Iterator<Item = (&'a Field, [Option<&'a str>; 3])> {
+    Facts::side_by_side([desired, applied, live])
+        .filter(|(_, [wanted, before, now])| wanted != now && (wanted.is_some() || before.is_some()))
         .filter(|(field, _)| is_compared(field))
-        .filter(|(field, _)| desired.get(field) != live.get(field))
-        .map(|(field, _)| field.clone())
-        .collect();
-    fields.sort_unstable();
-    fields.dedup();
-    fields
 }
 
 /// A seed that a finished sandbox has never had is written only where nothing stands: what does is its user's.

@@ -13,7 +13,7 @@ use crate::model::{
 pub(super) struct Surroundings<'a> {
     pub(super) environment: &'a EnvironmentName,
     /// The instance that a sandbox has or will have.
-    pub(super) instance_of: &'a dyn Fn(&SandboxName) -> crate::model::InstanceName,
+    pub(super) instance_of: &'a (dyn Fn(&SandboxName) -> crate::model::InstanceName + Sync),
 }
 
 /// What becomes true with a step: fields and their new values, none where a field is no more.
@@ -435,18 +435,14 @@ fn file_change(
 fn record_facts(subject: &Subject<'_>, diff: &Diff, made: bool) -> Vec<(Field, Option<String>)> {
     let before = if made { &Facts::new() } else { &diff.applied };
     let accepted = |field: &Field| diff.accepted.iter().any(|change| change.field == *field);
-    let wanted = diff
-        .desired
-        .iter()
-        .filter(|(field, value)| !(field.kind == Kind::Tree && *value == ABSENT))
-        .filter(|(field, value)| before.get(field) != Some(value) && !accepted(field))
-        .map(|(field, value)| (field.clone(), Some(value.to_owned())));
-    let gone = before
-        .iter()
-        .filter(|(field, _)| diff.desired.get(field).is_none() && !stays_recorded(subject, field))
-        .filter(|(field, value)| !(field.kind == Kind::Tree && *value == ABSENT))
-        .map(|(field, _)| (field.clone(), None));
-    wanted.chain(gone).collect()
+    Facts::side_by_side([&diff.desired, before])
+        .filter(|(field, [wanted, before])| !(field.kind == Kind::Tree && wanted.or(*before) == Some(ABSENT)))
+        .filter(|(field, [wanted, before])| match wanted {
+            Some(_) => wanted != before && !accepted(field),
+            None => !stays_recorded(subject, field),
+        })
+        .map(|(field, [wanted, _])| (field.clone(), wanted.map(str::to_owned)))
+        .collect()
 }
 
 /// Whether a fact that no spec states stays in the record: that we made a file which is still declared, and

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::diff::{Diff, Subject, diff};
+use super::diff::{Subject, diff};
 use super::facts::DEPENDS_ON;
 use super::guard::guard;
 use super::lower::{Surroundings, id, lower};
 use super::match_up::Matched;
-use super::stale::{sources_first, weigh};
+use super::stale::{Recipes, generations, weigh};
 use super::{
     Action, Change, FieldChange, Graph, Impact, Op, Reason, Refusal, Step, StepId, Summary, UnknownTarget, capability,
-    select,
+    cores, select,
 };
 use crate::model::{
     Capabilities, Date, Desired, EnvironmentName, Field, Ignored, InstanceName, Kind, Labels, Live, LiveInstance,
@@ -148,52 +148,54 @@ pub fn plan(
     };
     plan.notices.extend(expired(desired, &plan.selected, today));
     let cloned: BTreeSet<&SandboxName> = desired.sandboxes.values().filter_map(Sandbox::source).collect();
-    let mut compared: BTreeMap<&SandboxName, (Subject<'_>, Diff)> = BTreeMap::new();
-    for sandbox in sources_first(desired, &plan.selected) {
-        let mut ignored: Vec<&Ignored> = sandbox
-            .ignore
-            .iter()
-            .filter(|ignored| ignored.until.is_none_or(|until| until >= today))
-            .collect();
-        let named = |name: &String| name == sandbox.name.as_str() || name == sandbox.base.as_str();
-        ignored.extend(
-            command_line
+    let mut parts: BTreeMap<&SandboxName, Part> = BTreeMap::new();
+    for generation in generations(desired, &plan.selected) {
+        let compared = cores::each(&generation, |sandbox| {
+            let mut ignored: Vec<&Ignored> = sandbox
+                .ignore
                 .iter()
-                .filter(|(name, _)| named(name))
-                .map(|(_, ignored)| ignored),
-        );
-        let instance = matched.owned.get(&sandbox.name).copied();
-        let name = instance_of(&sandbox.name);
-        let source = match &sandbox.origin {
-            Origin::Clone { sandbox, snapshot, .. } => compared
-                .get(sandbox)
-                .map(|(_, source)| source.recipes.of(snapshot.as_ref()).clone()),
-            Origin::Image { .. } => None,
-        };
-        let subject = Subject {
-            sandbox,
-            inspection: instance.and_then(|instance| live.files.get(&instance.name)),
-            name,
-            instance,
-            capabilities,
-            ignored,
-            prune: options.prune,
-            source,
-            is_cloned: cloned.contains(&sandbox.name),
-        };
-        let mut diff = diff(&subject);
-        weigh(&mut diff.changes, &matched);
-        compared.insert(&sandbox.name, (subject, diff));
+                .filter(|ignored| ignored.until.is_none_or(|until| until >= today))
+                .collect();
+            let named = |name: &String| name == sandbox.name.as_str() || name == sandbox.base.as_str();
+            ignored.extend(
+                command_line
+                    .iter()
+                    .filter(|(name, _)| named(name))
+                    .map(|(_, ignored)| ignored),
+            );
+            let instance = matched.owned.get(&sandbox.name).copied();
+            let source = match &sandbox.origin {
+                Origin::Clone { sandbox, snapshot, .. } => parts
+                    .get(sandbox)
+                    .map(|source| source.recipes.of(snapshot.as_ref()).clone()),
+                Origin::Image { .. } => None,
+            };
+            let subject = Subject {
+                sandbox,
+                inspection: instance.and_then(|instance| live.files.get(&instance.name)),
+                name: instance_of(&sandbox.name),
+                instance,
+                capabilities,
+                ignored,
+                prune: options.prune,
+                source,
+                is_cloned: cloned.contains(&sandbox.name),
+            };
+            Part::of(&subject, &around, &matched, live)
+        });
+        parts.extend(generation.iter().map(|sandbox| &sandbox.name).zip(compared));
     }
-    let in_order = desired.sandboxes.values();
-    for (sandbox, (subject, diff)) in in_order.filter_map(|sandbox| Some((sandbox, compared.remove(&sandbox.name)?))) {
-        plan.refusals.extend(capability::lacking(sandbox, capabilities));
-        plan.refusals.extend(guard(&subject, &diff, live));
-        plan.steps.extend(lower(&subject, &diff, &around));
-        plan.changes.extend(diff.changes);
-        plan.accepted.extend(accepted(&subject, diff.accepted));
-        plan.notices.extend(diff.notices.into_iter().map(|text| Notice {
-            sandbox: sandbox.name.clone(),
+    for (sandbox, part) in desired
+        .sandboxes
+        .keys()
+        .filter_map(|name| Some((name, parts.remove(name)?)))
+    {
+        plan.refusals.extend(part.refusals);
+        plan.steps.extend(part.steps);
+        plan.changes.extend(part.changes);
+        plan.accepted.extend(part.accepted);
+        plan.notices.extend(part.notices.into_iter().map(|text| Notice {
+            sandbox: sandbox.clone(),
             text,
         }));
     }
@@ -205,6 +207,33 @@ pub fn plan(
     wait_for_sources(&mut plan.steps);
     drop_met_needs(&mut plan.steps);
     Ok(plan)
+}
+
+/// What one sandbox adds to the plan.
+struct Part {
+    recipes: Recipes,
+    refusals: Vec<Refusal>,
+    steps: Vec<Step>,
+    changes: Vec<Change>,
+    accepted: Vec<Accepted>,
+    notices: Vec<String>,
+}
+
+impl Part {
+    fn of(subject: &Subject<'_>, around: &Surroundings<'_>, matched: &Matched<'_>, live: &Live) -> Self {
+        let mut diff = diff(subject);
+        weigh(&mut diff.changes, matched);
+        let mut refusals = capability::lacking(subject.sandbox, subject.capabilities);
+        refusals.extend(guard(subject, &diff, live));
+        Self {
+            refusals,
+            steps: lower(subject, &diff, around),
+            recipes: diff.recipes,
+            changes: diff.changes,
+            accepted: accepted(subject, diff.accepted).collect(),
+            notices: diff.notices,
+        }
+    }
 }
 
 /// What is accepted in one sandbox, with the words of the entry that accepts it.

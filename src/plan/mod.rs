@@ -7,6 +7,7 @@ mod account;
 mod capability;
 mod change;
 mod consent;
+mod cores;
 mod destroy;
 mod diff;
 mod extras;

@@ -34,21 +34,35 @@ impl Recipes {
     }
 }
 
-/// The selected sandboxes, each after the one that it is cloned from.
-pub(super) fn sources_first<'a>(desired: &'a Desired, selected: &BTreeSet<SandboxName>) -> Vec<&'a Sandbox> {
-    let mut ordered: Vec<&Sandbox> = Vec::new();
-    let mut seen: BTreeSet<&SandboxName> = BTreeSet::new();
-    for sandbox in desired.sandboxes.values() {
-        let mut chain = Vec::new();
+/// The selected sandboxes: first those that are cloned from none of them, then their clones, then the clones of
+/// these, and so on.
+pub(super) fn generations<'a>(desired: &'a Desired, selected: &BTreeSet<SandboxName>) -> Vec<Vec<&'a Sandbox>> {
+    let mut depths: BTreeMap<&SandboxName, usize> = BTreeMap::new();
+    let mut generations: Vec<Vec<&Sandbox>> = Vec::new();
+    for sandbox in desired.sandboxes.values().filter(|s| selected.contains(&s.name)) {
+        // Up to one whose depth is known, or to the first of the line. The spec's floor has refused circles.
+        let mut line: Vec<&Sandbox> = Vec::new();
         let mut next = Some(sandbox);
-        while let Some(sandbox) = next.filter(|sandbox| selected.contains(&sandbox.name) && seen.insert(&sandbox.name))
-        {
-            chain.push(sandbox);
+        let is_new = |s: &&Sandbox| selected.contains(&s.name) && !depths.contains_key(&s.name);
+        while let Some(sandbox) = next.filter(is_new) {
+            if line.len() == desired.sandboxes.len() {
+                break;
+            }
+            line.push(sandbox);
             next = sandbox.source().and_then(|name| desired.sandboxes.get(name));
         }
-        ordered.extend(chain.into_iter().rev());
+        let first = next
+            .and_then(|known| depths.get(&known.name))
+            .map_or(0, |depth| depth + 1);
+        for (depth, sandbox) in (first..).zip(line.into_iter().rev()) {
+            depths.insert(&sandbox.name, depth);
+            if generations.len() == depth {
+                generations.push(Vec::new());
+            }
+            generations[depth].push(sandbox);
+        }
     }
-    ordered
+    generations
 }
 
 /// What the record will say of the disk after an apply: what is declared, and of accepted differences what it says

@@ -168,7 +168,7 @@ pub(super) fn text(
             // A file that is no map at all has been complained of; nothing in it is missing as well.
             let flawed = !odd.is_empty() && tree.nodes.is_empty();
             problems.extend(odd);
-            let mut block = decode::document(&tree, problems);
+            let mut block = decode::document(tree, problems);
             block.flawed |= flawed;
             Some(block)
         }

@@ -48,7 +48,7 @@ pub struct Source {
     /// Its text, without a byte order mark at the start.
     pub text: Arc<str>,
     lines: Vec<usize>,
-    characters: Vec<usize>,
+    counts: Vec<usize>,
 }
 
 impl Source {
@@ -64,20 +64,17 @@ impl Source {
                     .map(|(i, _)| i + 1),
             )
             .collect();
-        let mut characters = Vec::with_capacity(text.len() / STRIDE + 1);
+        let mut counts = Vec::with_capacity(text.len() / STRIDE + 1);
         let mut count = 0;
-        for (index, byte) in text.bytes().enumerate() {
-            if index % STRIDE == 0 {
-                characters.push(count);
-            }
-            // Every byte that does not continue a character starts one (UTF-8, RFC 3629).
-            count += usize::from(byte & 0xC0 != 0x80);
+        for stretch in text.as_bytes().chunks(STRIDE) {
+            counts.push(count);
+            count += characters(stretch);
         }
         Self {
             name: Arc::from(name),
             text: Arc::from(text),
             lines,
-            characters,
+            counts,
         }
     }
 
@@ -149,7 +146,7 @@ impl Source {
         Place {
             file: self.name.clone(),
             line,
-            column: self.characters_before(offset) - self.characters_before(start) + 1,
+            column: self.characters(start, offset) + 1,
             offset,
             length: end.saturating_sub(offset),
         }
@@ -163,12 +160,25 @@ impl Source {
         offset
     }
 
-    fn characters_before(&self, offset: usize) -> usize {
-        let stride = (offset / STRIDE).min(self.characters.len().saturating_sub(1));
-        let counted = self.characters.get(stride).copied().unwrap_or(0);
-        let rest = &self.text.as_bytes()[(stride * STRIDE).min(offset)..offset];
-        counted + rest.iter().filter(|byte| **byte & 0xC0 != 0x80).count()
+    /// How many characters lie between two offsets.
+    fn characters(&self, start: usize, end: usize) -> usize {
+        if end - start <= STRIDE {
+            return characters(&self.text.as_bytes()[start..end]);
+        }
+        self.characters_before(end) - self.characters_before(start)
     }
+
+    fn characters_before(&self, offset: usize) -> usize {
+        let stride = (offset / STRIDE).min(self.counts.len().saturating_sub(1));
+        let counted = self.counts.get(stride).copied().unwrap_or(0);
+        let rest = &self.text.as_bytes()[(stride * STRIDE).min(offset)..offset];
+        counted + characters(rest)
+    }
+}
+
+/// How many characters start in a stretch of UTF-8: every byte that does not continue one does (RFC 3629).
+fn characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0xC0 != 0x80).count()
 }
 
 #[cfg(test)]

@@ -1,12 +1,15 @@
 //! The program, run inside the test with a simulated backend.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use sbx_apply::apply::{Clock, Process};
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::backend::{Opener, Registry, Result, Sandboxes, Settings};
 use sbx_apply::cli::{self, Host, Terminals};
+use tokio::time::Instant;
 
 /// The moment at which every test runs.
 pub(crate) const NOW: u64 = 1_800_000_000;
@@ -20,7 +23,7 @@ pub(crate) struct Run {
 }
 
 #[derive(Debug)]
-struct Simulated(Memory);
+struct Simulated(Arc<dyn Sandboxes>);
 
 #[async_trait]
 impl Opener for Simulated {
@@ -33,7 +36,7 @@ impl Opener for Simulated {
     }
 
     async fn open(&self, _: &Settings) -> Result<Arc<dyn Sandboxes>> {
-        Ok(Arc::new(self.0.clone()))
+        Ok(self.0.clone())
     }
 }
 
@@ -57,6 +60,22 @@ impl Write for Buffer {
     }
 }
 
+/// The number of a process that does not live.
+pub(crate) const DEAD: u32 = 404;
+
+/// A process; each call gives another one.
+pub(crate) fn process(user: &str, pid: u32) -> Process {
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    Process {
+        id: format!("{} {}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed)),
+        user: user.to_owned(),
+        host: "here".to_owned(),
+        realm: Some("here".to_owned()),
+        pid,
+        started: None,
+    }
+}
+
 /// Runs the program: no terminal, no variables, and `memory` as its only backend.
 pub(crate) async fn program(memory: &Memory, arguments: &[&str]) -> Run {
     program_at(memory, arguments, NOW).await
@@ -64,7 +83,12 @@ pub(crate) async fn program(memory: &Memory, arguments: &[&str]) -> Run {
 
 /// The same at another moment.
 pub(crate) async fn program_at(memory: &Memory, arguments: &[&str], now: u64) -> Run {
-    run_on(Registry::empty().with(Simulated(memory.clone())), arguments, now).await
+    program_on(Arc::new(memory.clone()), arguments, now).await
+}
+
+/// The same with any backend.
+pub(crate) async fn program_on(backend: Arc<dyn Sandboxes>, arguments: &[&str], now: u64) -> Run {
+    run_on(Registry::empty().with(Simulated(backend)), arguments, now).await
 }
 
 /// The same with the backends of the program, for a real daemon.
@@ -73,6 +97,7 @@ pub(crate) async fn real_program(arguments: &[&str]) -> Run {
 }
 
 async fn run_on(registry: Registry, arguments: &[&str], now: u64) -> Run {
+    let begun = Instant::now();
     let (stdout, stderr) = (Buffer::default(), Buffer::default());
     let host = Host {
         arguments: std::iter::once("sbx-apply")
@@ -85,6 +110,9 @@ async fn run_on(registry: Registry, arguments: &[&str], now: u64) -> Run {
         stderr: Box::new(stderr.clone()),
         registry,
         now,
+        clock: Clock::new(move || now + begun.elapsed().as_secs()),
+        process: process("bob", 1),
+        is_alive: |process| process.pid != DEAD,
     };
     let code = cli::main(host).await.number();
     Run {

@@ -253,6 +253,12 @@ impl Backend for Incus {
             .map_err(|error| error.within(format_args!("cannot restore the snapshot `{label}` of `{name}`")))
     }
 
+    async fn settle(&self, scope: &Scope) -> Result<()> {
+        self.await_others(scope)
+            .await
+            .map_err(|error| error.within("cannot await what is under way"))
+    }
+
     async fn close(&self) -> Result<()> {
         // Connections go with the last request; none is kept on a socket.
         Ok(())

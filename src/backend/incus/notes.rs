@@ -149,8 +149,15 @@ impl Incus {
         let ours = profiles
             .iter()
             .filter(|profile| wanted(&profile.name) && convert::note(environment, project, &profile.config).is_some());
-        for profile in ours {
-            self.delete_profile(&profile.name).await?;
+        let mut ours: Vec<&str> = ours.map(|profile| profile.name.as_str()).collect();
+        let lock = self.profile_of(Place {
+            environment,
+            key: NoteKey::Lock,
+        });
+        // While it is there, nobody makes others.
+        ours.sort_by_key(|name| *name == lock);
+        for name in ours {
+            self.delete_profile(name).await?;
         }
         Ok(())
     }

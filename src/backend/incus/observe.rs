@@ -1,6 +1,6 @@
 //! Reading instances.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
@@ -64,6 +64,14 @@ impl Incus {
             .iter()
             .map(|instance| convert::live(instance, of(instance)))
             .collect())
+    }
+
+    /// The names of a scope, and of the instances that are there and in it.
+    pub(super) async fn names_in(&self, scope: &Scope) -> Result<BTreeSet<String>> {
+        let there = self.all(1).await?;
+        let there = there.into_iter().filter(|instance| is_in(instance, scope));
+        let wanted = scope.names.iter().map(ToString::to_string);
+        Ok(there.map(|instance| instance.name).chain(wanted).collect())
     }
 
     /// The plain listing, once it tells everything about the instances that may be in the scope. While an

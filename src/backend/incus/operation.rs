@@ -4,6 +4,7 @@
 //! events websocket would save that request, but tells of every operation of everybody, has to be open before
 //! the first change, and loses what happens while it reconnects; the long poll costs about a millisecond.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use reqwest::{Method, Url};
@@ -11,11 +12,12 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::timeout;
 
+use super::Incus;
 use super::client::{Client, Etag};
 use super::failure::answered;
 use super::wire::{Envelope, Operation};
 use crate::backend::retry::retry_when;
-use crate::backend::{Error, ErrorKind, Result};
+use crate::backend::{Error, ErrorKind, Result, Scope};
 
 /// How long an operation may take that copies a disk or unpacks an image: on some pools, a snapshot copies too.
 pub(super) const COPY: Duration = Duration::from_secs(30 * 60);
@@ -88,6 +90,60 @@ impl Client {
             Err(answered(500, &operation.err))
         }
     }
+}
+
+impl Incus {
+    /// Waits for what is under way on the instances of a scope, whoever began it; not for commands, which may be
+    /// somebody's shell, and which the daemon ends when nobody listens to them any more.
+    pub(super) async fn await_others(&self, scope: &Scope) -> Result<()> {
+        let mut url = self.client.url(["operations"]);
+        url.query_pairs_mut().append_pair("recursion", "1");
+        let mut names: Option<BTreeSet<String>> = None;
+        loop {
+            // By status, in words.
+            let (operations, _): (BTreeMap<String, Vec<Operation>>, _) = self.client.get(&url).await?;
+            let mut waits = Vec::new();
+            for operation in operations.into_values().flatten() {
+                if operation.class != "task" || operation.status_code >= SUCCESS {
+                    continue;
+                }
+                let names = match &mut names {
+                    Some(names) => names,
+                    none => none.insert(self.names_in(scope).await?),
+                };
+                let instances = operation
+                    .resources
+                    .values()
+                    .flatten()
+                    .filter_map(|address| instance_of(address));
+                let prefix = scope.environment.as_ref().map(|environment| format!("{environment}-"));
+                // One that is being made may not be listed yet, but has a name.
+                let concerns = |name: &str| {
+                    names.contains(name) || prefix.as_ref().is_some_and(|prefix| name.starts_with(prefix.as_str()))
+                };
+                if instances.into_iter().any(concerns) {
+                    waits.push(operation);
+                }
+            }
+            if waits.is_empty() {
+                return Ok(());
+            }
+            for operation in waits {
+                tracing::info!(operation = operation.description, "awaiting what another run has begun");
+                let ended = timeout(COPY, self.client.wait(&operation.id)).await;
+                // How it ends is seen by looking at the instances.
+                if let Err(error) = ended.map_err(|_| late(&operation, COPY))? {
+                    tracing::debug!(%error, "it has failed");
+                }
+            }
+        }
+    }
+}
+
+/// The name in the address of an instance, or of something of it: `/1.0/instances/NAME/snapshots/…`.
+fn instance_of(address: &str) -> Option<&str> {
+    let path = address.split('?').next()?;
+    path.strip_prefix("/1.0/instances/")?.split('/').next()
 }
 
 fn late(operation: &Operation, patience: Duration) -> Error {

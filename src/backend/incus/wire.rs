@@ -53,6 +53,12 @@ pub(super) struct Operation {
     pub(super) err: String,
     #[serde(default)]
     pub(super) metadata: Option<Value>,
+    /// `task`, or `websocket` for commands and the like.
+    #[serde(default)]
+    pub(super) class: String,
+    /// What it works on: the addresses of instances, and of other things, by kind.
+    #[serde(default, deserialize_with = "nullable")]
+    pub(super) resources: BTreeMap<String, Vec<String>>,
 }
 
 /// `GET /1.0`.

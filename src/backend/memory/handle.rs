@@ -93,9 +93,9 @@ impl Memory {
         self.world().hook = Some(Arc::new(hook));
     }
 
-    /// Every call that could change something, in the order in which they came, whether they succeeded or
-    /// not: `create demo-base from image debian/12`, `write demo-base /etc/motd 0644 0:0`. No contents and no
-    /// values, so no secrets; the text of commands is in it.
+    /// Every call that could change something of an instance, in the order in which they came, whether they
+    /// succeeded or not: `create demo-base from image debian/12`, `write demo-base /etc/motd 0644 0:0`. No contents
+    /// and no values, so no secrets; the text of commands is in it. Not the keeping of notes, which every apply does.
     #[must_use]
     pub fn journal(&self) -> Vec<String> {
         self.world().journal.clone()
@@ -116,7 +116,7 @@ impl Memory {
     /// How many calls were made that read and change nothing.
     #[must_use]
     pub fn reads(&self) -> usize {
-        const READING: [&str; 11] = [
+        const READING: [&str; 12] = [
             "describe",
             "find_image",
             "get",
@@ -128,6 +128,7 @@ impl Memory {
             "note",
             "observe",
             "read",
+            "settle",
         ];
         let world = self.world();
         READING.iter().filter_map(|name| world.calls.get(name)).sum()

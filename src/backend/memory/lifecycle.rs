@@ -7,7 +7,7 @@ use super::hold::Hold;
 use super::machine::{KeptDisk, Machine};
 use super::world::{World, no_snapshot};
 use super::{Disk, strict};
-use crate::backend::{Backend, Changes, CreateOpts, Error, ErrorKind, Result, Stop};
+use crate::backend::{Backend, Changes, CreateOpts, Error, ErrorKind, Result, Scope, Stop};
 use crate::model::{Bytes, Capability, InstanceName, Status};
 
 #[async_trait]
@@ -159,6 +159,13 @@ impl Backend for Memory {
             }
             None => Err(no_snapshot(name, label)),
         })
+    }
+
+    async fn settle(&self, _scope: &Scope) -> Result<()> {
+        // What was begun here ends with its future.
+        self.count("settle");
+        self.pause().await;
+        Ok(())
     }
 
     async fn close(&self) -> Result<()> {

@@ -20,7 +20,7 @@ impl ReadNotes for Memory {
 #[async_trait]
 impl KeepNotes for Memory {
     async fn create_note(&self, environment: &EnvironmentName, key: NoteKey, note: &Note) -> Result<()> {
-        self.note_noted("create_note", "create", environment, key);
+        self.count("create_note");
         self.pause().await;
         match self.world().notes.entry((environment.clone(), key)) {
             Entry::Vacant(place) => {
@@ -35,25 +35,25 @@ impl KeepNotes for Memory {
     }
 
     async fn replace_note(&self, environment: &EnvironmentName, key: NoteKey, old: &Note, new: &Note) -> Result<()> {
-        self.note_noted("replace_note", "replace", environment, key);
+        self.count("replace_note");
         self.pause().await;
         self.exchange_note(environment, key, old, Some(new))
     }
 
     async fn take_over_note(&self, environment: &EnvironmentName, key: NoteKey, old: &Note, new: &Note) -> Result<()> {
-        self.note_noted("take_over_note", "take over", environment, key);
+        self.count("take_over_note");
         self.pause().await;
         self.exchange_note(environment, key, old, Some(new))
     }
 
     async fn delete_note(&self, environment: &EnvironmentName, key: NoteKey, old: &Note) -> Result<()> {
-        self.note_noted("delete_note", "delete", environment, key);
+        self.count("delete_note");
         self.pause().await;
         self.exchange_note(environment, key, old, None)
     }
 
     async fn delete_notes(&self, environment: &EnvironmentName) -> Result<()> {
-        self.note("delete_notes", [format!("delete notes {environment}")]);
+        self.count("delete_notes");
         self.pause().await;
         self.world().notes.retain(|(of, _), _| of != environment);
         Ok(())
@@ -61,10 +61,6 @@ impl KeepNotes for Memory {
 }
 
 impl Memory {
-    fn note_noted(&self, call: &'static str, verb: &str, environment: &EnvironmentName, key: NoteKey) {
-        self.note(call, [format!("{verb} note {environment} {}", key.as_str())]);
-    }
-
     fn exchange_note(&self, environment: &EnvironmentName, key: NoteKey, old: &Note, new: Option<&Note>) -> Result<()> {
         let mut world = self.world();
         let place = (environment.clone(), key);

@@ -6,10 +6,11 @@ use super::super::Code;
 use super::super::consent::{ConsentArgs, Purpose, consent};
 use super::super::error::Error;
 use super::super::interrupt::Interrupts;
+use super::super::lock::{LockArgs, Place, Worked};
 use super::super::saved::{SavedPlan, is_saved};
-use super::super::session::{self, PlanArgs, SpecArg};
+use super::super::session::{self, Made, PlanArgs, SpecArg};
 use super::super::settings::Settings;
-use crate::apply::{Report, apply, verify};
+use crate::apply::{Lock, Report, apply, scope_of, verify};
 use crate::backend::Sandboxes;
 use crate::model::{Desired, Live};
 use crate::plan::Plan;
@@ -22,6 +23,9 @@ Outside a terminal nothing is asked: the plan is applied, unless it loses data; 
 
 In the place of SPEC, a plan that was kept by `plan --out FILE.json`: exactly that plan is
 applied, or nothing is done (4) when the spec, a source or the live system has moved.
+
+One apply or destroy at a time works on an environment; another one is refused (4), or waits
+with --lock-timeout. A lock whose process is dead is taken over.
 
 Examples:
   sbx-apply apply
@@ -43,6 +47,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     run: RunArgs,
+
+    #[command(flatten)]
+    lock: LockArgs,
 }
 
 /// How steps are carried out and shown.
@@ -135,90 +142,158 @@ pub(super) struct Work<'a> {
 /// Plans, asks, applies, verifies.
 pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error> {
     let begun = Instant::now();
-    let Given {
-        saved,
-        settings,
-        plan_args,
-        loaded,
-    } = &Given::of(args, settings)?;
-    let desired = &loaded.desired;
+    let given = Given::of(args, settings)?;
+    let desired = &given.loaded.desired;
     let interrupts = Interrupts::listen();
-    let backend = interrupts.guard(session::open(settings, &desired.backend)).await??;
-    let planning = session::make_plan(settings, desired, &*backend, plan_args);
-    let made = interrupts.guard(planning).await??;
-    let plan = &made.plan;
-    let mut view = args.run.view(&settings.output);
-    let mut ending = Ending {
-        plan,
+    let backend = interrupts
+        .guard(session::open(&given.settings, &desired.backend))
+        .await??;
+    let job = Job {
+        args,
+        given: &given,
+        interrupts: &interrupts,
+        backend: &*backend,
         begun,
-        report: None,
-        remaining: None,
     };
-
-    if let Some(saved) = saved
-        && let Err(outdated) = saved.check(loaded, &made)
-    {
-        ending.tell(&mut *view, verdict_of(&outdated));
-        return Err(outdated);
-    }
-    view.plan(plan);
-    if let Some(refused) = session::refusals(plan, Some(loaded)) {
-        ending.tell(&mut *view, verdict_of(&refused));
-        return Err(refused);
-    }
-    if !plan.in_sync() {
-        let interactive = settings.interactive && !args.run.json && !args.spec.is_stdin();
-        let asked = consent(settings, &interrupts, plan, args.consent, Purpose::Apply, interactive);
-        let moved = match asked.await {
-            // A yes is to this plan and no other: what it was made from must still be so.
-            Ok(true) => {
-                let again = session::make_plan(settings, desired, &*backend, plan_args);
-                let again = interrupts.guard(again).await??;
-                (again.plan != *plan).then_some(Error::Moved)
-            }
-            Ok(false) => None,
-            Err(error) => Some(error),
-        };
-        if let Some(error) = moved {
-            ending.tell(&mut *view, verdict_of(&error));
-            return Err(error);
+    let mut view = args.run.view(&settings.output);
+    // Whoever thinks about a plan does not keep others from theirs.
+    let shown = if job.interactive() && !args.consent.yes {
+        let made = job.plan().await?;
+        job.show_and_ask(&made, &mut *view).await?;
+        if made.plan.steps.is_empty() {
+            return Ok(Ending::of(&made.plan, begun).tell(&mut *view, Verdict::NothingToDo));
         }
-    }
-    let work = Work {
-        plan,
-        desired: Some(desired),
-        live: &made.live,
-    };
-    // Records may be due even where nobody sees a difference.
-    let report = args.run.carry_out(&work, &*backend, &interrupts, &mut *view).await;
-    let ended = match &report {
-        report if report.interrupted => Verdict::Interrupted,
-        report if !report.is_complete() => Verdict::Failed,
-        _ if plan.in_sync() => Verdict::NothingToDo,
-        _ => Verdict::Done,
-    };
-    ending.report = Some(report);
-    if ended != Verdict::Done {
-        return Ok(ending.tell(&mut *view, ended));
-    }
-    let seen = interrupts.guard(verify(&*backend, desired, plan, &made.options)).await;
-    let verified = match seen {
-        Ok(Ok(verified)) => verified,
-        Ok(Err(error)) => {
-            ending.tell(&mut *view, Verdict::Failed);
-            return Err(error.into());
-        }
-        Err(_) => return Ok(ending.tell(&mut *view, Verdict::Interrupted)),
-    };
-    let verdict = if verified.plan.in_sync() {
-        Verdict::Done
+        Some(made.plan)
     } else {
-        Verdict::Failed
+        None
     };
-    ending.remaining = Some(verified.plan);
-    let code = ending.tell(&mut *view, verdict);
+    let place = Place {
+        environment: &desired.environment,
+        scope: scope_of(desired),
+        doing: "apply",
+    };
+    let work = async |lock: &Lock| job.carry_out(shown, lock, &mut *view).await;
+    let code = args.lock.under(settings, &interrupts, &backend, place, work).await?;
     backend.close().await?;
     Ok(code)
+}
+
+/// An apply.
+struct Job<'a> {
+    args: &'a Args,
+    given: &'a Given,
+    interrupts: &'a Interrupts,
+    backend: &'a dyn Sandboxes,
+    begun: Instant,
+}
+
+impl Job<'_> {
+    fn interactive(&self) -> bool {
+        self.given.settings.interactive && !self.args.run.json && !self.args.spec.is_stdin()
+    }
+
+    async fn plan(&self) -> Result<Made, Error> {
+        let Given {
+            settings,
+            plan_args,
+            loaded,
+            ..
+        } = self.given;
+        let planning = session::make_plan(settings, &loaded.desired, self.backend, plan_args);
+        self.interrupts.guard(planning).await?
+    }
+
+    /// Shows the plan and comes back when there is a yes to it: `true` when somebody was asked.
+    async fn show_and_ask(&self, made: &Made, view: &mut dyn View) -> Result<bool, Error> {
+        let plan = &made.plan;
+        let asked = async {
+            if let Some(saved) = &self.given.saved {
+                saved.check(&self.given.loaded, made)?;
+            }
+            view.plan(plan);
+            if let Some(refused) = session::refusals(plan, Some(&self.given.loaded)) {
+                return Err(refused);
+            }
+            if plan.in_sync() {
+                return Ok(false);
+            }
+            let (settings, consented, interactive) = (&self.given.settings, self.args.consent, self.interactive());
+            consent(settings, self.interrupts, plan, consented, Purpose::Apply, interactive).await
+        };
+        let asked = asked.await;
+        asked.inspect_err(|error| {
+            Ending::of(plan, self.begun).tell(view, verdict_of(error));
+        })
+    }
+
+    /// The part that holds the lock. What was shown and said yes to before must still be what there is to do.
+    async fn carry_out(&self, shown: Option<Plan>, lock: &Lock, view: &mut dyn View) -> Result<Worked<Code>, Error> {
+        let mut made = self.plan().await?;
+        let mut seen = shown;
+        if seen.is_none() && self.show_and_ask(&made, view).await? {
+            // It took time to answer, in which hands may have moved.
+            let again = self.plan().await?;
+            seen = Some(std::mem::replace(&mut made, again).plan);
+        }
+        let plan = &made.plan;
+        let mut ending = Ending::of(plan, self.begun);
+        if seen.is_some_and(|seen| seen != *plan) {
+            ending.tell(view, Verdict::Refused);
+            return Err(Error::Moved);
+        }
+        let desired = &self.given.loaded.desired;
+        let work = Work {
+            plan,
+            desired: Some(desired),
+            live: &made.live,
+        };
+        // Records may be due even where nobody sees a difference.
+        let report = self
+            .args
+            .run
+            .carry_out(&work, self.backend, self.interrupts, view)
+            .await;
+        let ended = verdict_on(&report, lock);
+        ending.report = Some(report);
+        let ended = match ended {
+            Verdict::Done if plan.in_sync() => Verdict::NothingToDo,
+            Verdict::Done => {
+                let verified = verify(self.backend, desired, plan, &made.options);
+                match self.interrupts.guard(verified).await {
+                    Ok(Ok(verified)) => {
+                        let in_sync = verified.plan.in_sync();
+                        ending.remaining = Some(verified.plan);
+                        if in_sync { Verdict::Done } else { Verdict::Failed }
+                    }
+                    Ok(Err(error)) => {
+                        ending.tell(view, Verdict::Failed);
+                        return Err(error.into());
+                    }
+                    Err(_) => interrupted(lock),
+                }
+            }
+            ended => ended,
+        };
+        let code = ending.tell(view, ended);
+        Ok(Worked::reported(code, ending.report.as_ref()))
+    }
+}
+
+/// What to say of steps that were carried out.
+pub(super) fn verdict_on(report: &Report, lock: &Lock) -> Verdict {
+    match report {
+        report if report.interrupted => interrupted(lock),
+        report if !report.is_complete() => Verdict::Failed,
+        _ => Verdict::Done,
+    }
+}
+
+/// What to say when something was broken off: somebody asked for that, or the lock was lost.
+pub(super) fn interrupted(lock: &Lock) -> Verdict {
+    match lock.loss() {
+        Some(_) => Verdict::Failed,
+        None => Verdict::Interrupted,
+    }
 }
 
 /// How an error that comes before the first write ends an apply.
@@ -238,7 +313,17 @@ pub(super) struct Ending<'a> {
     pub(super) remaining: Option<Plan>,
 }
 
-impl Ending<'_> {
+impl<'a> Ending<'a> {
+    /// Of a plan of which nothing is carried out yet.
+    pub(super) fn of(plan: &'a Plan, begun: Instant) -> Self {
+        Self {
+            plan,
+            begun,
+            report: None,
+            remaining: None,
+        }
+    }
+
     /// Tells the end, and gives the code for it.
     pub(super) fn tell(&self, view: &mut dyn View, verdict: Verdict) -> Code {
         view.outcome(&Outcome {

@@ -10,7 +10,7 @@ use super::settle::settle;
 use super::{Block, Content, Entry};
 
 /// Decodes a file. What is wrong is left out of the block and reported.
-pub(crate) fn document(tree: &Tree, problems: &mut Problems) -> Block {
+pub(crate) fn document(tree: Tree, problems: &mut Problems) -> Block {
     let mut decoder = Decoder {
         format: tree.format,
         problems,
@@ -21,9 +21,9 @@ pub(crate) fn document(tree: &Tree, problems: &mut Problems) -> Block {
         entries: Vec::new(),
         open: Vec::new(),
         flawed: false,
-        at: tree.start.clone(),
+        at: tree.start,
     };
-    for node in &tree.nodes {
+    for node in tree.nodes {
         if decoder.problems.is_full() {
             break;
         }
@@ -61,8 +61,8 @@ impl Decoder<'_> {
     }
 
     /// Decodes a node that is a block.
-    fn block(&mut self, node: &Node, form: &'static Form, body: &'static Body) -> Block {
-        let mut args = node.args.iter();
+    fn block(&mut self, node: Node, form: &'static Form, body: &'static Body) -> Block {
+        let mut args = node.args.into_iter();
         let mut label = None;
         let word = self.one(form);
         match (&body.label, args.next()) {
@@ -91,8 +91,8 @@ impl Decoder<'_> {
                 );
             }
             (Label::Optional { kind, .. } | Label::Required { kind, .. }, Some(value)) => {
-                if self.fits(value, *kind, word) {
-                    label = Some(value.clone());
+                if self.fits(&value, *kind, word) {
+                    label = Some(value);
                 }
             }
         }
@@ -111,12 +111,12 @@ impl Decoder<'_> {
             entries: Vec::new(),
             open: Vec::new(),
             flawed: node.flawed,
-            at: node.at.clone(),
+            at: node.at,
         };
-        for (name, value) in &node.props {
+        for (name, value) in node.props {
             self.property(&mut block, form, name, value);
         }
-        for child in &node.children {
+        for child in node.children {
             self.child(&mut block, child, Some(form));
         }
         self.settle(&mut block);
@@ -133,7 +133,7 @@ impl Decoder<'_> {
                 self.push(
                     "spec::missing-property",
                     format!("this \"{word}\" has no \"{field}\""),
-                    &node.at,
+                    &block.at,
                     "needs one more property",
                     format!("add \"{field}\": {description}"),
                 );
@@ -143,12 +143,12 @@ impl Decoder<'_> {
     }
 
     /// `name=value` in KDL, `name: value` in YAML.
-    fn property(&mut self, block: &mut Block, parent: &'static Form, name: &Name, value: &Value) {
+    fn property(&mut self, block: &mut Block, parent: &'static Form, name: Name, value: Value) {
         let Some(form) = block.body.forms().find(|form| form.name == name.text) else {
             if block.body.open {
                 self.open(block, name, value);
             } else {
-                self.unknown(block, Some(parent), name);
+                self.unknown(block, Some(parent), &name);
             }
             return;
         };
@@ -158,7 +158,7 @@ impl Decoder<'_> {
                 block.entries.push(Entry {
                     form,
                     content: Content::Value(value),
-                    at: name.at.clone(),
+                    at: name.at,
                 });
             }
             _ => self.push(
@@ -172,29 +172,30 @@ impl Decoder<'_> {
     }
 
     /// A setting of a backend.
-    fn open(&mut self, block: &mut Block, name: &Name, value: &Value) {
-        if !self.fits(value, Type::Note, &name.text) {
-            return;
+    fn open(&mut self, block: &mut Block, name: Name, value: Value) {
+        if self.fits(&value, Type::Note, &name.text) {
+            block.open.push((name, value));
         }
-        block.open.push((name.clone(), value.clone()));
     }
 
     /// A node in a block.
-    fn child(&mut self, block: &mut Block, node: &Node, parent: Option<&'static Form>) {
+    fn child(&mut self, block: &mut Block, mut node: Node, parent: Option<&'static Form>) {
         let Some(form) = block.body.forms().find(|form| form.name == node.name.text) else {
             if !block.body.open {
                 return self.unknown(block, parent, &node.name);
             }
-            if let Some(value) = self.only_value(node, Type::Note, &node.name.text) {
-                self.open(block, &node.name, &value);
+            let word = node.name.text.clone();
+            if let Some(value) = self.only_value(&mut node, Type::Note, &word) {
+                self.open(block, node.name, value);
             }
             return;
         };
         let word = self.word(form);
+        let at = node.name.at.clone();
         let content = match &form.shape {
             Shape::Value(kind) => {
-                let value = self.only_value(node, *kind, word);
-                Content::Value(value.unwrap_or_else(|| broken(&node.name.at)))
+                let value = self.only_value(&mut node, *kind, word);
+                Content::Value(value.unwrap_or_else(|| broken(&at)))
             }
             Shape::Values(kind) => Content::Values(self.values(node, form, *kind)),
             Shape::Map { keys, values } => Content::Map(self.map(node, form, (*keys, *values))),
@@ -207,11 +208,7 @@ impl Decoder<'_> {
                 Content::Block(inner)
             }
         };
-        block.entries.push(Entry {
-            form,
-            content,
-            at: node.name.at.clone(),
-        });
+        block.entries.push(Entry { form, content, at });
     }
 
     fn settle(&mut self, block: &mut Block) {
@@ -223,7 +220,7 @@ impl Decoder<'_> {
         settle(block, word, self.problems);
     }
 
-    fn only_value(&mut self, node: &Node, kind: Type, word: &str) -> Option<Value> {
+    fn only_value(&mut self, node: &mut Node, kind: Type, word: &str) -> Option<Value> {
         for (name, _) in &node.props {
             self.push(
                 "spec::unknown-property",
@@ -243,7 +240,7 @@ impl Decoder<'_> {
             );
         }
         match node.args.as_slice() {
-            [value] => self.fits(value, kind, word).then(|| value.clone()),
+            [_] => node.args.pop().filter(|value| self.fits(value, kind, word)),
             [] => {
                 self.push(
                     "spec::missing-value",
@@ -267,7 +264,7 @@ impl Decoder<'_> {
         }
     }
 
-    fn values(&mut self, node: &Node, form: &'static Form, kind: Type) -> Vec<Value> {
+    fn values(&mut self, node: Node, form: &'static Form, kind: Type) -> Vec<Value> {
         let word = self.word(form);
         let names = node
             .props
@@ -292,11 +289,12 @@ impl Decoder<'_> {
                 format!("expected {}", kind.description()),
             );
         }
-        let values: Vec<&Value> = node.args.iter().filter(|value| self.fits(value, kind, word)).collect();
-        values.into_iter().cloned().collect()
+        let mut values = node.args;
+        values.retain(|value| self.fits(value, kind, word));
+        values
     }
 
-    fn map(&mut self, node: &Node, form: &'static Form, (keys, values): (Type, Type)) -> Vec<(Name, Value)> {
+    fn map(&mut self, node: Node, form: &'static Form, (keys, values): (Type, Type)) -> Vec<(Name, Value)> {
         let word = self.word(form);
         let mut pairs = Vec::new();
         for value in &node.args {
@@ -308,16 +306,14 @@ impl Decoder<'_> {
                 format!("write `{word} NAME=\"value\"`"),
             );
         }
-        let from_props = node
-            .props
-            .iter()
-            .map(|(name, value)| (name.clone(), Some(value.clone())));
-        let from_children: Vec<(Name, Option<Value>)> = node
-            .children
-            .iter()
-            .map(|child| (child.name.clone(), self.only_value(child, values, &child.name.text)))
-            .collect();
-        for (name, value) in from_props.chain(from_children) {
+        let mut found: Vec<(Name, Option<Value>)> = Vec::new();
+        found.extend(node.props.into_iter().map(|(name, value)| (name, Some(value))));
+        for mut child in node.children {
+            let word = child.name.text.clone();
+            let value = self.only_value(&mut child, values, &word);
+            found.push((child.name, value));
+        }
+        for (name, value) in found {
             let Some(value) = value else { continue };
             if let Err(complaint) = keys.check(&name.text) {
                 self.push(
@@ -386,9 +382,9 @@ impl Decoder<'_> {
     }
 
     /// The value, or what stands for one that has been complained of.
-    fn taken(&mut self, value: &Value, kind: Type, word: &str) -> Value {
-        if self.fits(value, kind, word) {
-            value.clone()
+    fn taken(&mut self, value: Value, kind: Type, word: &str) -> Value {
+        if self.fits(&value, kind, word) {
+            value
         } else {
             broken(&value.at)
         }

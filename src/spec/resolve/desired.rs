@@ -60,10 +60,10 @@ pub(crate) fn desired(request: &Request, sources: &mut Sources, problems: &mut P
         .documents
         .last()
         .map(|root| (root.block.at.clone(), root.block.flawed))?;
-    let all = collect(&mut gathered, problems);
+    let mut all = collect(&mut gathered, problems);
     let environment = environment(request, &all, (&start, flawed), problems);
     let backend = backend(request, &all, &start, problems);
-    let sandboxes = declared(&all, incomplete, problems)?;
+    let sandboxes = declared(&mut all, incomplete, problems)?;
     for sandbox in &sandboxes {
         validate::layered(&sandbox.block, problems);
         validate::paths(&sandbox.block, problems);
@@ -212,8 +212,8 @@ fn backend(request: &Request, all: &All, start: &Place, problems: &mut Problems)
     Some(choice)
 }
 
-/// Merges the layers of every sandbox. None where that would take too much memory.
-fn declared(all: &All, incomplete: bool, problems: &mut Problems) -> Option<Vec<Declared>> {
+/// Merges the layers of every sandbox, which are taken out. None where that would take too much memory.
+fn declared(all: &mut All, incomplete: bool, problems: &mut Problems) -> Option<Vec<Declared>> {
     let mut sandboxes = Vec::new();
     let mut number: u64 = 0;
     let mut bytes: u64 = 0;
@@ -223,10 +223,10 @@ fn declared(all: &All, incomplete: bool, problems: &mut Problems) -> Option<Vec<
         .map(|(name, block)| (name.as_str(), weight(block)))
         .collect();
     let defaults_weight = all.defaults.as_ref().map_or(0, weight);
-    for block in all.sandboxes.values() {
+    for block in std::mem::take(&mut all.sandboxes).into_values() {
         let mut layers: Vec<&Block> = all.defaults.iter().collect();
         let count = block.text("count").and_then(|count| count.parse::<u64>().ok());
-        let mut own = weight(block) + defaults_weight;
+        let mut own = weight(&block) + defaults_weight;
         for used in block.values("use") {
             match all.templates.get(&used.text) {
                 Some(template) => {

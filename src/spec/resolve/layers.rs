@@ -16,20 +16,15 @@ struct Merged {
 }
 
 /// Merges layers, the outermost first. The innermost one, the sandbox itself, gives its label and place.
-pub(super) fn merge(layers: &[&Block], own: &Block) -> Block {
+pub(super) fn merge(layers: &[&Block], own: Block) -> Block {
     let mut merged = Merged::default();
-    for layer in layers.iter().copied().chain([own]) {
-        for entry in &layer.entries {
-            merged.put(entry);
-        }
-    }
+    let outer = layers.iter().flat_map(|layer| layer.entries.iter().cloned());
+    outer.chain(own.entries).for_each(|entry| merged.put(entry));
     Block {
-        body: own.body,
-        label: own.label.clone(),
         entries: merged.slots.into_iter().flatten().collect(),
         open: Vec::new(),
         flawed: own.flawed || layers.iter().any(|layer| layer.flawed),
-        at: own.at.clone(),
+        ..own
     }
 }
 
@@ -43,7 +38,7 @@ fn key(entry: &Entry) -> Key {
 }
 
 impl Merged {
-    fn put(&mut self, nearer: &Entry) {
+    fn put(&mut self, nearer: Entry) {
         // A nearer one of the two replaces the outer one of either.
         let replaced = match nearer.form.name {
             "image" => Some("clone-from"),
@@ -53,26 +48,38 @@ impl Merged {
         if let Some(index) = replaced.and_then(|name| self.index.remove(&(name, String::new()))) {
             self.slots[index] = None;
         }
-        let key = key(nearer);
+        let key = key(&nearer);
         if let Some(slot) = self.index.get(&key).and_then(|index| self.slots.get_mut(*index)) {
             match slot {
                 Some(outer) => add(outer, nearer),
-                None => *slot = Some(nearer.clone()),
+                None => *slot = Some(nearer),
             }
             return;
         }
         self.index.insert(key, self.slots.len());
-        self.slots.push(Some(nearer.clone()));
+        self.slots.push(Some(nearer));
     }
 }
 
-fn add(outer: &mut Entry, nearer: &Entry) {
-    match (&mut outer.content, &nearer.content) {
-        (Content::Values(outer), Content::Values(inner)) => {
+fn add(outer: &mut Entry, nearer: Entry) {
+    match (&mut outer.content, nearer) {
+        (
+            Content::Values(outer),
+            Entry {
+                content: Content::Values(inner),
+                ..
+            },
+        ) => {
             let known: HashSet<String> = outer.iter().map(|value| value.text.clone()).collect();
-            outer.extend(inner.iter().filter(|value| !known.contains(&value.text)).cloned());
+            outer.extend(inner.into_iter().filter(|value| !known.contains(&value.text)));
         }
-        (Content::Map(outer), Content::Map(inner)) => {
+        (
+            Content::Map(outer),
+            Entry {
+                content: Content::Map(inner),
+                ..
+            },
+        ) => {
             let known: HashMap<String, usize> = outer
                 .iter()
                 .enumerate()
@@ -80,12 +87,12 @@ fn add(outer: &mut Entry, nearer: &Entry) {
                 .collect();
             for pair in inner {
                 match known.get(&pair.0.text) {
-                    Some(index) => outer[*index] = pair.clone(),
-                    None => outer.push(pair.clone()),
+                    Some(index) => outer[*index] = pair,
+                    None => outer.push(pair),
                 }
             }
         }
-        _ => *outer = nearer.clone(),
+        (_, nearer) => *outer = nearer,
     }
 }
 

@@ -81,6 +81,9 @@ fn one_of(block: &Block, what: &str, problems: &mut Problems) {
     given.retain(|entry| {
         entry.form.name != "absent" || block.is_true("absent") || block.text("absent") != Some("false")
     });
+    if given.len() == 1 {
+        return;
+    }
     given.sort_by(|one, other| one.at.cmp(&other.at));
     let quoted: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
     let list = match quoted.split_last() {
@@ -88,7 +91,6 @@ fn one_of(block: &Block, what: &str, problems: &mut Problems) {
         None => String::new(),
     };
     match given.as_slice() {
-        [_] => {}
         // What is missing may be what was misspelt.
         [] if block.flawed => {}
         [] => problems.push(

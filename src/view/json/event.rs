@@ -88,8 +88,10 @@ pub enum Event<'a> {
         /// The one that failed.
         because: &'a str,
     },
-    /// Nothing new is started any more.
+    /// Somebody asked for an end: nothing new is started any more.
     Interrupted,
+    /// The lock was lost: nothing new is started any more.
+    LockLost,
     /// It is over.
     Summary {
         /// How it ended.
@@ -163,6 +165,7 @@ impl<'a> Event<'a> {
                 because: because.as_str(),
             },
             apply::Event::Draining => Self::Interrupted,
+            apply::Event::LockLost => Self::LockLost,
         }
     }
 

@@ -7,7 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::super::palette::{Tone, paint};
 use super::super::{Output, clean};
-use super::plain::{DRAINING, output_line};
+use super::plain::{DRAINING, LOCK_LOST, output_line};
 use crate::apply::Event;
 use crate::model::SandboxName;
 use crate::plan::{Plan, Step, StepId};
@@ -85,6 +85,7 @@ impl Live {
                 self.ended(step, true);
             }
             Event::Skipped { step, .. } => self.ended(step, true),
+            Event::LockLost => self.print(&paint(Tone::Warning, LOCK_LOST)),
             Event::Draining => self.print(&paint(Tone::Warning, DRAINING)),
         }
     }

@@ -39,10 +39,13 @@ impl Plain {
             // Summed up at the end: they can be many.
             Event::Skipped { .. } => {}
             Event::Draining => self.output.note(DRAINING),
+            Event::LockLost => self.output.note(LOCK_LOST),
         }
     }
 }
 
+/// Said when nothing new is started for want of the lock.
+pub(super) const LOCK_LOST: &str = "The lock was lost: finishing what runs, starting nothing more.";
 /// What the first interrupt is answered with.
 pub(super) const DRAINING: &str = "Interrupted: finishing what runs. Once more to leave at once.";
 
