@@ -230,7 +230,17 @@ fn ambient(variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
             settings.insert(key.to_owned(), value);
         }
     }
+    for (name, key) in [("SBX_LOCAL_STATE", "state"), ("XDG_DATA_HOME", "data")] {
+        if let Some(value) = get(name) {
+            settings.insert(key.to_owned(), value);
+        }
+    }
     let home = get("HOME").map(PathBuf::from).or_else(|| etcetera::home_dir().ok());
+    if let Some(home) = home.as_ref().filter(|_| !settings.contains_key("data")) {
+        // XDG Base Directory Specification.
+        let folder = home.join(".local/share");
+        settings.insert("data".to_owned(), folder.to_string_lossy().into_owned());
+    }
     if let Some(home) = home.filter(|_| !settings.contains_key("config-dir")) {
         // Where the incus client keeps it; a folder that is not there is no error.
         let folder = home.join(".config/incus");
@@ -330,10 +340,16 @@ mod tests {
             ("SBX_REMOTE", "far"),
             ("SBX_CLIENT_KEY", "k"),
             ("SBX_POOL", ""),
+            ("HOME", "/home/bob"),
         ]));
         assert_eq!(
             found,
-            map(&[("remote", "far"), ("config-dir", "/c"), ("client-key", "k")])
+            map(&[
+                ("remote", "far"),
+                ("config-dir", "/c"),
+                ("client-key", "k"),
+                ("data", "/home/bob/.local/share"),
+            ])
         );
     }
 

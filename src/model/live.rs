@@ -193,4 +193,7 @@ pub struct Live {
     pub files: BTreeMap<InstanceName, Inspection>,
     /// Hashes of secrets.
     pub secrets: SecretHashes,
+    /// Of the images that instances may have to be made from, those that are known not to be there, each with what
+    /// the backend says about that.
+    pub missing_images: BTreeMap<String, String>,
 }

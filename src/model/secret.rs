@@ -28,7 +28,7 @@ impl SecretKey {
     #[must_use]
     pub fn of_note(note: &Note) -> Option<Self> {
         let text = note.as_str();
-        if text.len() != 2 * Self::BYTES || !text.is_ascii() {
+        if text.len() != 2 * Self::BYTES || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
         }
         let mut bytes = [0; Self::BYTES];

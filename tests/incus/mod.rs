@@ -10,4 +10,5 @@ mod observing;
 mod read_only;
 mod secrets;
 mod secure;
+mod stale;
 mod transport;

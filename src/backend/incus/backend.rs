@@ -144,6 +144,7 @@ fn capabilities() -> Capabilities {
             C::Secrets,
             C::Exec,
             C::Users,
+            C::Owners,
             C::Config,
             C::Target,
         ]),
@@ -190,6 +191,10 @@ impl Observe for Incus {
 
     async fn observe(&self, scope: &Scope) -> Result<Vec<LiveInstance>> {
         self.read_scope(scope).await
+    }
+
+    async fn find_image(&self, image: &str) -> Result<()> {
+        self.image_source(image).await.map(drop)
     }
 }
 

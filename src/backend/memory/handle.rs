@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::disk::Disk;
 use super::image;
 use super::machine::Machine;
-use super::strict;
 use super::world::{World, no_instance};
+use crate::backend::strict;
 use crate::backend::{Error, ErrorKind, ExecOpts, Output, Result};
 use crate::model::{Capabilities, Capability, InstanceName, Status};
 
@@ -27,7 +27,7 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// A backend without instances, which knows the image `debian/12`.
+    /// A backend without instances, which knows the images `debian/12` and `debian/13`: the same but for their names.
     #[must_use]
     pub fn new() -> Self {
         use Capability as Can;
@@ -43,6 +43,7 @@ impl Memory {
             Can::Secrets,
             Can::Exec,
             Can::Users,
+            Can::Owners,
             Can::Config,
             Can::Target,
         ]);
@@ -117,8 +118,9 @@ impl Memory {
     /// How many calls were made that read and change nothing.
     #[must_use]
     pub fn reads(&self) -> usize {
-        const READING: [&str; 11] = [
+        const READING: [&str; 12] = [
             "describe",
+            "find_image",
             "get",
             "get_policy",
             "inspect",

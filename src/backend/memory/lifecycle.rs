@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 
+use super::Disk;
 use super::Memory;
 use super::hold::Hold;
 use super::machine::{KeptDisk, Machine};
 use super::world::{World, no_snapshot};
-use super::{Disk, strict};
+use crate::backend::strict;
 use crate::backend::{Backend, Changes, CreateOpts, Error, ErrorKind, Result, Scope, Stop};
 use crate::model::{Bytes, Capability, InstanceName, Status};
 
@@ -20,8 +21,7 @@ impl Backend for Memory {
         let _held = self.hold(&name, Hold::Make)?;
         self.pause().await;
         let mut world = self.world();
-        let root = world.images.get(image).cloned();
-        let root = root.ok_or_else(|| Error::not_found(format!("there is no image `{image}`")))?;
+        let root = world.image(image)?.clone();
         world.make(&name, root, opts)
     }
 
