@@ -226,7 +226,17 @@ fn ambient(variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
             settings.insert(key.to_owned(), value);
         }
     }
+    for (name, key) in [("SBX_LOCAL_STATE", "state"), ("XDG_DATA_HOME", "data")] {
+        if let Some(value) = get(name) {
+            settings.insert(key.to_owned(), value);
+        }
+    }
     let home = get("HOME").map(PathBuf::from).or_else(|| etcetera::home_dir().ok());
+    if let Some(home) = home.as_ref().filter(|_| !settings.contains_key("data")) {
+        // XDG Base Directory Specification.
+        let folder = home.join(".local/share");
+        settings.insert("data".to_owned(), folder.to_string_lossy().into_owned());
+    }
     if let Some(home) = home.filter(|_| !settings.contains_key("config-dir")) {
         // Where the incus client keeps it; a folder that is not there is no error.
         let folder = home.join(".config/incus");

@@ -143,6 +143,7 @@ fn capabilities() -> Capabilities {
             C::FilesWhenStopped,
             C::Exec,
             C::Users,
+            C::Owners,
             C::Config,
             C::Target,
         ]),

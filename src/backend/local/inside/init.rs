@@ -1,0 +1,48 @@
+//! Pid 1 of a sandbox: takes note of processes that end, and ends the others when it is asked to.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// Every process but this one.
+const ALL: Pid = Pid::from_raw(-1);
+
+/// Blocks every signal: before anybody can know this process, for what comes earlier would be lost.
+pub(super) fn listen() {
+    let _ = SigSet::all().thread_block();
+}
+
+/// Serves until it is told to end.
+pub(super) fn serve() -> i32 {
+    loop {
+        match SigSet::all().wait() {
+            Ok(Signal::SIGCHLD) => reap(),
+            Ok(Signal::SIGTERM) => return end(),
+            _ => {}
+        }
+    }
+}
+
+fn reap() {
+    while let Ok(status) = waitpid(ALL, Some(WaitPidFlag::WNOHANG)) {
+        if status == WaitStatus::StillAlive {
+            break;
+        }
+    }
+}
+
+/// Asks all to end and waits for as long as that takes; whoever asked us loses patience first.
+fn end() -> i32 {
+    let _ = kill(ALL, Signal::SIGTERM);
+    loop {
+        reap();
+        if kill(ALL, None) == Err(Errno::ESRCH) {
+            return 0;
+        }
+        sleep(Duration::from_millis(2));
+    }
+}
