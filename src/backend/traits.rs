@@ -52,6 +52,12 @@ pub trait Observe: Debug + Send + Sync {
     async fn find_image(&self, _image: &str) -> Result<()> {
         Ok(())
     }
+
+    /// Whether instances can be made here at all, by trying what can be tried without making one: an error that says
+    /// what is missing, with a hint at how to get it. Where that is known with every answer, there is nothing to try.
+    async fn probe(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Reading files, of running and stopped instances.

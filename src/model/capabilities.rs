@@ -33,6 +33,8 @@ pub enum Capability {
     Config,
     /// Placement on a cluster's member or group.
     Target,
+    /// A network besides the loopback device. Nothing needs it by itself: who lacks it says so in a remark.
+    Network,
     /// Outbound network policy, enforced outside the guest.
     EgressHost,
     /// Outbound network policy, enforced inside the guest.
@@ -60,6 +62,8 @@ pub struct Capabilities {
     pub reasons: Vec<(Capability, String)>,
     /// Backend settings, by key or by a prefix that ends in `.`, that take hold with the next start only.
     pub restart_config: &'static [&'static str],
+    /// What a user wants to know before sandboxes are made: shown in plans that make some.
+    pub remarks: Vec<String>,
 }
 
 impl Capabilities {

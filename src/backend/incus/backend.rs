@@ -158,6 +158,7 @@ fn capabilities() -> Capabilities {
             later(C::Expiry, "deletions of what has outlived its time"),
         ],
         restart_config: RESTART_CONFIG,
+        remarks: Vec::new(),
     }
 }
 

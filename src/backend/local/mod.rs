@@ -11,6 +11,7 @@
 
 mod cgroup;
 mod console;
+mod etc;
 mod exec;
 mod files;
 mod helper;
@@ -18,11 +19,13 @@ mod ids;
 mod image;
 mod inside;
 mod lifecycle;
+mod network;
 mod notes;
 mod observe;
 mod opener;
 mod policy;
 mod power;
+mod probe;
 mod running;
 mod snapshots;
 mod state;
