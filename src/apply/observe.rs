@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::backend::{ErrorKind, Reader, Result, Scope};
-use crate::model::{Desired, EnvironmentName, Field, InstanceName, Live, LiveInstance, Origin, SandboxName};
+use crate::model::{Desired, EnvironmentName, Field, InstanceName, Live, LiveInstance, Origin, Ownership, SandboxName};
 use crate::plan::{self, Matched};
 
 /// Reads every instance of the environment and of the names that it wants, in one observation, and then, in one
@@ -94,6 +94,21 @@ async fn missing_images(reader: &dyn Reader, images: BTreeSet<String>) -> BTreeM
 /// Whatever the backend says.
 pub async fn observe_environment(reader: &dyn Reader, environment: &EnvironmentName) -> Result<Live> {
     instances(reader, &scope_of_environment(environment)).await
+}
+
+/// Reads every instance that any environment owns, without files.
+///
+/// # Errors
+/// Whatever the backend says.
+pub async fn observe_owned(reader: &dyn Reader) -> Result<Live> {
+    let everything = Scope {
+        environment: None,
+        names: BTreeSet::new(),
+    };
+    let mut live = instances(reader, &everything).await?;
+    live.instances
+        .retain(|name, instance| instance.labels.ownership(name) != Ownership::Foreign);
+    Ok(live)
 }
 
 /// Where all that concerns a spec is: the environment, and the names that it wants.

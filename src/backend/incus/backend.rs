@@ -146,6 +146,7 @@ fn capabilities() -> Capabilities {
             C::Owners,
             C::Config,
             C::Target,
+            C::Expiry,
         ]),
         concurrency: CONCURRENCY,
         reasons: vec![
@@ -155,7 +156,6 @@ fn capabilities() -> Capabilities {
             later(C::Mounts, "mounts"),
             later(C::Volumes, "volumes"),
             later(C::Ports, "ports"),
-            later(C::Expiry, "deletions of what has outlived its time"),
         ],
         restart_config: RESTART_CONFIG,
     }
