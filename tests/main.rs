@@ -8,6 +8,7 @@ mod documents;
 mod errors;
 mod floors;
 mod incus;
+mod local;
 mod planning;
 mod quickstart;
 mod scenarios;

@@ -234,15 +234,17 @@ fn differing<'a>(
         .filter(|(field, _)| is_compared(field))
 }
 
-/// A seed that a finished sandbox has never had is written only where nothing stands: what does is its user's.
+/// A seed that a finished sandbox has never had is written only where nothing stands: what does is its user's. So is
+/// what stands in the place of one that is accepted as it is, in any sandbox.
 fn settle_seeds(subject: &Subject<'_>, complete: bool, desired: &Facts, live: &mut Facts) {
-    let Some(inspection) = subject.inspection.filter(|_| complete) else {
+    let Some(inspection) = subject.inspection else {
         return;
     };
     for path in facts::paths(desired, &Facts::new(), Kind::File) {
         let seed = facts::of_file(&path, "seed");
         if let Some(value) = desired.get(&seed)
             && inspection.get(&path).is_some()
+            && (complete || subject.accepts(&seed))
         {
             live.set(seed, value);
         }

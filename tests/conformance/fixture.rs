@@ -93,6 +93,14 @@ impl Fixture {
         EnvironmentName::new(format!("{}-x", self.prefix)).expect("a prefix is a name")
     }
 
+    /// Somebody who may own files: the unprivileged account, where the backend can give anything to others than root.
+    pub(crate) fn user(&self) -> Owner {
+        match self.able(Capability::Owners) {
+            true => USER,
+            false => Owner::ROOT,
+        }
+    }
+
     /// The unprivileged account of the image.
     pub(crate) fn account(&self) -> Account {
         Account {

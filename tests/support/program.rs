@@ -93,7 +93,12 @@ pub(crate) async fn program_on(backend: Arc<dyn Sandboxes>, arguments: &[&str], 
 
 /// The same with the backends of the program, for a real daemon.
 pub(crate) async fn real_program(arguments: &[&str]) -> Run {
-    run_on(Registry::standard(), arguments, NOW).await
+    real_program_at(arguments, NOW).await
+}
+
+/// The same at another moment.
+pub(crate) async fn real_program_at(arguments: &[&str], now: u64) -> Run {
+    run_on(Registry::standard(), arguments, now).await
 }
 
 async fn run_on(registry: Registry, arguments: &[&str], now: u64) -> Run {

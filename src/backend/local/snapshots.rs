@@ -1,5 +1,10 @@
 //! Snapshots and clones: changes of records, where nothing runs.
 
+use std::time::Duration;
+
+use rustix::process::{Signal, pidfd_send_signal};
+use tokio::time::sleep;
+
 use super::Local;
 use super::image::Parts;
 use super::lifecycle::{no_snapshot, now, record};
@@ -10,6 +15,9 @@ use crate::model::InstanceName;
 
 /// As many layers as a disk may have: the kernel takes 500 (Linux, `OVL_MAX_STACK`), some of them the image's.
 const MOST_LAYERS: usize = 480;
+
+/// How long processes have to come to a stop where nothing tells that they have.
+const SETTLING: Duration = Duration::from_millis(20);
 
 impl Local {
     /// Takes a snapshot of a sandbox that is locked.
@@ -89,21 +97,30 @@ impl Local {
 
     async fn copied(&self, name: &InstanceName, record: &Record, parts: &Parts) -> Result<String> {
         let copy = self.store.new_layer(self.ids, parts)?;
-        let still = self.hold(name, true).await?;
+        self.hold(name, true).await?;
         let job = Disk::Copy {
             from: self.store.layer(&record.upper).join("up"),
             to: self.store.layer(&copy).join("up"),
         };
         let copied = self.helpers.perform(&Request::Disk(self.ids, job)).await;
-        if still {
-            self.hold(name, false).await?;
-        }
+        self.hold(name, false).await?;
         copied.map(|()| copy)
     }
 
-    /// Holds a running sandbox still, or lets it go on.
-    async fn hold(&self, name: &InstanceName, still: bool) -> Result<bool> {
-        self.groups.freeze(name, still).await
+    /// Holds a running sandbox still, or lets it go on: by its control group, or else by its pid 1.
+    async fn hold(&self, name: &InstanceName, still: bool) -> Result<()> {
+        if self.groups.freeze(name, still).await? {
+            return Ok(());
+        }
+        let descriptor = self.store.process(name).and_then(|process| process.open());
+        if let Some(descriptor) = descriptor {
+            let signal = if still { Signal::USR1 } else { Signal::USR2 };
+            // It has ended meanwhile, and then nothing of it moves.
+            let _ = pidfd_send_signal(&descriptor, signal);
+            // Pid 1 passes it on to everybody, who get it with their next step.
+            sleep(SETTLING).await;
+        }
+        Ok(())
     }
 
     /// Puts the disk of a sandbox that is locked back to a snapshot.

@@ -183,6 +183,8 @@ fn become_account(exec: &Exec) -> Result<()> {
         if exec.uid != 0 {
             // The one user there is, under another number: everything of its is that number's then.
             unshare(CloneFlags::CLONE_NEWUSER).trying("cannot change the user")?;
+            // The map of a closed process is closed, too.
+            sys::set_open(true);
             for (file, text) in [
                 ("setgroups", "deny".to_owned()),
                 ("uid_map", format!("{} 0 1", exec.uid)),

@@ -11,6 +11,10 @@ use nix::unistd::Pid;
 /// Every process but this one.
 const ALL: Pid = Pid::from_raw(-1);
 
+/// By these it is asked to hold everything still, and to let it go on, where there is no control group for that.
+const HOLD: Signal = Signal::SIGUSR1;
+const GO_ON: Signal = Signal::SIGUSR2;
+
 /// Blocks every signal: before anybody can know this process, for what comes earlier would be lost.
 pub(super) fn listen() {
     let _ = SigSet::all().thread_block();
@@ -22,6 +26,8 @@ pub(super) fn serve() -> i32 {
         match SigSet::all().wait() {
             Ok(Signal::SIGCHLD) => reap(),
             Ok(Signal::SIGTERM) => return end(),
+            Ok(HOLD) => drop(kill(ALL, Signal::SIGSTOP)),
+            Ok(GO_ON) => drop(kill(ALL, Signal::SIGCONT)),
             _ => {}
         }
     }
