@@ -1,7 +1,9 @@
 //! `gc` on a real daemon, whose clock says when an instance was made.
 
+use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use sbx_apply::backend::Scope;
 use sbx_apply::model::{InstanceName, Labels};
 
 use crate::support::daemon;
@@ -64,12 +66,13 @@ async fn only_what_is_over_and_ours_goes() {
         show.stdout
     );
     let base = InstanceName::observed(format!("{environment}-base"));
-    let made = backend.observe(&sbx_apply::backend::Scope {
+    let everything = Scope {
         environment: None,
-        names: [base.clone()].into(),
-    });
-    let made = made.await.expect("observes").into_iter().find(|live| live.name == base);
-    assert_eq!(made.expect("is there").labels.get(Labels::TTL), Some("1h"));
+        names: BTreeSet::new(),
+    };
+    let live = backend.observe(&everything).await.expect("observes");
+    let made = live.into_iter().find(|live| live.name == base).expect("is there");
+    assert_eq!(made.labels.get(Labels::TTL), Some("1h"));
     run(&["destroy", "--allow-data-loss"], now, 0).await;
     let copy = InstanceName::observed(format!("{environment}-copy"));
     backend.delete(&copy).await.expect("deletes");
