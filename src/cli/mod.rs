@@ -13,6 +13,7 @@ mod interrupt;
 mod lock;
 mod process;
 mod saved;
+mod secrets;
 mod session;
 mod settings;
 

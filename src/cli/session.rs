@@ -88,6 +88,7 @@ pub(super) fn load(settings: &Settings, spec: &SpecArg) -> Result<Loaded, Error>
         allow_unsafe_config: settings.allow_unsafe_config.clone(),
     })?;
     check_ignored(settings, &loaded.desired)?;
+    loaded.desired.secrets = settings.caller.secrets(&loaded.desired)?;
     // Where a backend may look for what the spec names by its path. No spec can say that itself.
     let root = settings.root.clone().unwrap_or_else(|| folder.clone());
     let choice = &mut loaded.desired.backend;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Host;
 use super::args::{self, Args, Color, Connection, Global};
 use super::commands::Command;
+use super::secrets::Caller;
 use crate::apply::{Clock, Process};
 use crate::backend::Registry;
 use crate::model::{BackendChoice, Field};
@@ -45,6 +46,8 @@ pub(super) struct Settings {
     pub(super) process: Process,
     /// Whether a process of the same realm lives.
     pub(super) is_alive: fn(&Process) -> bool,
+    /// The caller's environment, for secrets.
+    pub(super) caller: Caller,
     /// Backend settings by their keys, as flags say.
     flags: BTreeMap<String, String>,
     /// Backend settings by their keys, as the environment says: for the backends that have them.
@@ -103,6 +106,7 @@ impl Settings {
             is_alive: host.is_alive,
             flags: flags(connection),
             ambient: ambient(&host.variables),
+            caller: Caller::new(host.variables),
             pinned: None,
         };
         (settings, command)
@@ -336,10 +340,16 @@ mod tests {
             ("SBX_REMOTE", "far"),
             ("SBX_CLIENT_KEY", "k"),
             ("SBX_POOL", ""),
+            ("HOME", "/home/bob"),
         ]));
         assert_eq!(
             found,
-            map(&[("remote", "far"), ("config-dir", "/c"), ("client-key", "k")])
+            map(&[
+                ("remote", "far"),
+                ("config-dir", "/c"),
+                ("client-key", "k"),
+                ("data", "/home/bob/.local/share"),
+            ])
         );
     }
 

@@ -9,6 +9,7 @@ mod hand_edits;
 mod instances;
 mod observing;
 mod read_only;
+mod secrets;
 mod secure;
 mod stale;
 mod transport;

@@ -3,22 +3,32 @@
 
 mod accepted;
 mod gc;
+mod secrets;
 mod stale;
 
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::model::{Labels, Mode, Owner};
 
-use crate::support::program::{NOW, Run, program_at};
+use crate::support::program::{NOW, Run, program_as};
 
 const HEAD: &str = "environment \"demo\"\n";
 
 /// Runs the program on a spec in a folder of its own, next to a folder `app` to make trees from.
 async fn program_with(memory: &Memory, command: &[&str], spec: &str) -> Run {
-    program_with_at(memory, command, spec, NOW).await
+    program_in(memory, command, spec, &[]).await
+}
+
+/// The same with variables in the caller's environment.
+async fn program_in(memory: &Memory, command: &[&str], spec: &str, variables: &[(&str, &str)]) -> Run {
+    program_when(memory, command, spec, variables, NOW).await
 }
 
 /// The same at another moment.
 async fn program_with_at(memory: &Memory, command: &[&str], spec: &str, now: u64) -> Run {
+    program_when(memory, command, spec, &[], now).await
+}
+
+async fn program_when(memory: &Memory, command: &[&str], spec: &str, variables: &[(&str, &str)], now: u64) -> Run {
     let folder = tempfile::tempdir().expect("a folder");
     let app = folder.path().join("app");
     std::fs::create_dir_all(app.join("static")).expect("makes");
@@ -31,7 +41,7 @@ async fn program_with_at(memory: &Memory, command: &[&str], spec: &str, now: u64
         .iter()
         .map(|word| if *word == "-" { path } else { word })
         .collect();
-    program_at(memory, &arguments, now).await
+    program_as(memory, &arguments, variables, now).await
 }
 
 /// Runs a command on a spec, and requires its exit code.

@@ -141,6 +141,7 @@ fn capabilities() -> Capabilities {
             C::DiskSize,
             C::Files,
             C::FilesWhenStopped,
+            C::Secrets,
             C::Exec,
             C::Users,
             C::Owners,
@@ -150,7 +151,6 @@ fn capabilities() -> Capabilities {
         ]),
         concurrency: CONCURRENCY,
         reasons: vec![
-            later(C::Secrets, "secret files"),
             later(C::EgressHost, "egress policies"),
             later(C::EgressGuest, "egress policies"),
             later(C::Mounts, "mounts"),

@@ -40,6 +40,7 @@ impl Memory {
             Can::DiskSize,
             Can::Files,
             Can::FilesWhenStopped,
+            Can::Secrets,
             Can::Exec,
             Can::Users,
             Can::Owners,
