@@ -105,6 +105,21 @@ pub async fn observe_environment(reader: &dyn Reader, environment: &EnvironmentN
     instances(reader, &scope_of_environment(environment)).await
 }
 
+/// Reads every instance of the environment, of the names that it wants, and one more, without files; and the hashes of the
+/// spec's secrets.
+///
+/// # Errors
+/// Whatever the backend says.
+pub async fn observe_with(reader: &dyn Reader, desired: &Desired, more: &InstanceName) -> Result<Live> {
+    let mut live = observe(reader, desired, &BTreeSet::new()).await?;
+    let more = Scope {
+        environment: Some(desired.environment.clone()),
+        names: BTreeSet::from([more.clone()]),
+    };
+    live.instances.extend(instances(reader, &more).await?.instances);
+    Ok(live)
+}
+
 /// Reads every instance that any environment owns, without files.
 ///
 /// # Errors

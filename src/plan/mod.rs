@@ -4,6 +4,7 @@
 //! only: neither specs nor backends.
 
 mod account;
+mod adopt;
 mod capability;
 mod change;
 mod consent;
@@ -30,6 +31,7 @@ mod stale;
 mod step;
 
 pub use account::{Account, AccountError, ensure_account, look_up};
+pub use adopt::{Adoption, adopt};
 pub use change::{Change, FieldChange, Origins, Summary, TextChange};
 pub use consent::{Refusal, RefusalKind};
 pub use destroy::destroy;

@@ -72,6 +72,14 @@ const CASES: &[Case] = &[
     ("destroy", Nothing, Same, 0, ""),
     ("gc", Applied, Same, 0, "`gc`: done, or nothing has expired"),
     ("gc", Expired, Same, 0, ""),
+    (
+        "adopt base demo-base",
+        Foreign,
+        Same,
+        0,
+        "`adopt`: done, or it is that sandbox already",
+    ),
+    ("adopt base demo-base", Applied, Same, 0, ""),
     ("validate", Nothing, Same, 0, "`validate`, `show`, `graph`: done"),
     ("show", Nothing, Same, 0, ""),
     ("graph", Nothing, Same, 0, ""),
@@ -88,6 +96,13 @@ const CASES: &[Case] = &[
     ),
     ("check", Nothing, Lacking, 1, ""),
     ("apply", Nothing, Lacking, 1, ""),
+    (
+        "adopt base nothing",
+        Nothing,
+        Same,
+        1,
+        "`adopt`: no such sandbox, or no such instance",
+    ),
     ("apply", Nothing, Failing, 1, "`apply`: a step failed"),
     (
         "apply DAMAGED",
@@ -147,6 +162,13 @@ const CASES: &[Case] = &[
         "`destroy`, `gc`: two instances claim to be one sandbox",
     ),
     ("destroy --allow-data-loss", Twice, Same, 4, ""),
+    (
+        "adopt other demo-base",
+        Applied,
+        Same,
+        4,
+        "`adopt`: the instance has an owner, or the sandbox an instance",
+    ),
     (
         "apply PLAN",
         Moved,
@@ -239,7 +261,9 @@ async fn each_case_has_its_exit_code() {
     for (words, before, given, code, _) in CASES {
         let (ended, said, changed) = run(words, *before, *given).await;
         assert_eq!(ended, *code, "{words} {before:?} {given:?}\n{said}");
-        let changes = ["apply", "destroy", "gc"].iter().any(|word| words.starts_with(word));
+        let changes = ["adopt", "apply", "destroy", "gc"]
+            .iter()
+            .any(|word| words.starts_with(word));
         assert!(
             !changed || changes && *code < 4,
             "{words} {before:?} {given:?} changed something\n{said}"

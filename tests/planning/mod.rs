@@ -2,6 +2,7 @@
 //! backend.
 
 mod accepted;
+mod adopt;
 mod gc;
 mod secrets;
 mod stale;
