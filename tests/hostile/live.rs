@@ -8,7 +8,7 @@ use crate::support::program::program;
 const ODD: &str = "\u{1b}[2J\u{1b}]0;x\u{7}\u{202e}\r\n\u{9b}31m<img>`|x";
 
 const SPEC: &str = "environment \"demo\"\n\
-    sandbox \"one\" { image \"debian/12\"; env A=\"a\"; cpu 1; user \"dev\"; file \"/etc/motd\" content=\"hello\\n\"; \
+    sandbox \"one\" { image \"debian/12\"; env A=\"a\"; cpu 1; ttl \"24h\"; user \"dev\"; file \"/etc/motd\" content=\"hello\\n\"; \
     tree \"/srv\" source=\"app\" delete=true; snapshot \"ready\"; }\n\
     sandbox \"two\" { clone-from \"one\" snapshot=\"ready\"; }\n";
 
@@ -57,6 +57,8 @@ async fn nothing_of_a_live_system_reaches_the_terminal_as_more_than_text() {
         &["check", spec, "--json"],
         &["show", spec],
         &["show", spec, "--json"],
+        &["gc", spec],
+        &["gc", spec, "--json"],
         &["graph", spec],
         &["graph", spec, "--format", "mermaid"],
         &["apply", spec, "--allow-data-loss"],
