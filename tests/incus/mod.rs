@@ -4,6 +4,7 @@
 mod api;
 mod cluster;
 mod files;
+mod gc;
 mod hand_edits;
 mod instances;
 mod observing;

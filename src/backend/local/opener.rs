@@ -161,6 +161,7 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
         C::Secrets,
         C::Exec,
         C::Config,
+        C::Expiry,
     ];
     let mut reasons = vec![(
         C::DiskSize,
