@@ -8,6 +8,7 @@ mod documents;
 mod errors;
 mod floors;
 mod incus;
+mod locking;
 mod planning;
 mod quickstart;
 mod scenarios;
