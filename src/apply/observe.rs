@@ -1,11 +1,11 @@
 //! Reading what a plan is made from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use crate::backend::{ErrorKind, Reader, Result, Scope};
-use crate::model::{Desired, EnvironmentName, InstanceName, Live, SandboxName};
+use crate::model::{Desired, EnvironmentName, Field, InstanceName, Live, LiveInstance, Origin, SandboxName};
 use crate::plan::{self, Matched};
 
 /// Reads every instance of the environment and of the names that it wants, in one observation, and then, in one
@@ -38,10 +38,54 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
         .buffer_unordered(reader.capabilities().concurrency.max(1))
         .try_collect::<Vec<_>>()
         .await?;
+    live.missing_images = missing_images(reader, images_to_make(desired, selected, &live)).await;
     for (name, inspection) in inspected.into_iter().flatten() {
         live.files.insert(name, inspection);
     }
     Ok(live)
+}
+
+/// The images that a plan may have to make instances from: of sandboxes that have none, or are recorded as made from
+/// another.
+fn images_to_make(desired: &Desired, selected: &BTreeSet<SandboxName>, live: &Live) -> BTreeSet<String> {
+    let matched = Matched::of(desired, live);
+    let selected = desired
+        .sandboxes
+        .values()
+        .filter(|sandbox| selected.contains(&sandbox.name));
+    let images = selected.filter_map(|sandbox| {
+        let Origin::Image { name, .. } = &sandbox.origin else {
+            return None;
+        };
+        let made_from = |instance: &&LiveInstance| {
+            let applied = instance.labels.applied();
+            applied.get(&Field::sandbox("image")) == Some(name)
+        };
+        let is_made = matched.owned.get(&sandbox.name).is_some_and(made_from);
+        (!is_made).then(|| name.clone())
+    });
+    images.collect()
+}
+
+/// Those of some images that cannot be had, so that nothing is deleted to be made anew from a typing error.
+async fn missing_images(reader: &dyn Reader, images: BTreeSet<String>) -> BTreeMap<String, String> {
+    let mut missing = BTreeMap::new();
+    for image in images {
+        match reader.find_image(&image).await {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::NotFound | ErrorKind::Unsupported | ErrorKind::Invalid
+                ) =>
+            {
+                let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+                missing.insert(image, format!("{error}{hint}"));
+            }
+            // Who makes an instance of it will hear of whatever else is the matter.
+            _ => {}
+        }
+    }
+    missing
 }
 
 /// Reads every instance of an environment, without files.

@@ -45,6 +45,13 @@ pub trait Observe: Debug + Send + Sync {
     /// number. Incus: one where there are none; one more for each of up to four, which cost the daemon nothing
     /// but themselves; two for more, of which the second makes it look into everybody's instances.
     async fn observe(&self, scope: &Scope) -> Result<Vec<LiveInstance>>;
+
+    /// Whether an instance could be made from an image, as a spec writes it: an error that says what is missing
+    /// where it could not. Where nobody can tell without trying, or not cheaply, it is no error. Incus: up to two
+    /// requests; what lies on another server is not looked for there.
+    async fn find_image(&self, _image: &str) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Reading files, of running and stopped instances.

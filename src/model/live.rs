@@ -191,4 +191,7 @@ pub struct Live {
     pub instances: BTreeMap<InstanceName, LiveInstance>,
     /// Files of the instances that were looked at.
     pub files: BTreeMap<InstanceName, Inspection>,
+    /// Of the images that instances may have to be made from, those that are known not to be there, each with what
+    /// the backend says about that.
+    pub missing_images: BTreeMap<String, String>,
 }

@@ -3,6 +3,7 @@
 
 use super::diff::{Diff, Fate, Subject};
 use super::facts::{self, ABSENT};
+use super::held::{keeping_accepted, stays_for_later};
 use super::{Action, Change, Impact, Op, Reason, Step, StepId};
 use crate::model::{
     Changes, CreateOpts, Entry, EnvironmentName, Facts, Field, File, FileChange, FileState, GuestPath, Kind, Labels,
@@ -340,7 +341,10 @@ fn files(lowering: &mut Lowering<'_>, diff: &Diff, made: bool) {
                 .iter()
                 .any(|field| matches!(field.field.field.as_str(), "content" | "seed"));
         match sandbox.files.get(&path) {
-            Some(file) => file_change(path, file, content_moved, &mut removals, &mut writes),
+            Some(file) => {
+                let file = keeping_accepted(diff, &path, file);
+                file_change(path, &file, content_moved, &mut removals, &mut writes);
+            }
             None => removals.push(FileChange::Remove { path }),
         }
     }
@@ -439,7 +443,7 @@ fn record_facts(subject: &Subject<'_>, diff: &Diff, made: bool) -> Vec<(Field, O
         .filter(|(field, [wanted, before])| !(field.kind == Kind::Tree && wanted.or(*before) == Some(ABSENT)))
         .filter(|(field, [wanted, before])| match wanted {
             Some(_) => wanted != before && !accepted(field),
-            None => !stays_recorded(subject, field),
+            None => !stays_recorded(subject, field) && !stays_for_later(&diff.accepted, field),
         })
         .map(|(field, [wanted, _])| (field.clone(), wanted.map(str::to_owned)))
         .collect()

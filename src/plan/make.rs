@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::diff::{Diff, Fate, Subject, diff};
+use super::diff::{Subject, diff};
 use super::facts::DEPENDS_ON;
+use super::guard::guard;
 use super::lower::{Surroundings, id, lower};
 use super::match_up::Matched;
 use super::stale::{Recipes, generations, weigh};
@@ -12,8 +13,8 @@ use super::{
     cores, select,
 };
 use crate::model::{
-    Bytes, Capabilities, Date, Desired, EnvironmentName, Field, Ignored, InstanceName, Kind, Labels, Live,
-    LiveInstance, Origin, Ownership, Place, Sandbox, SandboxName,
+    Capabilities, Date, Desired, EnvironmentName, Field, Ignored, InstanceName, Kind, Labels, Live, LiveInstance,
+    Origin, Place, Sandbox, SandboxName,
 };
 
 /// How to plan.
@@ -180,7 +181,7 @@ pub fn plan(
                 source,
                 is_cloned: cloned.contains(&sandbox.name),
             };
-            Part::of(&subject, &around, &matched)
+            Part::of(&subject, &around, &matched, live)
         });
         parts.extend(generation.iter().map(|sandbox| &sandbox.name).zip(compared));
     }
@@ -219,11 +220,11 @@ struct Part {
 }
 
 impl Part {
-    fn of(subject: &Subject<'_>, around: &Surroundings<'_>, matched: &Matched<'_>) -> Self {
+    fn of(subject: &Subject<'_>, around: &Surroundings<'_>, matched: &Matched<'_>, live: &Live) -> Self {
         let mut diff = diff(subject);
         weigh(&mut diff.changes, matched);
         let mut refusals = capability::lacking(subject.sandbox, subject.capabilities);
-        refusals.extend(guard(subject, &diff));
+        refusals.extend(guard(subject, &diff, live));
         Self {
             refusals,
             steps: lower(subject, &diff, around),
@@ -307,90 +308,6 @@ fn once_each(refusals: &mut Vec<Refusal>) {
         }
         fresh
     });
-}
-
-/// What must not be done to one sandbox, whatever the consent.
-fn guard(subject: &Subject<'_>, diff: &Diff) -> Vec<Refusal> {
-    let (fate, accepted) = (diff.fate, &diff.accepted);
-    let mut refusals = Vec::new();
-    let Some(instance) = subject.instance else {
-        return refusals;
-    };
-    let sandbox = subject.sandbox;
-    let protected = sandbox.protect.is_some() || instance.labels.is_true(Labels::PROTECT);
-    if fate == Fate::Replace && protected && instance.labels.is_true(Labels::COMPLETE) {
-        refusals.push(Refusal::refused(
-            "plan::protected",
-            format!("`{}` is protected, and this plan would make it anew", sandbox.name),
-            sandbox.protect.as_ref().unwrap_or(&sandbox.at),
-            "its disk is guarded",
-            if diff.changes.iter().any(|change| change.reason == Reason::Stale) {
-                "say `on-stale=\"keep\"`, or apply once with `protect false`"
-            } else {
-                "keep its image and clone source as they are, or apply once with `protect false`"
-            }
-            .to_owned(),
-        ));
-    }
-    let size = instance
-        .disk_effective
-        .as_ref()
-        .and_then(|disk| disk.parse::<Bytes>().ok());
-    if let (Some((wanted, at)), Some(size), Fate::Keep) = (&sandbox.disk, size, fate)
-        && *wanted < size
-        && !accepted.iter().any(|change| change.field.field == "disk")
-    {
-        refusals.push(Refusal::invalid(
-            "plan::disk-shrinks",
-            format!(
-                "the disk of `{}` has {size}, and cannot shrink to {wanted}",
-                sandbox.name
-            ),
-            at,
-            "smaller than it is",
-            format!("say `disk \"{size}\"`, or make the sandbox anew under another name"),
-        ));
-    }
-    let renumbered = diff
-        .changes
-        .iter()
-        .flat_map(|change| &change.fields)
-        .find(|change| change.field.field == "user");
-    if let (Some(user), Some(found), Fate::Keep) = (
-        &sandbox.user,
-        renumbered.and_then(|change| change.before.as_ref()),
-        fate,
-    ) {
-        refusals.push(Refusal::invalid(
-            "plan::user-exists",
-            format!(
-                "`{}` has the user `{found}` already, and ids are not changed",
-                sandbox.name
-            ),
-            &user.at,
-            "another id",
-            "keep its uid, or name another user".to_owned(),
-        ));
-    }
-    for (name, at) in &sandbox.snapshots {
-        let foreign = fate == Fate::Keep
-            && instance.snapshot(name).is_some_and(|snapshot| {
-                !matches!(snapshot.labels.ownership(&subject.name), Ownership::Owned { sandbox: of, .. } if of == sandbox.name)
-            });
-        if foreign {
-            refusals.push(Refusal::invalid(
-                "plan::foreign-snapshot",
-                format!(
-                    "`{}` has a snapshot `{name}` that this environment did not take",
-                    sandbox.name
-                ),
-                at,
-                "declared here",
-                "rename the snapshot on either side".to_owned(),
-            ));
-        }
-    }
-    refusals
 }
 
 /// Shows what the spec no longer names, or, to prune, deletes it: clones before what they were made from.

@@ -13,6 +13,7 @@ mod diff;
 mod extras;
 mod facts;
 mod graph;
+mod guard;
 mod held;
 mod lower;
 mod make;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::diff::Subject;
 use super::facts::ABSENT;
+use super::held::stays_for_later;
 use super::match_up::Matched;
 use super::recipe::{Recipe, SOURCE_RECIPE, changed_ingredients};
 use super::{Action, Change, FieldChange, Impact, Origin, Reason};
@@ -82,6 +83,10 @@ pub(super) fn record_to_be(subject: &Subject<'_>, desired: &Facts, applied: &Fac
             None => drop(facts.unset(field)),
         }
     }
+    let later = applied
+        .iter()
+        .filter(|(field, _)| desired.get(field).is_none() && stays_for_later(accepted, field));
+    facts.extend(later.map(|(field, value)| (field.clone(), value.to_owned())));
     facts
 }
 

@@ -9,9 +9,9 @@ use proptest::prelude::*;
 use sbx_apply::backend::ErrorKind;
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::model::{
-    BackendChoice, Bytes, Content, Desired, Entry, EnvironmentName, File, FileState, GuestPath, Memory as MemoryLimit,
-    Mode, OnStale, Origin, Owner, Place, Power, Run, Sandbox, SandboxName, Script, Seconds, SnapshotName, StepName,
-    Tree, User, When,
+    BackendChoice, Bytes, Content, Desired, Entry, EnvironmentName, Field, File, FileState, GuestPath, Ignored, Kind,
+    Memory as MemoryLimit, Mode, OnStale, Origin, Owner, Place, Power, Ready, Run, Sandbox, SandboxName, Script,
+    Seconds, SnapshotName, StepName, Tree, User, When,
 };
 
 use crate::support::fault::Fault;
@@ -23,9 +23,11 @@ pub(super) fn backend() -> Memory {
         .with_image("two", &[("/etc/a", "the image's")])
 }
 
-/// Whether a hand edit of its contents is drift.
-pub(super) fn is_checked(file: &File) -> bool {
-    file.when == When::Always && matches!(file.state, FileState::Content(_))
+/// Whether a file's contents are held to what is declared: a hand edit of them is drift.
+pub(super) fn is_checked(sandbox: &Sandbox, path: &GuestPath, file: &File) -> bool {
+    let field = Field::of(Kind::File, path.as_str(), "content");
+    let accepted = sandbox.ignore.iter().any(|ignored| ignored.field.covers(&field));
+    !accepted && file.when == When::Always && matches!(file.state, FileState::Content(_))
 }
 
 fn path(text: &str) -> GuestPath {
@@ -49,38 +51,43 @@ fn file() -> impl Strategy<Value = File> {
 
 fn tree() -> impl Strategy<Value = Tree> {
     let entry = prop_oneof![
-        3 => "[a-c]{0,3}".prop_map(|text| Entry::File { content: Content::inline(text.into_bytes()), mode: Mode::FILE }),
+        3 => ("[a-c]{0,3}", prop_oneof![Just(Mode::FILE), Just(Mode::DIRECTORY)])
+            .prop_map(|(text, mode)| Entry::File { content: Content::inline(text.into_bytes()), mode }),
         1 => Just(Entry::Symlink("a".to_owned())),
     ];
     let name = prop_oneof![Just("a"), Just("b"), Just("d/c"), Just("d/e")];
-    (btree_map(name, entry, 0..4), any::<bool>()).prop_map(|(entries, delete)| {
+    let more = (any::<bool>(), any::<bool>(), 0_u32..2);
+    (btree_map(name, entry, 0..4), more).prop_map(|(entries, (delete, excludes, id))| {
         let mut entries: BTreeMap<String, Entry> = entries
             .into_iter()
             .map(|(name, entry)| (name.to_owned(), entry))
+            // What is excluded is not read.
+            .filter(|(name, _)| !excludes || name != "b")
             .collect();
         if entries.keys().any(|name| name.starts_with("d/")) {
             entries.insert("d".to_owned(), Entry::Directory);
         }
         Tree {
             entries,
-            owner: Owner::ROOT,
+            owner: Owner { uid: id, gid: id },
             delete,
-            exclude: Vec::new(),
+            exclude: excludes.then(|| "b".to_owned()).into_iter().collect(),
             at: Place::nowhere(),
         }
     })
 }
 
 fn runs() -> impl Strategy<Value = Vec<Run>> {
-    let step = ("[xy]", 0_u8..3).prop_map(|(name, text)| Run {
+    let waits = prop_oneof![3 => Just(None), 1 => Just(Some("/etc/a")), 1 => Just(Some("/srv/t"))];
+    let step = ("[xyz]", 0_u8..3, waits).prop_map(|(name, text, waits)| Run {
         name: StepName::new(name).expect("a name"),
         script: Script::Command(format!("echo {text} >> /etc/ran")),
         user: None,
         timeout: Seconds(60),
-        on_change: None,
+        on_change: waits.map(path),
         at: Place::nowhere(),
     });
-    vec(step, 0..3).prop_map(|mut steps| {
+    vec(step, 0..4).prop_map(|mut steps| {
         let mut seen = BTreeSet::new();
         steps.retain(|step| seen.insert(step.name.clone()));
         steps
@@ -92,7 +99,8 @@ struct Parts {
     image: &'static str,
     clones: Option<(prop::sample::Index, bool, bool)>,
     cpu: Option<u32>,
-    memory: Option<u64>,
+    memory: Option<MemoryLimit>,
+    disk: bool,
     env: BTreeMap<&'static str, String>,
     config: BTreeMap<&'static str, String>,
     files: BTreeMap<&'static str, File>,
@@ -101,11 +109,18 @@ struct Parts {
     snapshot: bool,
     user: bool,
     running: bool,
+    ready: bool,
     depends: Option<prop::sample::Index>,
+    ignored: Vec<&'static str>,
 }
 
 fn parts() -> impl Strategy<Value = Parts> {
-    let limits = (option::of(1_u32..4), option::of(1_u64..4));
+    let memory = prop_oneof![
+        (1_u64..4).prop_map(|gib| MemoryLimit::Bytes(Bytes(gib << 30))),
+        Just(MemoryLimit::Percent(50)),
+    ];
+    // One size only: a disk that shrinks is refused.
+    let limits = (option::of(1_u32..4), option::of(memory), any::<bool>());
     let maps = (
         btree_map(prop_oneof![Just("A"), Just("B")], "[a-z ]{0,4}", 0..3),
         btree_map(prop_oneof![Just("limits.processes"), Just("linux.x")], "[1-9]", 0..2),
@@ -121,17 +136,32 @@ fn parts() -> impl Strategy<Value = Parts> {
         any::<bool>(),
         any::<bool>(),
         any::<bool>(),
+        any::<bool>(),
     );
+    let ignored = prop_oneof![
+        Just("env:A"),
+        Just("file:/etc/b"),
+        Just("tree:/srv/t"),
+        Just("file:/etc/a.mode")
+    ];
     let links = (
         option::weighted(0.6, any::<(prop::sample::Index, bool, bool)>()),
         option::weighted(0.3, any::<prop::sample::Index>()),
+        prop_oneof![4 => Just(Vec::new()), 1 => vec(ignored, 1..3)],
     );
     (prop_oneof![Just("one"), Just("two")], limits, maps, rest, links).prop_map(
-        |(image, (cpu, memory), (env, config, files), (tree, run, snapshot, user, running), (clones, depends))| Parts {
+        |(
+            image,
+            (cpu, memory, disk),
+            (env, config, files),
+            (tree, run, snapshot, user, running, ready),
+            (clones, depends, ignored),
+        )| Parts {
             image,
             clones,
             cpu,
             memory,
+            disk,
             env,
             config,
             files,
@@ -140,7 +170,9 @@ fn parts() -> impl Strategy<Value = Parts> {
             snapshot,
             user,
             running,
+            ready,
             depends,
+            ignored,
         },
     )
 }
@@ -193,14 +225,29 @@ fn sandbox(index: usize, parts: Parts, before: &IndexMap<SandboxName, Sandbox>) 
         .iter()
         .flat_map(|tree| tree.entries.keys().map(|entry| path("/srv/t").join(entry)))
         .collect();
+    // A step waits for what is declared, and is its sandbox's user's only where there is one.
+    let declared = |at: &GuestPath| match at.as_str() {
+        "/srv/t" => parts.tree.is_some(),
+        file => parts.files.contains_key(file),
+    };
+    let tree_accepted = parts.ignored.contains(&"tree:/srv/t");
+    let run = parts.run.into_iter().map(|step| Run {
+        on_change: step.on_change.filter(declared),
+        user: parts
+            .user
+            .then(|| "dev".to_owned())
+            .filter(|_| step.name.as_str() == "z"),
+        ..step
+    });
+    let run: Vec<Run> = run.collect();
     Sandbox {
         base: name.clone(),
         name,
         at: at(),
         origin,
         cpu: parts.cpu.map(|cpu| (cpu, at())),
-        memory: parts.memory.map(|gib| (MemoryLimit::Bytes(Bytes(gib << 30)), at())),
-        disk: None,
+        memory: parts.memory.map(|memory| (memory, at())),
+        disk: parts.disk.then(|| (Bytes(20 << 30), at())),
         state: if parts.running { Power::Running } else { Power::Stopped },
         env: parts
             .env
@@ -221,12 +268,17 @@ fn sandbox(index: usize, parts: Parts, before: &IndexMap<SandboxName, Sandbox>) 
             .files
             .into_iter()
             .map(|(name, file)| (path(name), file))
-            // A file that is also a tree's entry is an error of the spec.
-            .filter(|(path, _)| !tree_entries.contains(path))
+            // A file that is also a tree's entry is an error of the spec. One in a tree that is accepted as it is would
+            // make the tree's folder.
+            .filter(|(path, _)| !(tree_entries.contains(path) || tree_accepted && path.as_str().starts_with("/srv/t/")))
             .collect(),
         trees: parts.tree.into_iter().map(|tree| (path("/srv/t"), tree)).collect(),
-        run: parts.run,
-        ready: None,
+        run,
+        ready: parts.ready.then(|| Ready {
+            command: Some("true".to_owned()),
+            timeout: Seconds(10),
+            at: at(),
+        }),
         snapshots: if parts.snapshot {
             vec![(ready, at())]
         } else {
@@ -245,7 +297,16 @@ fn sandbox(index: usize, parts: Parts, before: &IndexMap<SandboxName, Sandbox>) 
         protect: None,
         ttl: None,
         target: None,
-        ignore: Vec::new(),
+        ignore: parts
+            .ignored
+            .into_iter()
+            .map(|field| Ignored {
+                field: field.parse().expect("a field"),
+                until: None,
+                reason: None,
+                at: at(),
+            })
+            .collect(),
     }
 }
 

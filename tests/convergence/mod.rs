@@ -76,10 +76,11 @@ async fn settles(memory: &Memory, desired: &Desired, options: &Options) -> Resul
 /// A clone that was just made has the files that its source declares, but for those that it declares itself.
 fn is_a_copy(memory: &Memory, desired: &Desired, clone: &Sandbox) -> Result<(), TestCaseError> {
     let Some(source) = clone.source() else { return Ok(()) };
-    let of_source = desired.sandboxes[source].files.iter();
-    for (path, file) in
-        of_source.filter(|(path, file)| path.as_str().starts_with("/etc/") && generate::is_checked(file))
-    {
+    let source = &desired.sandboxes[source];
+    for (path, file) in &source.files {
+        if !path.as_str().starts_with("/etc/") || !generate::is_checked(source, path, file) {
+            continue;
+        }
         if let FileState::Content(content) = &file.state
             && !clone.files.contains_key(path)
         {
@@ -138,7 +139,8 @@ proptest! {
             settles(&memory, &desired, &PRUNE()).await?;
             let sandbox = pick.get(&desired.sandboxes.values().cloned().collect::<Vec<_>>()).clone();
             let name = format!("{}-{}", desired.environment, sandbox.name);
-            let file = sandbox.files.iter().find(|(_, file)| generate::is_checked(file)).map(|(path, _)| path.clone());
+            let mut files = sandbox.files.iter();
+            let file = files.find(|(path, file)| generate::is_checked(&sandbox, path, file)).map(|(path, _)| path.clone());
             let edited = match (&file, sandbox.cpu.is_some()) {
                 (Some(path), _) => {
                     memory.edit(&name, |machine| machine.write(path.as_str(), "by hand")).expect("edits");

@@ -9,4 +9,5 @@ mod instances;
 mod observing;
 mod read_only;
 mod secure;
+mod stale;
 mod transport;

@@ -1,6 +1,7 @@
 //! Accepted drift: what it holds back, how long it lasts, and that it is told.
 
 use sbx_apply::backend::memory::Memory;
+use sbx_apply::model::{Mode, Owner};
 
 use super::{program_with, run};
 
@@ -112,4 +113,45 @@ async fn what_is_accepted_is_told_with_its_reason_and_what_has_expired_with_its_
             check.stdout
         );
     }
+}
+
+#[tokio::test]
+async fn an_accepted_mode_stays_when_the_contents_are_written() {
+    let memory = Memory::new();
+    run(&memory, "apply", &spec("1", ""), 0).await;
+    let (mode, owner) = (Mode::of_bits(0o600), Owner { uid: 7, gid: 8 });
+    memory
+        .edit("demo-one", |machine| machine.attributes("/etc/conf", mode, owner))
+        .expect("edits");
+    let ignore = "ignore \"file:/etc/conf.mode\"; ignore \"file:/etc/conf.owner\";";
+    run(&memory, "apply", &spec("2", ignore), 0).await;
+    let found = memory
+        .machine("demo-one")
+        .and_then(|machine| machine.found("/etc/conf"));
+    let found = found.expect("is there");
+    assert_eq!((found.mode, found.owner), (mode, owner));
+    run(&memory, "plan", &spec("2", ignore), 0).await;
+    // Held back no more, it is drift.
+    run(&memory, "plan", &spec("2", ""), 3).await;
+}
+
+#[tokio::test]
+async fn what_left_the_spec_and_is_accepted_goes_once_it_is_not() {
+    let memory = Memory::new();
+    let spec = |file: &str| format!("sandbox \"one\" {{ image \"debian/12\"; env A=\"1\"; {file} }}");
+    let without = |file: &str| spec(file).replace("env A=\"1\";", "");
+    run(
+        &memory,
+        "apply",
+        &spec("file \"/etc/made\" content=\"x\" mode=\"0600\";"),
+        0,
+    )
+    .await;
+    let ignore = "ignore \"file:/etc/made\"; ignore \"env:A\";";
+    run(&memory, "apply", &without(ignore), 0).await;
+    run(&memory, "plan", &without(ignore), 0).await;
+    let machine = || memory.machine("demo-one").expect("is there");
+    assert!(machine().read("/etc/made").is_some() && machine().env.contains_key("A"));
+    run(&memory, "apply", &without(""), 0).await;
+    assert!(machine().read("/etc/made").is_none() && machine().env.is_empty());
 }

@@ -275,3 +275,24 @@ async fn what_a_backend_lacks_is_said_once_for_all_of_a_count() {
     assert_eq!(plan.stderr.matches("cannot do expiry").count(), 1, "{}", plan.stderr);
     assert!(plan.stdout.contains("it cannot be applied"), "{}", plan.stdout);
 }
+
+#[tokio::test]
+async fn nothing_is_lost_for_an_image_that_is_not_there() {
+    let memory = Memory::new();
+    let spec = |image: &str| format!("sandbox \"one\" count=2 {{ image \"{image}\"; }}");
+    let plan = run(&memory, "plan", &spec("debain/12"), 1).await;
+    assert_eq!(
+        plan.stderr.matches("the image `debain/12`").count(),
+        1,
+        "{}",
+        plan.stderr
+    );
+    run(&memory, "apply", &spec("debian/12"), 0).await;
+    let looked = |memory: &Memory| memory.calls().get("find_image").copied().unwrap_or_default();
+    let before = looked(&memory);
+    run(&memory, "plan", &spec("debian/12"), 0).await;
+    assert_eq!(looked(&memory), before, "nobody looks for what is not needed");
+    let _ = memory.take_journal();
+    let apply = program_with(&memory, &["apply", "-", "--allow-data-loss"], &spec("debain/12")).await;
+    assert_eq!((apply.code, memory.journal()), (1, Vec::new()), "{}", apply.stderr);
+}

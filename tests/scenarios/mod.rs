@@ -240,6 +240,50 @@ async fn what_the_backend_lacks_is_told_at_its_line() {
 }
 
 #[tokio::test]
+async fn a_comment_holds_nothing_but_text() {
+    let edit: Edit = |memory| {
+        by_hand(memory, "demo-base", |machine| {
+            let hostile = "```\n</details><img src=x onerror=y>\n@team #1 | `x`\n\u{1b}[2J\u{202e}\n`````\n";
+            machine.write("/etc/motd", hostile).expect("writes");
+            machine
+                .env
+                .insert("A".to_owned(), "`|</code>\\|@team **bold** [x](y)".to_owned());
+            machine.write("/srv/app/a|b`c<i>", "x").expect("writes");
+        });
+    };
+    scenario("hostile", edit, &[]).await;
+    let comment = std::fs::read_to_string(path("hostile", "check.md").expect("is there")).expect("text");
+    assert!(!comment.chars().any(|c| c.is_control() && c != '\n'));
+    // Outside of fences, HTML is only ours.
+    let (mut fence, mut outside) = (None, Vec::new());
+    for line in comment.lines() {
+        let run = line.chars().take_while(|c| *c == '`').count();
+        match fence {
+            None if run >= 3 => fence = Some(run),
+            Some(open) if run >= open => fence = None,
+            Some(_) => {}
+            None => outside.push(line),
+        }
+    }
+    let ours = [
+        "<code>",
+        "</code>",
+        "<details>",
+        "</details>",
+        "<summary>",
+        "</summary>",
+    ];
+    let rest = ours.iter().fold(outside.join("\n"), |text, tag| text.replace(tag, ""));
+    assert!(!rest.contains('<'), "{rest}");
+    // Every row has the same cells.
+    let rows: Vec<&str> = outside.into_iter().filter(|line| line.starts_with('|')).collect();
+    assert!(
+        rows.len() > 3 && rows.iter().all(|row| row.matches('|').count() == 7),
+        "{rows:#?}"
+    );
+}
+
+#[tokio::test]
 async fn a_chain_of_clones_is_made_anew_in_one_apply() {
     settles("stale-replace", nothing, &[], &["--allow-data-loss"]).await;
 }

@@ -151,6 +151,10 @@ impl Observe for Faulty {
     async fn observe(&self, scope: &Scope) -> Result<Vec<LiveInstance>> {
         self.read_only(self.inner.observe(scope)).await
     }
+
+    async fn find_image(&self, image: &str) -> Result<()> {
+        self.read_only(self.inner.find_image(image)).await
+    }
 }
 
 #[async_trait]

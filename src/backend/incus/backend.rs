@@ -191,6 +191,10 @@ impl Observe for Incus {
     async fn observe(&self, scope: &Scope) -> Result<Vec<LiveInstance>> {
         self.read_scope(scope).await
     }
+
+    async fn find_image(&self, image: &str) -> Result<()> {
+        self.image_source(image).await.map(drop)
+    }
 }
 
 #[async_trait]

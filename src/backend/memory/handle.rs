@@ -27,7 +27,7 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// A backend without instances, which knows the image `debian/12`.
+    /// A backend without instances, which knows the images `debian/12` and `debian/13`: the same but for their names.
     #[must_use]
     pub fn new() -> Self {
         use Capability as Can;
@@ -116,8 +116,9 @@ impl Memory {
     /// How many calls were made that read and change nothing.
     #[must_use]
     pub fn reads(&self) -> usize {
-        const READING: [&str; 11] = [
+        const READING: [&str; 12] = [
             "describe",
+            "find_image",
             "get",
             "get_policy",
             "inspect",

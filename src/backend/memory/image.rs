@@ -8,6 +8,9 @@ use crate::model::{GuestPath, Mode, Owner};
 /// The image that every [`Memory`](super::Memory) knows.
 pub(super) const BASE: &str = "debian/12";
 
+/// Its next version, for specs that change.
+pub(super) const NEXT: &str = "debian/13";
+
 const SHADOW: Owner = Owner { uid: 0, gid: 42 };
 
 /// The little that a set-up looks for in an image: folders, accounts and a shell.

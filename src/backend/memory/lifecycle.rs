@@ -20,8 +20,7 @@ impl Backend for Memory {
         let _held = self.hold(&name, Hold::Make)?;
         self.pause().await;
         let mut world = self.world();
-        let root = world.images.get(image).cloned();
-        let root = root.ok_or_else(|| Error::not_found(format!("there is no image `{image}`")))?;
+        let root = world.image(image)?.clone();
         world.make(&name, root, opts)
     }
 

@@ -54,6 +54,12 @@ impl Observe for Memory {
             .map(Machine::live)
             .collect())
     }
+
+    async fn find_image(&self, image: &str) -> Result<()> {
+        self.count("find_image");
+        self.pause().await;
+        self.world().image(image).map(drop)
+    }
 }
 
 fn shown(machine: &Machine) -> Instance {

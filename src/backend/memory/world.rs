@@ -36,7 +36,9 @@ impl Default for World {
     fn default() -> Self {
         Self {
             machines: BTreeMap::new(),
-            images: BTreeMap::from([(image::BASE.to_owned(), image::base())]),
+            images: [image::BASE, image::NEXT]
+                .map(|name| (name.to_owned(), image::base()))
+                .into(),
             members: BTreeMap::new(),
             notes: BTreeMap::new(),
             holds: Holds::default(),
@@ -70,6 +72,12 @@ impl World {
         self.made += 1;
         // 10.0.0.0/8 holds more instances than any test makes.
         IpAddr::V4(Ipv4Addr::from_bits(0x0A00_0000 | (self.made & 0x00FF_FFFF)))
+    }
+
+    /// The disk that an image gives.
+    pub(super) fn image(&self, image: &str) -> Result<&Disk> {
+        let disk = self.images.get(image);
+        disk.ok_or_else(|| Error::not_found(format!("there is no image `{image}`")))
     }
 
     pub(super) fn machine(&self, name: &InstanceName) -> Result<&Machine> {
