@@ -220,8 +220,15 @@ async fn two_at_once_do_not_interleave() {
     let _ = memory.take_journal();
     ended(&program(&memory, &["apply", TWO, "--yes"]).await, 0);
     let alone = memory.take_journal();
-    assert_eq!(both[..alone.len()], alone, "the first, and then the second");
-    assert!(both.len() > alone.len());
+    // What one sandbox does beside the other is open.
+    let sorted = |calls: &[String]| {
+        let mut calls = calls.to_vec();
+        calls.sort();
+        calls
+    };
+    let (first, second) = both.split_at(alone.len());
+    assert_eq!(sorted(first), sorted(&alone), "the first, and then the second");
+    assert!(!second.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -369,6 +376,7 @@ async fn a_fault_at_any_call_leaves_a_lock_that_the_next_apply_gets() {
     let faults = [
         Fault::Before(ErrorKind::Unreachable),
         Fault::Before(ErrorKind::Failed),
+        Fault::Within,
         Fault::After,
         Fault::DeathBefore,
         Fault::DeathWithin,
