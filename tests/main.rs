@@ -4,6 +4,7 @@
 mod cli;
 mod conformance;
 mod convergence;
+mod crash;
 mod documents;
 mod errors;
 mod floors;

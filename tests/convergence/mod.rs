@@ -37,6 +37,12 @@ async fn applied(backend: &dyn Sandboxes, desired: &Desired, options: &Options) 
     (plan, report)
 }
 
+/// How many cases there are of each property: what `PROPTEST_CASES` says, or 300.
+fn cases() -> u32 {
+    let said = std::env::var("PROPTEST_CASES").ok();
+    said.and_then(|text| text.parse().ok()).unwrap_or(300)
+}
+
 /// Applies as a process of that number would, from the lock to letting go of it, or as far as it gets.
 async fn under_lock(backend: Arc<dyn Sandboxes>, desired: &Desired, pid: u32) -> Result<Report, LockError> {
     let claim = Claim {
@@ -125,7 +131,7 @@ const PRUNE: fn() -> Options = || Options {
 };
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn a_plan_after_an_apply_is_empty_for_every_spec_and_every_next_one(
