@@ -27,7 +27,7 @@ async fn slow(name: &str, seconds: u32) -> Option<(World, String)> {
 
 fn begun(world: &World, spec: &str) -> Running {
     let mut running = start(world.socket(), &["apply", spec, "--yes", "--json"]);
-    assert!(running.until(started("run:slow")), "{:#?}", running.finish());
+    assert!(running.until(started("run:slow")), "{:?}", running.finish());
     // The command itself, not only the step.
     assert!(
         running.until(|event| event["event"] == "output"),
@@ -53,7 +53,7 @@ async fn once_finishes_what_runs_and_starts_nothing_more() {
         .filter_map(|event| event["step"].as_str())
         .collect();
     assert!(done.iter().any(|step| step.contains("run:slow")), "{done:?}");
-    assert!(!ran.events.iter().any(started("run:after")), "{:#?}", ran.events);
+    assert!(!ran.events.iter().any(started("run:after")), "{:?}", ran.events);
     let summary = ran.events.last().expect("a summary");
     assert_eq!(
         (&summary["outcome"], &summary["event"]),
@@ -64,7 +64,7 @@ async fn once_finishes_what_runs_and_starts_nothing_more() {
     let mut next = start(world.socket(), &["apply", &spec, "--yes", "--json"]);
     next.until(|_| false);
     let next = next.finish().ended(0);
-    assert!(!next.events.iter().any(started("run:slow")), "{:#?}", next.events);
+    assert!(!next.events.iter().any(started("run:slow")), "{:?}", next.events);
     assert!(!next.stderr.contains("Took over"), "{}", next.stderr);
 }
 

@@ -112,7 +112,7 @@ async fn killed_anywhere_the_next_run_puts_all_right() {
             work => work,
         };
         let mended = next.run(&world, Moment::Never).ended(0);
-        assert_eq!(mended.stderr.contains("Took over the lock"), lock == 1, "{mended:#?}");
+        assert_eq!(mended.stderr.contains("Took over the lock"), lock == 1, "{mended:?}");
         assert!(mended.took < usual.took + Duration::from_secs(20), "{:?}", mended.took);
         match next {
             Work::Make => world.is_whole(1).await,

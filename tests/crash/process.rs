@@ -21,7 +21,6 @@ pub(super) enum Moment {
 }
 
 /// What a run gave.
-#[derive(Debug)]
 pub(super) struct Ran {
     /// Its exit code; none for one that was killed.
     pub(super) code: Option<i32>,
@@ -30,11 +29,21 @@ pub(super) struct Ran {
     pub(super) took: Duration,
 }
 
+impl std::fmt::Debug for Ran {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "{:?} after {:?}", self.code, self.took)?;
+        for event in self.events.iter().filter(|event| event["event"] != "plan") {
+            writeln!(f, "{event}")?;
+        }
+        f.write_str(&self.stderr)
+    }
+}
+
 impl Ran {
     /// Asserts how it ended.
     #[track_caller]
     pub(super) fn ended(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{self:#?}");
+        assert_eq!(self.code, Some(code), "{self:?}");
         self
     }
 }

@@ -217,7 +217,7 @@ impl Drop for World {
         // Also after a failed assertion: the daemon is shared. Whoever held the lock is dead by now.
         let ran = self.destroy(Moment::Never);
         if ran.took > Duration::from_secs(60) || ran.code != Some(0) {
-            tell(&format!("could not clean up: {ran:#?}"));
+            tell(&format!("could not clean up: {ran:?}"));
         }
     }
 }

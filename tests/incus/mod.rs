@@ -6,6 +6,7 @@ mod cluster;
 mod files;
 mod hand_edits;
 mod instances;
+mod notes;
 mod observing;
 mod read_only;
 mod secure;
