@@ -9,6 +9,7 @@ mod documents;
 mod errors;
 mod floors;
 mod incus;
+mod local;
 mod locking;
 mod planning;
 mod quickstart;

@@ -12,6 +12,7 @@ mod output;
 mod perform;
 mod progress;
 mod report;
+mod secrets;
 mod verify;
 
 pub use error::StepError;
@@ -20,4 +21,5 @@ pub use executor::{Interrupt, apply};
 pub use lock::{Claim, Clock, Holder, Lock, LockError, Loss, Process, Standing};
 pub use observe::{observe, observe_environment, scope_of, scope_of_environment};
 pub use report::{Failure, Report};
+pub use secrets::keep_key;
 pub use verify::{Verified, verify};

@@ -7,11 +7,13 @@
 mod error;
 pub mod incus;
 mod kept;
+pub mod local;
 pub mod memory;
 mod options;
 mod registry;
 mod retry;
 mod source;
+mod strict;
 mod traits;
 
 pub use crate::model::{Changes, CreateOpts, FileChange};

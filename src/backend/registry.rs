@@ -40,7 +40,7 @@ impl Registry {
     /// Every backend of this build.
     #[must_use]
     pub fn standard() -> Self {
-        Self::empty().with(super::incus::Opener)
+        Self::empty().with(super::incus::Opener).with(super::local::Opener)
     }
 
     /// Adds one.

@@ -13,6 +13,7 @@ mod interrupt;
 mod lock;
 mod process;
 mod saved;
+mod secrets;
 mod session;
 mod settings;
 
@@ -24,6 +25,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
+use crate::backend::local;
 use crate::view::diagnostics::Style;
 use error::Error;
 use settings::Settings;
@@ -31,6 +33,10 @@ use settings::Settings;
 /// Runs the program: this process's arguments, environment and streams.
 #[must_use]
 pub fn run() -> ExitCode {
+    // The program starts itself again for what sandboxes of the local backend need a process of their own for.
+    if std::env::args_os().nth(1).is_some_and(|first| first == local::ENTRY) {
+        return local::helper();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

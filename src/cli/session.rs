@@ -65,6 +65,10 @@ pub(super) fn has_usual() -> bool {
 /// Reads the spec.
 pub(super) fn load(settings: &Settings, spec: &SpecArg) -> Result<Loaded, Error> {
     let path = spec.find()?;
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder.to_owned(),
+        _ => PathBuf::from("."),
+    };
     let input = if path == Path::new("-") {
         Input::Text {
             name: "<stdin>".to_owned(),
@@ -74,7 +78,7 @@ pub(super) fn load(settings: &Settings, spec: &SpecArg) -> Result<Loaded, Error>
     } else {
         Input::File(path)
     };
-    let loaded = spec::load(&Request {
+    let mut loaded = spec::load(&Request {
         input,
         root: settings.root.clone(),
         environment: settings.environment.clone(),
@@ -83,6 +87,18 @@ pub(super) fn load(settings: &Settings, spec: &SpecArg) -> Result<Loaded, Error>
         allow_unsafe_config: settings.allow_unsafe_config.clone(),
     })?;
     check_ignored(settings, &loaded.desired)?;
+    loaded.desired.secrets = settings.caller.secrets(&loaded.desired)?;
+    // Where a backend may look for what the spec names by its path. No spec can say that itself.
+    let root = settings.root.clone().unwrap_or_else(|| folder.clone());
+    let choice = &mut loaded.desired.backend;
+    let known: Vec<&str> = settings.registry.settings(&choice.name).collect();
+    for (key, folder) in [("folder", folder), ("root", root)] {
+        if let Some(real) = known.contains(&key).then(|| folder.canonicalize().ok()).flatten() {
+            choice
+                .settings
+                .insert(key.to_owned(), real.to_string_lossy().into_owned());
+        }
+    }
     Ok(loaded)
 }
 

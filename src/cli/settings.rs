@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Host;
 use super::args::{self, Args, Color, Connection, Global};
 use super::commands::Command;
+use super::secrets::Caller;
 use crate::apply::{Clock, Process};
 use crate::backend::Registry;
 use crate::model::{BackendChoice, Field};
@@ -45,6 +46,8 @@ pub(super) struct Settings {
     pub(super) process: Process,
     /// Whether a process of the same realm lives.
     pub(super) is_alive: fn(&Process) -> bool,
+    /// The caller's environment, for secrets.
+    pub(super) caller: Caller,
     /// Backend settings by their keys, as flags say.
     flags: BTreeMap<String, String>,
     /// Backend settings by their keys, as the environment says: for the backends that have them.
@@ -103,6 +106,7 @@ impl Settings {
             is_alive: host.is_alive,
             flags: flags(connection),
             ambient: ambient(&host.variables),
+            caller: Caller::new(host.variables),
             pinned: None,
         };
         (settings, command)
@@ -226,7 +230,17 @@ fn ambient(variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
             settings.insert(key.to_owned(), value);
         }
     }
+    for (name, key) in [("SBX_LOCAL_STATE", "state"), ("XDG_DATA_HOME", "data")] {
+        if let Some(value) = get(name) {
+            settings.insert(key.to_owned(), value);
+        }
+    }
     let home = get("HOME").map(PathBuf::from).or_else(|| etcetera::home_dir().ok());
+    if let Some(home) = home.as_ref().filter(|_| !settings.contains_key("data")) {
+        // XDG Base Directory Specification.
+        let folder = home.join(".local/share");
+        settings.insert("data".to_owned(), folder.to_string_lossy().into_owned());
+    }
     if let Some(home) = home.filter(|_| !settings.contains_key("config-dir")) {
         // Where the incus client keeps it; a folder that is not there is no error.
         let folder = home.join(".config/incus");
@@ -326,10 +340,16 @@ mod tests {
             ("SBX_REMOTE", "far"),
             ("SBX_CLIENT_KEY", "k"),
             ("SBX_POOL", ""),
+            ("HOME", "/home/bob"),
         ]));
         assert_eq!(
             found,
-            map(&[("remote", "far"), ("config-dir", "/c"), ("client-key", "k")])
+            map(&[
+                ("remote", "far"),
+                ("config-dir", "/c"),
+                ("client-key", "k"),
+                ("data", "/home/bob/.local/share"),
+            ])
         );
     }
 

@@ -12,6 +12,12 @@ pub mod language {}
 #[doc = include_str!("planning.md")]
 pub mod planning {}
 
+#[doc = include_str!("local.md")]
+pub mod local {}
+
+#[doc = include_str!("stale.md")]
+pub mod stale {}
+
 #[doc = include_str!("exit-codes.md")]
 pub mod exit_codes {}
 

@@ -27,6 +27,8 @@ pub enum Capability {
     Exec,
     /// Making the user's account.
     Users,
+    /// Files of others than root.
+    Owners,
     /// Settings by the backend's own keys.
     Config,
     /// Placement on a cluster's member or group.

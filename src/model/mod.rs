@@ -22,6 +22,7 @@ mod quantity;
 mod request;
 mod run;
 mod sandbox;
+mod secret;
 mod user;
 mod workspace;
 
@@ -43,5 +44,6 @@ pub use quantity::{Bytes, InvalidQuantity, Memory, Mode, Seconds};
 pub use request::{Changes, CreateOpts, FileChange};
 pub use run::{Ready, Run, Script};
 pub use sandbox::{OnStale, Origin, Power, Sandbox};
+pub use secret::{SecretHashes, SecretKey, Secrets};
 pub use user::{Owner, User};
 pub use workspace::{Mount, Port, Volume};

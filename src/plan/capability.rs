@@ -1,7 +1,7 @@
 //! What a spec needs and a backend lacks.
 
 use super::Refusal;
-use crate::model::{Capabilities, Capability, EgressMode, Enforcement, FileState, Origin, Place, Sandbox};
+use crate::model::{Capabilities, Capability, EgressMode, Enforcement, FileState, Origin, Owner, Place, Sandbox};
 
 /// What one sandbox asks of a backend that cannot do it, each at its place in the spec.
 pub(super) fn lacking(sandbox: &Sandbox, capabilities: &Capabilities) -> Vec<Refusal> {
@@ -52,9 +52,15 @@ fn needs(sandbox: &Sandbox) -> Vec<(Capability, &'static str, Place)> {
             FileState::Secret(_) => need(Capability::Secrets, "secret files", &file.at),
             _ => need(Capability::Files, "files", &file.at),
         }
+        if file.owner != Owner::ROOT {
+            need(Capability::Owners, "files of others than root", &file.at);
+        }
     }
     for tree in sandbox.trees.values() {
         need(Capability::Files, "trees", &tree.at);
+        if tree.owner != Owner::ROOT {
+            need(Capability::Owners, "trees of others than root", &tree.at);
+        }
     }
     for run in &sandbox.run {
         need(Capability::Exec, "set-up steps", &run.at);

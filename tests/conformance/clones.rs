@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use sbx_apply::backend::ErrorKind;
-use sbx_apply::model::{Bytes, InstanceName, Labels, Memory, Status};
+use sbx_apply::model::{Bytes, Capability, InstanceName, Labels, Memory, Status};
 
 use super::fixture::{Fixture, fails, file};
 
@@ -50,12 +50,16 @@ pub(crate) async fn a_clone_runs_unless_bare(f: &Fixture) {
 
 pub(crate) async fn a_clone_inherits_nothing(f: &Fixture) {
     let mut opts = f.opts("source");
-    opts.cpu = Some(1);
-    opts.memory = Some(Memory::Bytes(Bytes(256 << 20)));
-    opts.disk = Some(Bytes(1 << 30));
+    opts.cpu = f.able(Capability::CpuLimit).then_some(1);
+    opts.memory = f
+        .able(Capability::MemoryLimit)
+        .then_some(Memory::Bytes(Bytes(256 << 20)));
+    opts.disk = f.able(Capability::DiskSize).then_some(Bytes(1 << 30));
     opts.env.insert("OF_THE_SOURCE".to_owned(), "1".to_owned());
     opts.env.insert("SHARED".to_owned(), "source".to_owned());
-    opts.config.insert("limits.processes".to_owned(), "500".to_owned());
+    if f.able(Capability::CpuLimit) {
+        opts.config.insert("limits.processes".to_owned(), "500".to_owned());
+    }
     opts.config.insert("user.note".to_owned(), "source".to_owned());
     opts.labels.0.insert(Labels::COMPLETE.to_owned(), "true".to_owned());
     opts.labels.0.insert(Labels::PROTECT.to_owned(), "true".to_owned());

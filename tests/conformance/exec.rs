@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sbx_apply::backend::{ErrorKind, ExecOpts, Output, Streams};
 
-use super::fixture::{Fixture, USER, fails, file, file_as, folder, shell};
+use super::fixture::{Fixture, fails, file, file_as, folder, shell};
 use crate::support::daemon;
 
 pub(crate) async fn exit_codes_pass_through(f: &Fixture) {
@@ -118,7 +118,7 @@ pub(crate) async fn an_account_is_honoured(f: &Fixture) {
 
 pub(crate) async fn what_commands_write_is_seen(f: &Fixture) {
     let name = f.running("one").await;
-    f.change(&name, &[folder("/shared", 0o755, USER)]).await;
+    f.change(&name, &[folder("/shared", 0o755, f.user())]).await;
     let command = ExecOpts {
         account: f.account(),
         ..shell("echo one > /shared/file\necho two >> /shared/file\ntest -e /shared/file && cat /shared/file")
@@ -126,13 +126,13 @@ pub(crate) async fn what_commands_write_is_seen(f: &Fixture) {
     let output = f.backend.output(&name, &command).await.expect("runs");
     assert_eq!((output.code, &output.stdout[..]), (0, &b"one\ntwo\n"[..]));
     assert_eq!(f.text(&name, "/shared/file").await, "one\ntwo\n");
-    assert_eq!(f.found(&name, "/shared/file").await.expect("is there").owner, USER);
+    assert_eq!(f.found(&name, "/shared/file").await.expect("is there").owner, f.user());
 }
 
 pub(crate) async fn a_script_runs_by_its_first_line(f: &Fixture) {
     let name = f.running("one").await;
     let script = "#!/bin/sh -e\necho from a script\nexit 3\n";
-    f.change(&name, &[file_as("/usr/local/bin/script", script, 0o755, USER)])
+    f.change(&name, &[file_as("/usr/local/bin/script", script, 0o755, f.user())])
         .await;
     let command = ExecOpts {
         command: vec!["/usr/local/bin/script".to_owned()],

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use sbx_apply::backend::{ErrorKind, FileChange};
 use sbx_apply::model::{Content, Data, Digest, Owner, Shape};
 
-use super::fixture::{Fixture, USER, fails, file, folder, link, mode, nothing, path};
+use super::fixture::{Fixture, fails, file, folder, link, mode, nothing, path};
 
 fn attributes(at: &str, bits: u32, owner: Owner) -> FileChange {
     FileChange::Attributes {
@@ -22,7 +22,7 @@ pub(crate) async fn removing_takes_whole_folders(f: &Fixture) {
         file("/a/b/c/d", "x"),
         file("/a/e", "x"),
         link("/a/b/out", "/etc"),
-        folder("/a/empty", 0o0, USER),
+        folder("/a/empty", 0o0, f.user()),
     ];
     f.change(&name, &before).await;
     f.change(&name, &[nothing("/a")]).await;
@@ -53,19 +53,25 @@ pub(crate) async fn removing_nothing_is_no_error(f: &Fixture) {
 
 pub(crate) async fn attributes_change_nothing_else(f: &Fixture) {
     let name = f.stopped("one").await;
-    f.change(&name, &[file("/file", "kept"), attributes("/file", 0o710, USER)])
+    f.change(&name, &[file("/file", "kept"), attributes("/file", 0o710, f.user())])
         .await;
     let found = f.found(&name, "/file").await.expect("is there");
-    assert_eq!((found.mode, found.owner), (mode(0o710), USER));
+    assert_eq!((found.mode, found.owner), (mode(0o710), f.user()));
     assert_eq!(f.text(&name, "/file").await, "kept");
 }
 
 pub(crate) async fn attributes_need_a_regular_file(f: &Fixture) {
     let name = f.stopped("one").await;
-    let gone = f.backend.change_files(&name, &[attributes("/none", 0o600, USER)]).await;
+    let gone = f
+        .backend
+        .change_files(&name, &[attributes("/none", 0o600, f.user())])
+        .await;
     fails(gone, ErrorKind::NotFound);
     f.change(&name, &[file("/target", "x"), link("/link", "/target")]).await;
-    let linked = f.backend.change_files(&name, &[attributes("/link", 0o600, USER)]).await;
+    let linked = f
+        .backend
+        .change_files(&name, &[attributes("/link", 0o600, f.user())])
+        .await;
     assert!(linked.is_err(), "a link is not followed");
     let target = f.found(&name, "/target").await.expect("is there");
     assert_eq!((target.mode, target.owner), (mode(0o644), Owner::ROOT));
@@ -94,12 +100,12 @@ pub(crate) async fn batches_tell_what_stood_there(f: &Fixture) {
     let batch = [
         file("/x", "new"),
         file("/x", "again"),
-        attributes("/x", 0o600, USER),
+        attributes("/x", 0o600, f.user()),
         nothing("/x"),
         nothing("/x"),
         link("/x", "/nowhere"),
-        folder("/x", 0o755, USER),
-        folder("/x", 0o700, USER),
+        folder("/x", 0o755, f.user()),
+        folder("/x", 0o700, f.user()),
     ];
     let there = f.change(&name, &batch).await;
     assert_eq!(there, [false, true, true, true, false, false, true, true]);
@@ -131,14 +137,14 @@ pub(crate) async fn a_running_instance_takes_files(f: &Fixture) {
     let batch = [
         file("/etc/motd", "hello"),
         link("/link", "/etc/motd"),
-        folder("/srv/made", 0o700, USER),
+        folder("/srv/made", 0o700, f.user()),
     ];
     f.change(&name, &batch).await;
     assert_eq!(f.text(&name, "/etc/motd").await, "hello");
     let made = f.found(&name, "/srv/made").await.expect("is there");
     assert_eq!(
         (made.shape, made.mode, made.owner),
-        (Shape::Directory, mode(0o700), USER)
+        (Shape::Directory, mode(0o700), f.user())
     );
     f.change(&name, &[nothing("/etc/motd")]).await;
     assert_eq!(f.found(&name, "/etc/motd").await, None);
@@ -214,15 +220,15 @@ pub(crate) async fn a_stream_becomes_a_file(f: &Fixture) {
     for at in ["/deep/stream", "/made/by/stream"] {
         let written = f
             .backend
-            .write_stream(&name, &path(at), &mut &bytes[..], mode(0o711), Some(USER))
+            .write_stream(&name, &path(at), &mut &bytes[..], mode(0o711), Some(f.user()))
             .await;
         written.expect("writes");
         let (read, _) = f.backend.read(&name, &path(at), u64::MAX).await.expect("reads");
         assert!(read == bytes, "{at}");
         let found = f.found(&name, at).await.expect("is there");
-        assert_eq!((found.mode, found.owner), (mode(0o711), USER), "{at}");
+        assert_eq!((found.mode, found.owner), (mode(0o711), f.user()), "{at}");
     }
-    assert_eq!(f.found(&name, "/made/by").await.expect("is there").owner, USER);
+    assert_eq!(f.found(&name, "/made/by").await.expect("is there").owner, f.user());
     assert_eq!(f.text(&name, "/target").await, "spared");
 }
 

@@ -11,10 +11,10 @@ use sbx_apply::backend::{
     Account, Backend, CreateOpts, Error, ErrorKind, ExecOpts, FileChange, Output, Result, Sandboxes,
 };
 use sbx_apply::model::{
-    Content, EnvironmentName, Found, GuestPath, Inspection, InstanceName, LiveInstance, Mode, Owner, Query,
+    Capability, Content, EnvironmentName, Found, GuestPath, Inspection, InstanceName, LiveInstance, Mode, Owner, Query,
 };
 
-use crate::support::daemon;
+use crate::support::{daemon, namespaces};
 
 /// The unprivileged account's ids.
 pub(crate) const USER: Owner = Owner { uid: 1000, gid: 1000 };
@@ -45,6 +45,12 @@ pub(crate) async fn incus() -> Option<Fixture> {
     Some(Fixture::new(backend, "busybox", true))
 }
 
+/// Sandboxes of this machine, where it can make them.
+pub(crate) async fn local() -> Option<Fixture> {
+    let (backend, image) = namespaces::open()?;
+    Some(Fixture::new(backend, image, true))
+}
+
 /// Makes one check, and deletes its instances afterwards, whether it held or not.
 pub(crate) async fn run(fixture: Option<Fixture>, check: impl AsyncFnOnce(&Fixture)) {
     let Some(fixture) = fixture else { return };
@@ -67,6 +73,11 @@ impl Fixture {
         }
     }
 
+    /// Whether the backend can.
+    pub(crate) fn able(&self, capability: Capability) -> bool {
+        self.backend.capabilities().can(capability)
+    }
+
     /// The name of one of the check's instances.
     pub(crate) fn name(&self, name: &str) -> InstanceName {
         InstanceName::observed(format!("{}-{name}", self.prefix))
@@ -80,6 +91,14 @@ impl Fixture {
     /// One more environment, whose name begins with the other's.
     pub(crate) fn other_environment(&self) -> EnvironmentName {
         EnvironmentName::new(format!("{}-x", self.prefix)).expect("a prefix is a name")
+    }
+
+    /// Somebody who may own files: the unprivileged account, where the backend can give anything to others than root.
+    pub(crate) fn user(&self) -> Owner {
+        match self.able(Capability::Owners) {
+            true => USER,
+            false => Owner::ROOT,
+        }
     }
 
     /// The unprivileged account of the image.

@@ -2,17 +2,17 @@
 
 use sbx_apply::model::{Owner, Shape};
 
-use super::fixture::{Fixture, USER, file, folder, link, mode};
+use super::fixture::{Fixture, file, folder, link, mode};
 
 pub(crate) async fn a_folder_that_is_there_keeps_what_it_holds(f: &Fixture) {
     let name = f.stopped("one").await;
     f.change(&name, &[folder("/a/b", 0o755, Owner::ROOT), file("/a/b/kept", "kept")])
         .await;
-    f.change(&name, &[folder("/a/b", 0o700, USER)]).await;
+    f.change(&name, &[folder("/a/b", 0o700, f.user())]).await;
     let found = f.found(&name, "/a/b").await.expect("is there");
     assert_eq!(
         (found.shape, found.mode, found.owner),
-        (Shape::Directory, mode(0o700), USER)
+        (Shape::Directory, mode(0o700), f.user())
     );
     let kept = f.found(&name, "/a/b/kept").await.expect("is there");
     assert_eq!((kept.mode, kept.owner), (mode(0o644), Owner::ROOT));
@@ -23,12 +23,12 @@ pub(crate) async fn a_folder_replaces_files_and_links(f: &Fixture) {
     let before = [file("/file", "x"), link("/link", "/etc"), link("/dangling", "/nowhere")];
     f.change(&name, &before).await;
     let places = ["/file", "/link", "/dangling"];
-    f.change(&name, &places.map(|at| folder(at, 0o750, USER))).await;
+    f.change(&name, &places.map(|at| folder(at, 0o750, f.user()))).await;
     for at in places {
         let found = f.found(&name, at).await.expect("is there");
         assert_eq!(
             (found.shape, found.mode, found.owner),
-            (Shape::Directory, mode(0o750), USER),
+            (Shape::Directory, mode(0o750), f.user()),
             "{at}"
         );
     }
@@ -42,7 +42,7 @@ pub(crate) async fn a_folder_below_a_file_cannot_be_made(f: &Fixture) {
     f.change(&name, &[file("/file", "kept")]).await;
     let made = f
         .backend
-        .change_files(&name, &[folder("/file/below", 0o755, USER)])
+        .change_files(&name, &[folder("/file/below", 0o755, f.user())])
         .await;
     assert!(made.is_err(), "a parent is no folder");
     assert_eq!(f.text(&name, "/file").await, "kept");

@@ -96,7 +96,7 @@ pub(crate) async fn what_is_not_there_is_not_found(f: &Fixture) {
     fails(f.clone_from(name, None, &f.opts("clone")).await, MISSING);
     fails(f.clone_from(name, Some("ready"), &f.opts("clone")).await, MISSING);
     let changes = Changes {
-        cpu: Some(Some(1)),
+        env: [("A".to_owned(), None)].into(),
         ..Changes::default()
     };
     fails(f.backend.configure(name, &changes).await, MISSING);

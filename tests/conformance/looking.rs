@@ -2,7 +2,7 @@
 
 use sbx_apply::model::{Digest, Inspection, InstanceName, Owner, Query, Shape};
 
-use super::fixture::{Fixture, USER, file, file_as, folder, link, mode, path};
+use super::fixture::{Fixture, file, file_as, folder, link, mode, path};
 
 async fn ask(f: &Fixture, name: &InstanceName, paths: &[&str], opaque: &[&str], below: &[&str]) -> Inspection {
     let set = |texts: &[&str]| texts.iter().copied().map(path).collect();
@@ -40,8 +40,8 @@ pub(crate) async fn absent_paths_are_not_in_the_answer(f: &Fixture) {
 pub(crate) async fn the_shapes_of_things_are_told(f: &Fixture) {
     let name = f.stopped("one").await;
     let batch = [
-        file_as("/file", "text", 0o640, USER),
-        folder("/folder", 0o750, USER),
+        file_as("/file", "text", 0o640, f.user()),
+        folder("/folder", 0o750, f.user()),
         link("/link", "/file"),
     ];
     f.change(&name, &batch).await;
@@ -55,7 +55,7 @@ pub(crate) async fn the_shapes_of_things_are_told(f: &Fixture) {
     };
     assert_eq!(
         (at("/file").shape, at("/file").mode, at("/file").owner),
-        (text, mode(0o640), USER)
+        (text, mode(0o640), f.user())
     );
     assert_eq!(
         (at("/folder").shape, at("/folder").mode),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use sbx_apply::backend::{Changes, CreateOpts, ErrorKind};
-use sbx_apply::model::{Bytes, Labels, Memory};
+use sbx_apply::model::{Bytes, Capability, Labels, Memory};
 
 use super::fixture::{Fixture, fails};
+use crate::support::daemon;
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs
@@ -21,17 +22,25 @@ fn edits(pairs: &[(&str, Option<&str>)]) -> BTreeMap<String, Option<String>> {
         .collect()
 }
 
+/// Settings, and a bound on processes where there are bounds.
+fn processes(f: &Fixture, settings: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let mut settings = map(settings);
+    if f.able(Capability::CpuLimit) {
+        settings.insert("limits.processes".to_owned(), "500".to_owned());
+    }
+    settings
+}
+
+/// What every backend keeps, and the limits of those that have them.
 fn declared(f: &Fixture, name: &str) -> CreateOpts {
     CreateOpts {
-        cpu: Some(1),
-        memory: Some(Memory::Bytes(Bytes(256 << 20))),
-        disk: Some(Bytes(1 << 30)),
+        cpu: f.able(Capability::CpuLimit).then_some(1),
+        memory: f
+            .able(Capability::MemoryLimit)
+            .then_some(Memory::Bytes(Bytes(256 << 20))),
+        disk: f.able(Capability::DiskSize).then_some(Bytes(1 << 30)),
         env: map(&[("PLAIN", "1"), ("ODD", "a=b 'c' \"d\" $e ü")]),
-        config: map(&[
-            ("limits.processes", "500"),
-            ("user.note", "a note"),
-            ("boot.autostart", "false"),
-        ]),
+        config: processes(f, &[("user.note", "a note"), ("boot.autostart", "false")]),
         labels: Labels(map(&[
             (Labels::ENVIRONMENT, "elsewhere"),
             (Labels::APPLIED, r#"{"file":{"/a":{"mode":"0644"}},"ü":"\n"}"#),
@@ -44,15 +53,22 @@ pub(crate) async fn settings_come_back_in_normal_form(f: &Fixture) {
     let opts = declared(f, "one");
     f.backend.create(&opts).await.expect("creates");
     let live = f.observed(&f.name("one")).await;
-    assert_eq!(live.cpu.as_deref(), Some("1"));
-    assert_eq!(live.memory.as_deref(), Some("256MiB"));
-    assert_eq!(live.disk.as_deref(), Some("1GiB"));
+    assert_eq!(live.cpu, f.able(Capability::CpuLimit).then(|| "1".to_owned()));
+    assert_eq!(
+        live.memory,
+        f.able(Capability::MemoryLimit).then(|| "256MiB".to_owned())
+    );
+    assert_eq!(live.disk, f.able(Capability::DiskSize).then(|| "1GiB".to_owned()));
     assert_eq!(live.env, opts.env);
     assert_eq!(live.config, opts.config);
     assert_eq!(live.labels, opts.labels);
 }
 
 pub(crate) async fn shares_of_memory_come_back(f: &Fixture) {
+    if !f.able(Capability::MemoryLimit) {
+        daemon::skipped("shares of memory come back: this backend limits none here");
+        return;
+    }
     let mut opts = f.opts("one");
     opts.memory = Some(Memory::Percent(50));
     f.backend.create(&opts).await.expect("creates");
@@ -72,17 +88,18 @@ pub(crate) async fn changing_sets_and_unsets_and_leaves_the_rest(f: &Fixture) {
     f.backend.create(&declared(f, "one")).await.expect("creates");
     let name = f.name("one");
     let changes = Changes {
-        cpu: Some(Some(2)),
+        cpu: f.able(Capability::CpuLimit).then_some(Some(2)),
         memory: Some(None),
-        disk: Some(Some(Bytes(2 << 30))),
+        disk: f.able(Capability::DiskSize).then_some(Some(Bytes(2 << 30))),
         env: edits(&[("PLAIN", Some("2")), ("ODD", None), ("NEW", Some(""))]),
         config: edits(&[("limits.processes", None), ("user.note", Some("another"))]),
         labels: edits(&[(Labels::ENVIRONMENT, None), (Labels::TTL, Some("24h"))]),
     };
     f.backend.configure(&name, &changes).await.expect("configures");
     let live = f.observed(&name).await;
-    assert_eq!((live.cpu.as_deref(), live.memory), (Some("2"), None));
-    assert_eq!(live.disk.as_deref(), Some("2GiB"));
+    assert_eq!(live.cpu, f.able(Capability::CpuLimit).then(|| "2".to_owned()));
+    assert_eq!(live.memory, None);
+    assert_eq!(live.disk, f.able(Capability::DiskSize).then(|| "2GiB".to_owned()));
     assert_eq!(live.env, map(&[("PLAIN", "2"), ("NEW", "")]));
     assert_eq!(
         live.config,
@@ -153,7 +170,7 @@ pub(crate) async fn a_refused_change_changes_nothing(f: &Fixture) {
     let name = f.name("one");
     let before = f.observed(&name).await;
     let changes = Changes {
-        cpu: Some(Some(2)),
+        env: edits(&[("PLAIN", Some("2"))]),
         config: edits(&[("no.such.setting", Some("1"))]),
         labels: edits(&[(Labels::COMPLETE, Some("true"))]),
         ..Changes::default()

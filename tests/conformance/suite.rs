@@ -154,3 +154,7 @@ mod on_memory {
 mod on_incus {
     suite!(incus);
 }
+
+mod on_local {
+    suite!(local);
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
-use sbx_apply::apply::{Claim, Clock, Interrupt, LockError, Report, apply, observe, scope_of};
+use sbx_apply::apply::{Claim, Clock, Failure, Interrupt, LockError, Report, apply, keep_key, observe, scope_of};
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::backend::{ReadNotes as _, Sandboxes};
 use sbx_apply::model::{
@@ -33,6 +33,17 @@ async fn applied(backend: &dyn Sandboxes, desired: &Desired, options: &Options) 
     let (live, plan) = planned(backend, desired, options).await;
     assert!(plan.graph().order().is_ok(), "a cycle among steps");
     let (_keep, interrupt) = watch::channel(Interrupt::None);
+    if let Err(error) = keep_key(backend, desired, &live, &plan).await {
+        let failure = Failure {
+            step: plan.steps[0].id.clone(),
+            error: error.into(),
+        };
+        let nothing = Report {
+            failed: vec![failure],
+            ..Report::default()
+        };
+        return (plan, nothing);
+    }
     let report = apply(&plan, Some(desired), &live, backend, 4, interrupt, |_| {}).await;
     (plan, report)
 }

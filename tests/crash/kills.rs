@@ -20,7 +20,8 @@ impl Chance {
     }
 }
 
-fn number(variable: &str, usual: u64) -> u64 {
+/// What a variable of the environment says, or the usual.
+pub(super) fn number(variable: &str, usual: u64) -> u64 {
     env::var(variable)
         .ok()
         .and_then(|text| text.parse().ok())

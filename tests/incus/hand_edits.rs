@@ -308,7 +308,7 @@ impl World {
     async fn run(&self, arguments: &[&str], code: u8) -> Run {
         let socket = self.daemon.socket.display().to_string();
         let words = [&arguments[..1], &[&self.spec], &arguments[1..], &["--socket", &socket]].concat();
-        let run = real_program(&words).await;
+        let run = real_program(&words, &[]).await;
         assert_eq!(run.code, code, "{arguments:?}\n{}\n{}", run.stdout, run.stderr);
         run
     }

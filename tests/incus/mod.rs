@@ -9,6 +9,7 @@ mod instances;
 mod notes;
 mod observing;
 mod read_only;
+mod secrets;
 mod secure;
 mod stale;
 mod transport;

@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use sbx_apply::backend::incus::Incus;
-use sbx_apply::backend::{ErrorKind, KeepNotes as _, Observe as _, ReadNotes as _, Settings};
+use sbx_apply::backend::{ErrorKind, KeepNotes as _, Observe as _, Settings};
 use sbx_apply::model::{Note, NoteKey};
 use serde_json::{Value, json};
 

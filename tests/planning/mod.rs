@@ -2,17 +2,23 @@
 //! backend.
 
 mod accepted;
+mod secrets;
 mod stale;
 
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::model::{Labels, Mode, Owner};
 
-use crate::support::program::{Run, program};
+use crate::support::program::{Run, program_with_variables};
 
 const HEAD: &str = "environment \"demo\"\n";
 
 /// Runs the program on a spec in a folder of its own, next to a folder `app` to make trees from.
 async fn program_with(memory: &Memory, command: &[&str], spec: &str) -> Run {
+    program_in(memory, command, spec, &[]).await
+}
+
+/// The same with variables in the caller's environment.
+async fn program_in(memory: &Memory, command: &[&str], spec: &str, variables: &[(&str, &str)]) -> Run {
     let folder = tempfile::tempdir().expect("a folder");
     let app = folder.path().join("app");
     std::fs::create_dir_all(app.join("static")).expect("makes");
@@ -25,7 +31,7 @@ async fn program_with(memory: &Memory, command: &[&str], spec: &str) -> Run {
         .iter()
         .map(|word| if *word == "-" { path } else { word })
         .collect();
-    program(memory, &arguments).await
+    program_with_variables(memory, &arguments, variables).await
 }
 
 /// Runs a command on a spec, and requires its exit code.

@@ -3,5 +3,6 @@
 pub(crate) mod blessed;
 pub(crate) mod daemon;
 pub(crate) mod fault;
+pub(crate) mod namespaces;
 pub(crate) mod program;
 pub(crate) mod proxy;

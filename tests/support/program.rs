@@ -88,15 +88,21 @@ pub(crate) async fn program_at(memory: &Memory, arguments: &[&str], now: u64) ->
 
 /// The same with any backend.
 pub(crate) async fn program_on(backend: Arc<dyn Sandboxes>, arguments: &[&str], now: u64) -> Run {
-    run_on(Registry::empty().with(Simulated(backend)), arguments, now).await
+    run_on(Registry::empty().with(Simulated(backend)), arguments, &[], now).await
+}
+
+/// The same with variables in the caller's environment.
+pub(crate) async fn program_with_variables(memory: &Memory, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
+    let registry = Registry::empty().with(Simulated(Arc::new(memory.clone())));
+    run_on(registry, arguments, variables, NOW).await
 }
 
 /// The same with the backends of the program, for a real daemon.
-pub(crate) async fn real_program(arguments: &[&str]) -> Run {
-    run_on(Registry::standard(), arguments, NOW).await
+pub(crate) async fn real_program(arguments: &[&str], variables: &[(&str, &str)]) -> Run {
+    run_on(Registry::standard(), arguments, variables, NOW).await
 }
 
-async fn run_on(registry: Registry, arguments: &[&str], now: u64) -> Run {
+async fn run_on(registry: Registry, arguments: &[&str], variables: &[(&str, &str)], now: u64) -> Run {
     let begun = Instant::now();
     let (stdout, stderr) = (Buffer::default(), Buffer::default());
     let host = Host {
@@ -104,7 +110,10 @@ async fn run_on(registry: Registry, arguments: &[&str], now: u64) -> Run {
             .chain(arguments.iter().copied())
             .map(Into::into)
             .collect(),
-        variables: Default::default(),
+        variables: variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
         terminals: Terminals::default(),
         stdout: Box::new(stdout.clone()),
         stderr: Box::new(stderr.clone()),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::disk::Disk;
 use super::image;
 use super::machine::Machine;
-use super::strict;
 use super::world::{World, no_instance};
+use crate::backend::strict;
 use crate::backend::{Error, ErrorKind, ExecOpts, Output, Result};
 use crate::model::{Capabilities, Capability, InstanceName, Status};
 
@@ -40,8 +40,10 @@ impl Memory {
             Can::DiskSize,
             Can::Files,
             Can::FilesWhenStopped,
+            Can::Secrets,
             Can::Exec,
             Can::Users,
+            Can::Owners,
             Can::Config,
             Can::Target,
         ]);

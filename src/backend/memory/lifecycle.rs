@@ -2,11 +2,12 @@
 
 use async_trait::async_trait;
 
+use super::Disk;
 use super::Memory;
 use super::hold::Hold;
 use super::machine::{KeptDisk, Machine};
 use super::world::{World, no_snapshot};
-use super::{Disk, strict};
+use crate::backend::strict;
 use crate::backend::{Backend, Changes, CreateOpts, Error, ErrorKind, Result, Scope, Stop};
 use crate::model::{Bytes, Capability, InstanceName, Status};
 

@@ -22,7 +22,6 @@ mod notes;
 mod observe;
 mod policy;
 mod shell;
-mod strict;
 #[cfg(test)]
 mod tests;
 mod walk;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::backend::{Changes, CreateOpts, Error, ErrorKind, Result};
 
 /// Refuses a name that no host could have (RFC 1123, section 2.1), or that starts with no letter.
-pub(super) fn instance_name(name: &str) -> Result<()> {
+pub(in crate::backend) fn instance_name(name: &str) -> Result<()> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-';
     let good = name.len() <= 63
         && name.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -15,14 +15,14 @@ pub(super) fn instance_name(name: &str) -> Result<()> {
 }
 
 /// Refuses a snapshot's name that could not be part of a path.
-pub(super) fn snapshot_name(label: &str) -> Result<()> {
+pub(in crate::backend) fn snapshot_name(label: &str) -> Result<()> {
     let bad = |c: char| c == '/' || c.is_whitespace() || c.is_control();
     let good = !label.is_empty() && !label.contains(bad) && !label.starts_with('.');
     refuse_unless(good, || format!("`{label}` is no name for a snapshot"))
 }
 
 /// Refuses settings of a new instance.
-pub(super) fn options(opts: &CreateOpts) -> Result<()> {
+pub(in crate::backend) fn options(opts: &CreateOpts) -> Result<()> {
     instance_name(&opts.name)?;
     cpu(opts.cpu)?;
     opts.env
@@ -35,7 +35,7 @@ pub(super) fn options(opts: &CreateOpts) -> Result<()> {
 }
 
 /// Refuses changes of settings.
-pub(super) fn changes(changes: &Changes) -> Result<()> {
+pub(in crate::backend) fn changes(changes: &Changes) -> Result<()> {
     cpu(changes.cpu.flatten())?;
     for (key, value) in &changes.env {
         variable(key, value.as_deref())?;

@@ -1,0 +1,281 @@
+//! The image `host`: this machine's own system folders, read-only below a sandbox's layers.
+//!
+//! Only folders that hold programs and their settings are in it, by a list. Over each lies a *mask*, made once
+//! for as long as the machine stays as it is: it hides every file that not everybody may read, because to root
+//! inside all of them belong, and puts a few files of the sandbox's own in place.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use super::Parts;
+use super::mask::{self, Hidden};
+use crate::backend::Result;
+use crate::backend::local::Local;
+use crate::backend::local::ids::Ids;
+use crate::backend::local::state::{Lock, failed, folder_of, id, private};
+use crate::backend::local::wire::{Lower, Part};
+use crate::model::Hasher;
+
+/// Where programs and their settings are. Nothing else of this machine is in the image.
+const FOLDERS: [&str; 12] = [
+    "usr",
+    "etc",
+    "opt",
+    "bin",
+    "sbin",
+    "lib",
+    "lib32",
+    "lib64",
+    "libx32",
+    "libo32",
+    "var/lib/dpkg",
+    "var/lib/apt",
+];
+/// Empty folders of the root, with their modes.
+const EMPTY: [(&str, u32); 20] = [
+    ("dev", 0o755),
+    ("home", 0o755),
+    ("media", 0o755),
+    ("mnt", 0o755),
+    ("proc", 0o555),
+    ("root", 0o700),
+    ("run", 0o755),
+    ("run/lock", 0o1777),
+    ("srv", 0o755),
+    ("sys", 0o555),
+    ("tmp", 0o1777),
+    ("var", 0o755),
+    ("var/cache", 0o755),
+    ("var/lib", 0o755),
+    ("var/local", 0o755),
+    ("var/log", 0o755),
+    ("var/mail", 0o775),
+    ("var/opt", 0o755),
+    ("var/spool", 0o755),
+    ("var/tmp", 0o1777),
+];
+/// Settings that are not this machine's.
+const SETTINGS: [(&str, &str); 3] = [
+    ("hostname", "sandbox\n"),
+    (
+        "hosts",
+        "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
+    ),
+    ("fstab", ""),
+];
+
+impl Local {
+    pub(super) async fn host_parts(&self) -> Result<Parts> {
+        let (ids, images) = (self.ids, self.store.images());
+        let look = tokio::task::spawn_blocking(move || Host::look(ids));
+        let host = look
+            .await
+            .map_err(io::Error::other)
+            .and_then(|host| host)
+            .map_err(|source| failed("cannot look at this machine's system folders", source))?;
+        let place = images.join(format!("host-{}", &host.key));
+        if !place.is_dir() {
+            let _lock = Lock::take(&self.store.names(), true, "the images").await?;
+            if !place.is_dir() {
+                let (made, to) = (host.clone(), place.clone());
+                tokio::task::spawn_blocking(move || made.make(ids, &images, &to))
+                    .await
+                    .map_err(io::Error::other)
+                    .and_then(|made| made)
+                    .map_err(|source| failed("cannot make the image `host`", source))?;
+            }
+        }
+        Ok(host.parts(&place))
+    }
+}
+
+/// This machine's system folders.
+#[derive(Debug, Clone)]
+struct Host {
+    /// Changes with whatever the mask depends on.
+    key: String,
+    /// Folders, as paths below `/`.
+    folders: Vec<String>,
+    /// Links in the root folder that lead into them: `bin` to `usr/bin`.
+    links: BTreeMap<String, PathBuf>,
+    /// What `/etc` hides, which is looked at each time: it is small, and secrets are put there by hand.
+    etc: Hidden,
+}
+
+impl Host {
+    fn look(ids: Ids) -> io::Result<Self> {
+        let mut folders = Vec::new();
+        let mut links = BTreeMap::new();
+        let mut hasher = Hasher::new();
+        hasher.part(env!("CARGO_PKG_VERSION"));
+        for folder in FOLDERS {
+            let path = Path::new("/").join(folder);
+            let Ok(metadata) = fs::symlink_metadata(&path) else {
+                continue;
+            };
+            hasher.part(folder);
+            if metadata.is_symlink() {
+                let target = fs::read_link(&path)?;
+                hasher.part(target.as_os_str().as_encoded_bytes());
+                links.insert(folder.to_owned(), target);
+            } else if metadata.is_dir() {
+                folders.push(folder.to_owned());
+            }
+        }
+        // Programs come and go through these; what is put elsewhere by hand is found within a day.
+        for path in [
+            "/usr",
+            "/usr/bin",
+            "/usr/sbin",
+            "/usr/lib",
+            "/usr/local",
+            "/usr/local/bin",
+            "/usr/local/etc",
+            "/usr/local/lib",
+            "/usr/local/share",
+            "/usr/share",
+            "/opt",
+            "/var/lib/dpkg/status",
+            "/var/lib/rpm",
+            "/lib/apk/db/installed",
+            "/var/lib/pacman/local",
+            "/etc/resolv.conf",
+        ] {
+            let Ok(metadata) = fs::metadata(path) else { continue };
+            hasher.part(path);
+            for number in [
+                metadata.ino(),
+                metadata.mtime().cast_unsigned(),
+                metadata.mtime_nsec().cast_unsigned(),
+                u64::from(metadata.mode()),
+            ] {
+                hasher.part(number.to_le_bytes());
+            }
+        }
+        let today = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |now| now.as_secs() / 86_400);
+        hasher.part(today.to_le_bytes());
+        let etc = Hidden::in_folder(Path::new("/etc"), ids)?;
+        etc.hash(&mut hasher);
+        Ok(Self {
+            key: hasher.finish().short().to_owned(),
+            folders,
+            links,
+            etc,
+        })
+    }
+
+    fn parts(&self, place: &Path) -> Parts {
+        let root = Part {
+            at: String::new(),
+            lowers: vec![Lower {
+                path: place.join("root"),
+                shifted: false,
+            }],
+            upper: None,
+        };
+        let folders = self.folders.iter().map(|folder| Part {
+            at: folder.clone(),
+            lowers: vec![
+                Lower {
+                    path: place.join(folder_of(folder)),
+                    shifted: false,
+                },
+                Lower {
+                    path: Path::new("/").join(folder),
+                    shifted: true,
+                },
+            ],
+            upper: None,
+        });
+        Parts(std::iter::once(root).chain(folders).collect())
+    }
+
+    /// Makes the root folder and the masks: all of them or nothing.
+    fn make(&self, ids: Ids, images: &Path, place: &Path) -> io::Result<()> {
+        let half = images.join(format!(".{}", id()?));
+        private().create(&half)?;
+        let folder = |path: &Path, mode: u32| folder(path, mode, ids);
+        let root = half.join("root");
+        folder(&root, 0o755)?;
+        for (path, mode) in EMPTY {
+            folder(&root.join(path), mode)?;
+        }
+        for path in &self.folders {
+            if !root.join(path).exists() {
+                folder(&root.join(path), 0o755)?;
+            }
+        }
+        for (name, target) in &self.links {
+            symlink(target, root.join(name))?;
+        }
+        for (path, target) in [("var/run", "/run"), ("var/lock", "/run/lock")] {
+            symlink(target, root.join(path))?;
+        }
+        for path in &self.folders {
+            let source = Path::new("/").join(path);
+            let mask = half.join(folder_of(path));
+            folder(&mask, 0o755)?;
+            match path.as_str() {
+                "etc" => mask::make(&self.etc, &source, &mask, ids)?,
+                _ => mask::make(&Hidden::in_folder(&source, ids)?, &source, &mask, ids)?,
+            }
+        }
+        self.settings(&half.join("etc"), ids)?;
+        fs::rename(&half, place)
+    }
+
+    fn settings(&self, etc: &Path, ids: Ids) -> io::Result<()> {
+        let resolv = nameservers(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
+        for (name, text) in SETTINGS.into_iter().chain([("resolv.conf", resolv.as_str())]) {
+            let path = etc.join(name);
+            // What the mask has hidden there.
+            let _ = fs::remove_file(&path);
+            fs::write(&path, text)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
+            own(&path, ids)?;
+        }
+        Ok(())
+    }
+}
+
+/// The name servers that can be reached from elsewhere than this machine itself.
+fn nameservers(text: &str) -> String {
+    let reachable = |line: &&str| {
+        let address = line.strip_prefix("nameserver").map(str::trim);
+        let address = address.and_then(|address| address.parse::<std::net::IpAddr>().ok());
+        address.is_some_and(|address| !address.is_loopback())
+    };
+    text.lines().filter(reachable).map(|line| format!("{line}\n")).collect()
+}
+
+/// Makes a folder of root inside.
+pub(super) fn folder(path: &Path, mode: u32, ids: Ids) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o755).create(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    own(path, ids)
+}
+
+/// Gives a path to root inside.
+fn own(path: &Path, ids: Ids) -> io::Result<()> {
+    let (uid, gid) = ids.outside(0, 0);
+    match ids.is_root() {
+        true => chown(path, Some(uid), Some(gid)),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_servers_on_this_machine_are_of_no_use_elsewhere() {
+        let text = "# x\nnameserver 127.0.0.53\nnameserver 192.0.2.1\nnameserver ::1\nsearch corp\n";
+        assert_eq!(nameservers(text), "nameserver 192.0.2.1\n");
+    }
+}

@@ -1,0 +1,67 @@
+//! Reading instances and snapshots.
+
+use async_trait::async_trait;
+
+use super::Local;
+use crate::backend::{ErrorKind, Observe, Result, Scope};
+use crate::model::{Capabilities, Instance, InstanceName, Labels, LiveInstance, Snapshot};
+
+#[async_trait]
+impl Observe for Local {
+    fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    async fn describe(&self) -> Result<String> {
+        let kernel = rustix::system::uname();
+        Ok(format!(
+            "Linux {} on this machine, state in {}",
+            kernel.release().to_string_lossy(),
+            self.store.root().display()
+        ))
+    }
+
+    async fn get(&self, name: &InstanceName) -> Result<Instance> {
+        self.store.record(name)?;
+        Ok(self.shown(name))
+    }
+
+    async fn list(&self) -> Result<Vec<Instance>> {
+        Ok(self.store.all()?.iter().map(|name| self.shown(name)).collect())
+    }
+
+    async fn list_snapshots(&self, name: &InstanceName) -> Result<Vec<Snapshot>> {
+        let record = self.store.record(name)?;
+        Ok(record.snapshots.iter().map(super::state::Kept::shown).collect())
+    }
+
+    async fn observe(&self, scope: &Scope) -> Result<Vec<LiveInstance>> {
+        let mut found = Vec::new();
+        for name in self.store.all()? {
+            let record = match self.store.record(&name) {
+                // Deleted in between.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                record => record?,
+            };
+            let environment = record.labels.get(Labels::ENVIRONMENT).map(String::as_str);
+            let labelled = match &scope.environment {
+                Some(wanted) => environment == Some(wanted.as_str()),
+                None => true,
+            };
+            if labelled || scope.names.contains(&name) {
+                found.push(record.live(&name, self.store.status(&name)));
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Local {
+    fn shown(&self, name: &InstanceName) -> Instance {
+        Instance {
+            name: name.clone(),
+            status: self.store.status(name),
+            addresses: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What is kept on disk, all below one folder that nobody else can enter.
+//!
+//! ```text
+//! state.json              whose ids the layers have; never changes
+//! lock                    held while layers gain or lose names
+//! locks/NAME              held while a sandbox changes
+//! sandboxes/NAME/         record.json, run.json (its process), root and low (mount points)
+//! layers/ID/up/PART       what a layer changes, one folder for each overlay; ID/work is the kernel's
+//! images/KEY/PART         what images bring
+//! notes/ENV/KEY           what is kept of environments
+//! trash/ID                on its way out
+//! ```
+//!
+//! A record names the layers that make a disk: one that is written to, and frozen ones below it. Snapshots and
+//! clones name frozen layers, too, so that freezing and cloning are changes of records alone, each by one
+//! rename. A layer that no record names is removed.
+
+mod disk;
+mod lock;
+mod record;
+mod store;
+
+pub(super) use disk::{folder_of, id};
+pub(super) use lock::Lock;
+pub(super) use record::{Image, Kept, Record};
+pub(super) use store::{Store, failed, private, write};

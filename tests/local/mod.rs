@@ -1,0 +1,6 @@
+//! Local sandboxes: what hostile ones cannot do, hostile archives, and the same promises for ordinary users. What they
+//! share with every backend is in the conformance suite.
+
+mod archives;
+mod hostile;
+mod user;
