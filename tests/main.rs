@@ -8,6 +8,7 @@ mod crash;
 mod documents;
 mod errors;
 mod floors;
+mod hostile;
 mod incus;
 mod local;
 mod locking;

@@ -7,7 +7,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use super::secrets;
 use crate::backend::{ErrorKind, Reader, Result, Scope};
 use crate::model::{
-    Desired, EnvironmentName, Field, Inspection, InstanceName, Live, LiveInstance, Origin, Sandbox, SandboxName,
+    Desired, EnvironmentName, Field, Inspection, InstanceName, Live, LiveInstance, Origin, Ownership, Sandbox,
+    SandboxName,
 };
 use crate::plan::{self, Matched};
 
@@ -102,6 +103,36 @@ async fn missing_images(reader: &dyn Reader, images: BTreeSet<String>) -> BTreeM
 /// Whatever the backend says.
 pub async fn observe_environment(reader: &dyn Reader, environment: &EnvironmentName) -> Result<Live> {
     instances(reader, &scope_of_environment(environment)).await
+}
+
+/// Reads every instance of the environment, of the names that it wants, and one more, without files; and the hashes of the
+/// spec's secrets.
+///
+/// # Errors
+/// Whatever the backend says.
+pub async fn observe_with(reader: &dyn Reader, desired: &Desired, more: &InstanceName) -> Result<Live> {
+    let mut live = observe(reader, desired, &BTreeSet::new()).await?;
+    let more = Scope {
+        environment: Some(desired.environment.clone()),
+        names: BTreeSet::from([more.clone()]),
+    };
+    live.instances.extend(instances(reader, &more).await?.instances);
+    Ok(live)
+}
+
+/// Reads every instance that any environment owns, without files.
+///
+/// # Errors
+/// Whatever the backend says.
+pub async fn observe_owned(reader: &dyn Reader) -> Result<Live> {
+    let everything = Scope {
+        environment: None,
+        names: BTreeSet::new(),
+    };
+    let mut live = instances(reader, &everything).await?;
+    live.instances
+        .retain(|name, instance| instance.labels.ownership(name) != Ownership::Foreign);
+    Ok(live)
 }
 
 /// Where all that concerns a spec is: the environment, and the names that it wants.

@@ -105,11 +105,12 @@ impl Plan {
         Graph::of(&self.steps)
     }
 
-    /// The changes that lose what is on a disk and were not consented to by `--prune`.
+    /// The changes that lose what is on a disk and were not consented to by `--prune` or `gc`.
     pub fn data_loss(&self) -> impl Iterator<Item = &Change> {
         self.changes
             .iter()
-            .filter(|change| change.impact == Impact::DataLoss && change.reason != Reason::Pruned)
+            .filter(|change| change.impact == Impact::DataLoss)
+            .filter(|change| !matches!(change.reason, Reason::Pruned | Reason::Expired))
     }
 }
 

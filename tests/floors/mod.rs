@@ -127,7 +127,7 @@ fn only_view_and_the_command_line_print() {
 }
 
 /// The commands that change something.
-const CHANGING: [&str; 2] = ["apply.rs", "destroy.rs"];
+const CHANGING: [&str; 4] = ["adopt.rs", "apply.rs", "destroy.rs", "gc.rs"];
 
 #[test]
 fn commands_that_only_read_are_handed_readers() {

@@ -4,6 +4,7 @@
 pub(crate) mod api;
 mod cluster;
 mod files;
+mod gc;
 mod hand_edits;
 mod instances;
 mod notes;

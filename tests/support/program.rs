@@ -92,14 +92,19 @@ pub(crate) async fn program_on(backend: Arc<dyn Sandboxes>, arguments: &[&str], 
 }
 
 /// The same with variables in the caller's environment.
-pub(crate) async fn program_with_variables(memory: &Memory, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
+pub(crate) async fn program_as(memory: &Memory, arguments: &[&str], variables: &[(&str, &str)], now: u64) -> Run {
     let registry = Registry::empty().with(Simulated(Arc::new(memory.clone())));
-    run_on(registry, arguments, variables, NOW).await
+    run_on(registry, arguments, variables, now).await
 }
 
 /// The same with the backends of the program, for a real daemon.
 pub(crate) async fn real_program(arguments: &[&str], variables: &[(&str, &str)]) -> Run {
     run_on(Registry::standard(), arguments, variables, NOW).await
+}
+
+/// The same at another moment.
+pub(crate) async fn real_program_at(arguments: &[&str], now: u64) -> Run {
+    run_on(Registry::standard(), arguments, &[], now).await
 }
 
 async fn run_on(registry: Registry, arguments: &[&str], variables: &[(&str, &str)], now: u64) -> Run {

@@ -157,6 +157,7 @@ fn capabilities(ids: Ids, groups: &Groups) -> Capabilities {
         C::Secrets,
         C::Exec,
         C::Config,
+        C::Expiry,
     ];
     let mut reasons = vec![(
         C::DiskSize,

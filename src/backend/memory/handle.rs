@@ -46,6 +46,7 @@ impl Memory {
             Can::Owners,
             Can::Config,
             Can::Target,
+            Can::Expiry,
         ]);
         Self {
             capabilities: Arc::new(Capabilities {
