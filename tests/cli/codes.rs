@@ -27,6 +27,8 @@ enum Before {
     Twice,
     /// The spec, applied; then a plan is kept, and a limit changed.
     Moved,
+    /// The spec, applied; then somebody else works on it.
+    Locked,
 }
 
 /// Which spec the command is given: each is the first one with an edit.
@@ -47,7 +49,7 @@ enum Spec {
     Failing,
 }
 
-use Before::{Accepted, Applied, Drifted, Expired, Foreign, Moved, Nothing, Twice};
+use Before::{Accepted, Applied, Drifted, Expired, Foreign, Locked, Moved, Nothing, Twice};
 use Spec::{Edited, Failing, Fewer, Image, Lacking, Same, Wrong};
 
 /// Words, what there was, which spec, the code, and the case as the documents tell it.
@@ -176,6 +178,16 @@ const CASES: &[Case] = &[
         4,
         "`apply plan.json`: the spec, a source or the live system has moved",
     ),
+    (
+        "apply",
+        Locked,
+        Edited,
+        4,
+        "whatever changes something: somebody else works on the environment",
+    ),
+    ("destroy --allow-data-loss", Locked, Same, 4, ""),
+    ("adopt other demo-base", Locked, Same, 4, ""),
+    ("check", Locked, Same, 0, ""),
 ];
 
 const SPEC: &str = "environment \"demo\"\nsandbox \"other\" { image \"debian/12\"; }\n\
@@ -228,6 +240,10 @@ async fn run(words: &str, before: Before, given: Spec) -> (u8, String, bool) {
                 });
                 claims.expect("is there");
             }
+        }
+        Locked => {
+            let holder = crate::locking::lock(1);
+            crate::locking::take(&memory, &holder).await;
         }
         Nothing | Applied | Moved => {}
     }

@@ -20,7 +20,7 @@ fn demo() -> EnvironmentName {
 }
 
 /// A lock that somebody took a minute ago and is to renew within the next.
-fn lock(pid: u32) -> Holder {
+pub(crate) fn lock(pid: u32) -> Holder {
     Holder {
         process: process("alice", pid),
         doing: "apply".to_owned(),
@@ -41,9 +41,14 @@ fn note(holder: &Holder) -> Note {
 
 async fn locked(holder: &Holder) -> Memory {
     let memory = Memory::new();
+    take(&memory, holder).await;
+    memory
+}
+
+/// Has somebody take the lock.
+pub(crate) async fn take(memory: &Memory, holder: &Holder) {
     let made = memory.create_note(&demo(), NoteKey::Lock, &note(holder)).await;
     made.expect("makes a note");
-    memory
 }
 
 async fn held(memory: &Memory) -> Option<Note> {
