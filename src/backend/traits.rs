@@ -122,8 +122,8 @@ pub trait Backend: Observe {
     async fn restore_snapshot(&self, name: &InstanceName, label: &str) -> Result<()>;
 
     /// Waits until what is under way on the instances in the scope has ended, even if a process began it that is
-    /// dead by now: makings, copies, snapshots, changes of power, deletions; not commands. Whether any of it
-    /// worked does not matter. Nothing to wait for where operations end with the process that began them.
+    /// dead by now: makings, copies, snapshots, changes of power, deletions. Whether any of it worked does not
+    /// matter. Commands in there whose callers are gone are ended; those of others are left alone. Nothing to wait for where operations end with the process that began them.
     async fn settle(&self, _scope: &Scope) -> Result<()> {
         Ok(())
     }

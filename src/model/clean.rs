@@ -22,7 +22,8 @@ pub fn clean(text: &str) -> Cow<'_, str> {
 }
 
 /// Controls, and the format characters that reorder or hide what stands beside them (Unicode TR 36, 3.2).
-fn steers(character: char) -> bool {
+#[must_use]
+pub fn steers(character: char) -> bool {
     (character.is_control() && character != '\t')
         || matches!(character,
             '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')

@@ -29,7 +29,7 @@ mod user;
 mod workspace;
 
 pub use capabilities::{Capabilities, Capability};
-pub use clean::clean;
+pub use clean::{clean, steers};
 pub use desired::{BackendChoice, Desired};
 pub use diagnostic::{Diagnostic, Mark};
 pub use digest::{Digest, Hasher};

@@ -2,12 +2,13 @@
 //! requests things take. What every backend promises is in `conformance`.
 
 mod adopt;
-mod api;
+pub(crate) mod api;
 mod cluster;
 mod files;
 mod gc;
 mod hand_edits;
 mod instances;
+mod notes;
 mod observing;
 mod read_only;
 mod secrets;
