@@ -16,6 +16,7 @@ mod saved;
 mod secrets;
 mod session;
 mod settings;
+mod unknown;
 
 pub use args::Args;
 pub use exit_code::Code;

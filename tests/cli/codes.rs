@@ -85,6 +85,13 @@ const CASES: &[Case] = &[
     ("validate", Nothing, Same, 0, "`validate`, `show`, `graph`: done"),
     ("show", Nothing, Same, 0, ""),
     ("graph", Nothing, Same, 0, ""),
+    (
+        "export --environment demo --backend local",
+        Applied,
+        Same,
+        0,
+        "`export`: written",
+    ),
     ("plan --nothing", Nothing, Same, 1, "wrong usage"),
     ("plan", Nothing, Wrong, 1, "an invalid spec"),
     ("check", Nothing, Wrong, 1, ""),
@@ -98,6 +105,13 @@ const CASES: &[Case] = &[
     ),
     ("check", Nothing, Lacking, 1, ""),
     ("apply", Nothing, Lacking, 1, ""),
+    (
+        "export --environment demo --backend local",
+        Nothing,
+        Same,
+        1,
+        "`export`: nothing of that name, or several environments at once",
+    ),
     (
         "adopt base nothing",
         Nothing,
@@ -257,7 +271,7 @@ async fn run(words: &str, before: Before, given: Spec) -> (u8, String, bool) {
             fs::write(&kept, text.replace("\"update\"", "\"none\"")).expect("writes");
         }
         words.push(&kept);
-    } else {
+    } else if words[0] != "export" {
         words.insert(1, &file);
     }
     if before == Moved {

@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod convert;
 mod destroy;
+mod export;
 mod gc;
 mod graph;
 mod plan;
@@ -34,6 +35,8 @@ pub(super) enum Command {
     Gc(gc::Args),
     /// Make an instance that is there a sandbox of the spec; changes nothing but its labels
     Adopt(adopt::Args),
+    /// Write what is there as a spec
+    Export(export::Args),
     /// Check a spec without reaching for the backend
     Validate(validate::Args),
     /// Show the sandboxes that there are
@@ -57,6 +60,7 @@ pub(super) async fn run(command: Command, settings: &Settings) -> Result<Code, E
         Command::Destroy(args) => destroy::run(&args, settings).await,
         Command::Gc(args) => gc::run(&args, settings).await,
         Command::Adopt(args) => adopt::run(&args, settings).await,
+        Command::Export(args) => export::run(&args, settings).await,
         Command::Validate(args) => validate::run(&args, settings),
         Command::Show(args) => show::run(&args, settings).await,
         Command::Graph(args) => graph::run(&args, settings).await,
