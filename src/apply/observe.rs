@@ -7,8 +7,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use super::secrets;
 use crate::backend::{ErrorKind, Reader, Result, Scope};
 use crate::model::{
-    Desired, EnvironmentName, Field, Inspection, InstanceName, Live, LiveInstance, Origin, Ownership, Sandbox,
-    SandboxName,
+    Desired, EnvironmentName, Field, GuestPath, Inspection, InstanceName, Live, LiveInstance, Origin, Ownership,
+    Sandbox, SandboxName,
 };
 use crate::plan::{self, Matched};
 
@@ -26,12 +26,12 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
         .filter(|sandbox| selected.contains(&sandbox.name))
         .filter_map(|sandbox| Some((sandbox, *matched.owned.get(&sandbox.name)?)))
         .collect();
-    let secret = there
+    let secret: BTreeMap<InstanceName, BTreeSet<GuestPath>> = there
         .iter()
-        .map(|(sandbox, instance)| (instance.name.clone(), plan::secret_paths(sandbox, instance)))
+        .map(|(sandbox, instance)| (instance.name.clone(), plan::secret_paths(desired, &matched, sandbox)))
         .collect();
     let sessions = there.iter().filter_map(|(sandbox, instance)| {
-        let query = plan::query(sandbox, instance);
+        let query = plan::query(sandbox, instance, &secret[&instance.name]);
         (!query.is_empty()).then(|| (instance.name.clone(), query))
     });
     let sessions: Vec<_> = sessions.collect();
