@@ -50,7 +50,7 @@ async fn what_people_made_is_exported_adopted_and_in_sync() {
     );
     client(&daemon, &["config", "set", &one, "user.note=a # b: c"]);
     client(&daemon, &["config", "set", &one, "security.nesting=true"]);
-    client(&daemon, &["config", "set", &one, "security.secureboot=false"]);
+    client(&daemon, &["config", "set", &one, "security.protection.delete=false"]);
     client(&daemon, &["snapshot", "create", &one, "by-hand"]);
     client(&daemon, &["init", "busybox", &two, "-c", "limits.memory=25%"]);
     client(&daemon, &["config", "device", "override", &two, "root", "size=2GiB"]);
@@ -94,7 +94,7 @@ async fn what_people_made_is_exported_adopted_and_in_sync() {
         std::fs::write(&path, &text).expect("writes");
         for said in [
             "the snapshot by-hand was taken by hand",
-            "the setting security.secureboot is false",
+            "the setting security.protection.delete is false",
         ] {
             assert!(text.contains(said), "{said}\n{text}");
         }

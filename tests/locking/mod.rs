@@ -277,7 +277,7 @@ async fn a_long_apply_keeps_its_lock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_loses_the_lock_starts_nothing_more() {
+async fn whoever_loses_the_lock_leaves_at_once() {
     let memory = Memory::new();
     let slow = memory.clone().with_latency(Duration::from_secs(6));
     let breaker = async {
@@ -298,7 +298,7 @@ async fn whoever_loses_the_lock_starts_nothing_more() {
     assert!(run.stderr.ends_with(said), "{}", run.stderr);
     assert!(
         run.stderr
-            .contains("\nThe lock was lost: finishing what runs, starting nothing more.\n")
+            .contains("\nThe lock was lost: leaving at once, for somebody else may be at work.\n")
     );
     assert!(!begun.is_empty());
     assert_eq!(later, Vec::<String>::new());
