@@ -233,8 +233,8 @@ fn is_source(field: &str) -> bool {
 
 /// Whether the three-way rule is for it. The others are recorded for what else they are needed for.
 fn is_compared(field: &Field) -> bool {
-    ![facts::DELETE, facts::DEPENDS_ON, SOURCE_RECIPE].contains(&&*field.field)
-        && !(field.kind == Kind::File && field.field == facts::SECRET)
+    let secret = field.kind == Kind::File && field.field == facts::SECRET;
+    !secret && ![facts::DELETE, facts::DEPENDS_ON, SOURCE_RECIPE].contains(&&*field.field)
 }
 
 /// The fields that are declared, or were, and are not as they should be: each with what is wanted, what was
