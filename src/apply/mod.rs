@@ -18,6 +18,6 @@ pub use error::StepError;
 pub use event::{Event, Stream};
 pub use executor::{Interrupt, apply};
 pub use lock::{Claim, Clock, Holder, Lock, LockError, Loss, Process, Standing};
-pub use observe::{observe, observe_environment, scope_of, scope_of_environment};
+pub use observe::{observe, observe_environment, observe_scope, scope_of, scope_of_environment};
 pub use report::{Failure, Report};
 pub use verify::{Verified, verify};

@@ -14,7 +14,7 @@ use crate::plan::{self, Matched};
 /// # Errors
 /// Whatever the backend says.
 pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet<SandboxName>) -> Result<Live> {
-    let mut live = instances(reader, &scope_of(desired)).await?;
+    let mut live = observe_scope(reader, &scope_of(desired)).await?;
     let matched = Matched::of(desired, &live);
     let sessions = desired
         .sandboxes
@@ -93,7 +93,7 @@ async fn missing_images(reader: &dyn Reader, images: BTreeSet<String>) -> BTreeM
 /// # Errors
 /// Whatever the backend says.
 pub async fn observe_environment(reader: &dyn Reader, environment: &EnvironmentName) -> Result<Live> {
-    instances(reader, &scope_of_environment(environment)).await
+    observe_scope(reader, &scope_of_environment(environment)).await
 }
 
 /// Where all that concerns a spec is: the environment, and the names that it wants.
@@ -116,7 +116,11 @@ pub fn scope_of_environment(environment: &EnvironmentName) -> Scope {
     }
 }
 
-async fn instances(reader: &dyn Reader, scope: &Scope) -> Result<Live> {
+/// Reads every instance in a scope, without files.
+///
+/// # Errors
+/// Whatever the backend says.
+pub async fn observe_scope(reader: &dyn Reader, scope: &Scope) -> Result<Live> {
     let instances = reader.observe(scope).await?;
     Ok(Live {
         instances: instances

@@ -297,6 +297,7 @@ impl Site<'_> {
             stdin: None,
             stdout: Some(Box::new(Lines::new(Stream::Stdout, output.clone(), tail.clone()))),
             stderr: Some(Box::new(Lines::new(Stream::Stderr, output, tail.clone()))),
+            until: None,
         };
         let code = self.backend.run(name, &opts, streams).await;
         if let Some(path) = script {

@@ -18,7 +18,9 @@ mod traits;
 
 pub use crate::model::{Changes, CreateOpts, FileChange};
 pub use error::{Error, ErrorKind, Result, is_not_found};
-pub use options::{Account, ConsoleOpts, ExecOpts, FileEntry, Output, Scope, Settings, Stop, Streams};
+pub use options::{
+    Account, ConsoleOpts, ExecOpts, FileEntry, Moment, Output, Scope, Settings, Stop, Streams, Terminal,
+};
 pub use registry::{Opener, Registry};
 pub use traits::{
     Backend, Exec, Files, KeepNotes, NetworkPolicy, Observe, ReadFiles, ReadNotes, ReadPolicy, Reader, Sandboxes,

@@ -4,6 +4,7 @@
 //! handed what it needs. Each command is a file of `commands`: its arguments and its function.
 
 mod args;
+mod caller;
 mod commands;
 mod consent;
 mod error;
@@ -12,17 +13,18 @@ mod host;
 mod interrupt;
 mod lock;
 mod process;
+mod sandbox;
 mod saved;
 mod session;
 mod settings;
+mod streams;
+mod terminal;
 
 pub use args::Args;
 pub use exit_code::Code;
 pub use host::{Host, Terminals};
 
 use std::process::ExitCode;
-
-use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::backend::local;
 use crate::view::diagnostics::Style;
@@ -59,11 +61,7 @@ pub fn run() -> ExitCode {
 
 /// Runs the program for a host: reads its arguments, carries the command out and reports what went wrong.
 pub async fn main(host: Host) -> Code {
-    let matches = match Args::command().try_get_matches_from(&host.arguments) {
-        Ok(matches) => matches,
-        Err(error) => return usage(&error, host),
-    };
-    let args = match Args::from_arg_matches(&matches) {
+    let args = match Args::read(&host.arguments) {
         Ok(args) => args,
         Err(error) => return usage(&error, host),
     };

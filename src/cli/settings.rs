@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Host;
+use super::caller::Caller;
 use super::args::{self, Args, Color, Connection, Global};
 use super::commands::Command;
 use crate::apply::{Clock, Process};
@@ -45,6 +46,10 @@ pub(super) struct Settings {
     pub(super) process: Process,
     /// Whether a process of the same realm lives.
     pub(super) is_alive: fn(&Process) -> bool,
+    /// What the caller's environment and standard input give to sandboxes.
+    pub(super) caller: Caller,
+    /// Whether standard input is a terminal, and standard output.
+    pub(super) terminals: super::Terminals,
     /// Backend settings by their keys, as flags say.
     flags: BTreeMap<String, String>,
     /// Backend settings by their keys, as the environment says: for the backends that have them.
@@ -77,6 +82,7 @@ impl Settings {
             command,
             global,
             connection,
+            root,
         } = args;
         trace(global.verbose);
         let output = output(&global, host.terminals, &host.variables, host.stdout, host.stderr);
@@ -90,7 +96,7 @@ impl Settings {
             environment: global.environment,
             backend: global.backend,
             variables: global.variables,
-            root: global.root,
+            root,
             ignore: global.ignore,
             allow_unsafe_config: global.allow_unsafe_config,
             registry: Arc::new(host.registry),
@@ -103,6 +109,8 @@ impl Settings {
             is_alive: host.is_alive,
             flags: flags(connection),
             ambient: ambient(&host.variables),
+            caller: Caller::new(host.variables, host.stdin),
+            terminals: host.terminals,
             pinned: None,
         };
         (settings, command)

@@ -1,7 +1,7 @@
 //! "Did you mean …?"
 
 /// The candidate that a misspelt word was most likely meant to be; none where nothing is close.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Long texts are no misspelt names, and comparing them takes time.
     if word.len() > 64 {
         return None;

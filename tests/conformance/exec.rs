@@ -70,6 +70,7 @@ pub(crate) async fn stdin_reaches_the_command(f: &Fixture) {
         stdin: Some(Box::new(&bytes[..])),
         stdout: Some(Box::new(&mut stdout)),
         stderr: None,
+        until: None,
     };
     let code = f.backend.run(&name, &shell("cat"), streams).await.expect("runs");
     assert_eq!(code, 0);

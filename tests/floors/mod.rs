@@ -127,7 +127,16 @@ fn only_view_and_the_command_line_print() {
 }
 
 /// The commands that change something.
-const CHANGING: [&str; 2] = ["apply.rs", "destroy.rs"];
+const CHANGING: [&str; 8] = [
+    "apply.rs",
+    "console.rs",
+    "create.rs",
+    "delete.rs",
+    "destroy.rs",
+    "exec.rs",
+    "restore.rs",
+    "write.rs",
+];
 
 #[test]
 fn commands_that_only_read_are_handed_readers() {

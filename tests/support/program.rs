@@ -106,6 +106,7 @@ async fn run_on(registry: Registry, arguments: &[&str], now: u64) -> Run {
             .collect(),
         variables: Default::default(),
         terminals: Terminals::default(),
+        stdin: Box::new(tokio::io::empty()),
         stdout: Box::new(stdout.clone()),
         stderr: Box::new(stderr.clone()),
         registry,

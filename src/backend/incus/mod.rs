@@ -10,6 +10,7 @@
 
 mod backend;
 mod client;
+mod console;
 mod convert;
 mod exec;
 mod failure;

@@ -73,13 +73,11 @@ impl ReadFiles for Local {
             session.end().await;
             let mut listed: Vec<_> = entries
                 .into_iter()
-                .filter_map(|entry| {
-                    Some(FileEntry {
-                        path: GuestPath::new(entry.path).ok()?,
-                        size: entry.size,
-                        mode: Mode::of_bits(entry.mode),
-                        is_dir: matches!(entry.shape, EntryShape::Directory),
-                    })
+                .map(|entry| FileEntry {
+                    path: GuestPath::observed(entry.path),
+                    size: entry.size,
+                    mode: Mode::of_bits(entry.mode),
+                    is_dir: matches!(entry.shape, EntryShape::Directory),
                 })
                 .collect();
             listed.sort_by(|a, b| a.path.cmp(&b.path));
