@@ -7,6 +7,7 @@ mod convergence;
 mod documents;
 mod errors;
 mod floors;
+mod hostile;
 mod incus;
 mod local;
 mod planning;

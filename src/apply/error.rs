@@ -41,6 +41,9 @@ pub enum StepError {
     /// A step runs as somebody whom the sandbox does not know.
     #[error("the sandbox has no user `{0}`")]
     NoUser(String),
+    /// A secret's value is not there to be written.
+    #[error("the variable `{0}` is not set")]
+    NoSecret(String),
 }
 
 impl StepError {

@@ -4,8 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
+use super::secrets;
 use crate::backend::{ErrorKind, Reader, Result, Scope};
-use crate::model::{Desired, EnvironmentName, Field, InstanceName, Live, LiveInstance, Origin, SandboxName};
+use crate::model::{
+    Desired, EnvironmentName, Field, Inspection, InstanceName, Live, LiveInstance, Origin, Ownership, Sandbox,
+    SandboxName,
+};
 use crate::plan::{self, Matched};
 
 /// Reads every instance of the environment and of the names that it wants, in one observation, and then, in one
@@ -16,15 +20,20 @@ use crate::plan::{self, Matched};
 pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet<SandboxName>) -> Result<Live> {
     let mut live = observe_scope(reader, &scope_of(desired)).await?;
     let matched = Matched::of(desired, &live);
-    let sessions = desired
+    let there: Vec<(&Sandbox, &LiveInstance)> = desired
         .sandboxes
         .values()
         .filter(|sandbox| selected.contains(&sandbox.name))
-        .filter_map(|sandbox| {
-            let instance = *matched.owned.get(&sandbox.name)?;
-            let query = plan::query(sandbox, instance);
-            (!query.is_empty()).then(|| (instance.name.clone(), query))
-        });
+        .filter_map(|sandbox| Some((sandbox, *matched.owned.get(&sandbox.name)?)))
+        .collect();
+    let secret = there
+        .iter()
+        .map(|(sandbox, instance)| (instance.name.clone(), plan::secret_paths(sandbox, instance)))
+        .collect();
+    let sessions = there.iter().filter_map(|(sandbox, instance)| {
+        let query = plan::query(sandbox, instance);
+        (!query.is_empty()).then(|| (instance.name.clone(), query))
+    });
     let sessions: Vec<_> = sessions.collect();
     let inspected = futures_util::stream::iter(sessions)
         .map(|(name, query)| async move {
@@ -39,9 +48,9 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
         .try_collect::<Vec<_>>()
         .await?;
     live.missing_images = missing_images(reader, images_to_make(desired, selected, &live)).await;
-    for (name, inspection) in inspected.into_iter().flatten() {
-        live.files.insert(name, inspection);
-    }
+    let files: BTreeMap<InstanceName, Inspection> = inspected.into_iter().flatten().collect();
+    live.secrets = secrets::hashes(reader, desired, &files, &secret).await?;
+    live.files = files;
     Ok(live)
 }
 
@@ -94,6 +103,36 @@ async fn missing_images(reader: &dyn Reader, images: BTreeSet<String>) -> BTreeM
 /// Whatever the backend says.
 pub async fn observe_environment(reader: &dyn Reader, environment: &EnvironmentName) -> Result<Live> {
     observe_scope(reader, &scope_of_environment(environment)).await
+}
+
+/// Reads every instance of the environment, of the names that it wants, and one more, without files; and the hashes of the
+/// spec's secrets.
+///
+/// # Errors
+/// Whatever the backend says.
+pub async fn observe_with(reader: &dyn Reader, desired: &Desired, more: &InstanceName) -> Result<Live> {
+    let mut live = observe(reader, desired, &BTreeSet::new()).await?;
+    let more = Scope {
+        environment: Some(desired.environment.clone()),
+        names: BTreeSet::from([more.clone()]),
+    };
+    live.instances.extend(observe_scope(reader, &more).await?.instances);
+    Ok(live)
+}
+
+/// Reads every instance that any environment owns, without files.
+///
+/// # Errors
+/// Whatever the backend says.
+pub async fn observe_owned(reader: &dyn Reader) -> Result<Live> {
+    let everything = Scope {
+        environment: None,
+        names: BTreeSet::new(),
+    };
+    let mut live = observe_scope(reader, &everything).await?;
+    live.instances
+        .retain(|name, instance| instance.labels.ownership(name) != Ownership::Foreign);
+    Ok(live)
 }
 
 /// Where all that concerns a spec is: the environment, and the names that it wants.

@@ -8,12 +8,52 @@ use tokio::io::AsyncWrite;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Stream;
+use crate::model::Secrets;
 
 /// Longer lines are cut into pieces of this many bytes.
 const LINE: usize = 8 * 1024;
 
 /// How many of the last bytes are kept for an error's message.
 const TAIL: usize = 2 * 1024;
+
+/// What stands where a secret was.
+const MASK: &[u8] = b"***";
+
+/// The texts that no output may show.
+#[derive(Clone, Default)]
+pub(super) struct Mask(Arc<[Vec<u8>]>);
+
+impl Mask {
+    /// A mask over every line of every secret.
+    pub(super) fn of(secrets: &Secrets) -> Self {
+        Self(secrets.masked().into())
+    }
+
+    /// The same bytes without the secrets.
+    pub(super) fn over(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut masked = Vec::with_capacity(bytes.len());
+        let mut rest = bytes;
+        while let Some((first, after)) = rest.split_first() {
+            // The longest come first.
+            match self.0.iter().find(|secret| rest.starts_with(secret)) {
+                Some(secret) => {
+                    masked.extend_from_slice(MASK);
+                    rest = &rest[secret.len()..];
+                }
+                None => {
+                    masked.push(*first);
+                    rest = after;
+                }
+            }
+        }
+        masked
+    }
+
+    /// How many bytes the longest has.
+    fn longest(&self) -> usize {
+        self.0.first().map_or(0, Vec::len)
+    }
+}
 
 /// The end of what both streams wrote.
 #[derive(Debug, Clone, Default)]
@@ -33,44 +73,55 @@ impl Tail {
     }
 }
 
-/// Sends what is written to it on, line by line.
+/// Sends what is written to it on, line by line and masked.
 pub(super) struct Lines {
     stream: Stream,
     sender: UnboundedSender<(Stream, String)>,
     tail: Tail,
+    mask: Mask,
     rest: Vec<u8>,
 }
 
 impl Lines {
-    pub(super) fn new(stream: Stream, sender: UnboundedSender<(Stream, String)>, tail: Tail) -> Self {
+    pub(super) fn new(stream: Stream, sender: UnboundedSender<(Stream, String)>, tail: Tail, mask: Mask) -> Self {
         Self {
             stream,
             sender,
             tail,
+            mask,
             rest: Vec::new(),
         }
     }
 
     fn send(&self, line: &[u8]) {
-        let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned();
+        let line = self.mask.over(line.strip_suffix(b"\r").unwrap_or(line));
+        self.tail.push(&line);
+        self.tail.push(b"\n");
         // Nobody listens any more only when the whole apply is being dropped.
-        let _ = self.sender.send((self.stream, line));
+        let _ = self
+            .sender
+            .send((self.stream, String::from_utf8_lossy(&line).into_owned()));
     }
 }
 
 impl AsyncWrite for Lines {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        self.tail.push(bytes);
+        // A piece ends where no secret can go on.
+        let enough = LINE + self.mask.longest();
         self.rest.extend_from_slice(bytes);
-        while let Some(end) = self.rest.iter().take(LINE).position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.rest.drain(..=end).collect();
-            self.send(&line[..end]);
+        loop {
+            if let Some(end) = self.rest.iter().take(enough).position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                self.send(&line[..end]);
+            } else if self.rest.len() >= enough {
+                let masked = self.mask.over(&self.rest);
+                let at = LINE.min(masked.len());
+                self.rest = masked[at..].to_vec();
+                self.send(&masked[..at]);
+            } else {
+                return Poll::Ready(Ok(bytes.len()));
+            }
         }
-        while self.rest.len() >= LINE {
-            let piece: Vec<u8> = self.rest.drain(..LINE).collect();
-            self.send(&piece);
-        }
-        Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -87,6 +138,54 @@ impl Drop for Lines {
         if !self.rest.is_empty() {
             let rest = std::mem::take(&mut self.rest);
             self.send(&rest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+    use crate::model::SecretKey;
+
+    /// The lines that come of these writes while `hunter2` is a secret, and the tail.
+    async fn lines(writes: &[Vec<u8>]) -> (Vec<String>, String) {
+        let values = BTreeMap::from([("TOKEN".to_owned(), Arc::from(&b"hunter2\n"[..]))]);
+        let mask = Mask::of(&Secrets::new(values, SecretKey::new([0; SecretKey::BYTES])));
+        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+        let tail = Tail::default();
+        let mut out = Lines::new(Stream::Stdout, sender, tail.clone(), mask);
+        for bytes in writes {
+            out.write_all(bytes).await.expect("takes all");
+        }
+        drop(out);
+        let mut lines = Vec::new();
+        while let Some((_, line)) = receiver.recv().await {
+            lines.push(line);
+        }
+        (lines, tail.text())
+    }
+
+    #[tokio::test]
+    async fn secrets_are_masked_wherever_a_write_or_a_piece_ends() {
+        let said = lines(&[b"a hun".to_vec(), b"ter2 b\r\nc".to_vec()]).await;
+        assert_eq!(
+            said,
+            (vec!["a *** b".to_owned(), "c".to_owned()], "a *** b\nc".to_owned())
+        );
+        for before in LINE - 10..LINE + 10 {
+            let text = [vec![b'x'; before], b"hunter2yhunter2".to_vec(), vec![b'z'; LINE]].concat();
+            for size in [1_000, 8_191, 100_000] {
+                let writes: Vec<Vec<u8>> = text.chunks(size).map(<[u8]>::to_vec).collect();
+                let (lines, tail) = lines(&writes).await;
+                let whole = lines.concat();
+                assert_eq!(whole.matches("***").count(), 2, "{before} {size}");
+                assert_eq!(whole.len(), text.len() - 8, "{before} {size}");
+                assert!(!tail.contains("hunter"), "{before} {size}");
+            }
         }
     }
 }

@@ -1,14 +1,15 @@
 //! One step carried out: a short match on its work.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::output::{Lines, Tail};
+use super::output::{Lines, Mask, Tail};
 use super::progress::Progress;
-use super::{Interrupt, StepError, Stream};
+use super::{Interrupt, StepError, Stream, secrets};
 use crate::backend::{Account, Changes, ErrorKind, ExecOpts, FileChange, Sandboxes, Stop, Streams};
 use crate::model::{
     Content, Desired, Field, GuestPath, InstanceName, Kind, Mode, Owner, Query, Ready, Run, SandboxName, Script,
@@ -55,7 +56,17 @@ impl Site<'_> {
             }
             Op::Configure(changes) => self.configure(step, changes).await?,
             Op::Account(user) => self.account(name, user).await?,
-            Op::Files { unseen, changes } => more = self.files(step, unseen, changes).await?,
+            Op::Files {
+                unseen,
+                changes,
+                secrets,
+            } => {
+                let mut changes = Cow::Borrowed(changes.as_slice());
+                if !secrets.is_empty() {
+                    changes.to_mut().extend(secrets::writes(self.desired, secrets)?);
+                }
+                more = self.files(step, unseen, &changes).await?;
+            }
             Op::Start => self.backend.start(name).await?,
             Op::Ready(ready) => self.ready(name, ready.as_ref()).await?,
             Op::Run(run) => self.run(step, run, output).await?,
@@ -253,8 +264,8 @@ impl Site<'_> {
             }
             if Instant::now() + pause >= end {
                 let tail = Tail::default();
-                tail.push(&output.stdout);
-                tail.push(&output.stderr);
+                tail.push(&self.mask().over(&output.stdout));
+                tail.push(&self.mask().over(&output.stderr));
                 let (command, code) = (command.to_owned(), output.code);
                 return Err(StepError::NotReady {
                     command,
@@ -292,11 +303,16 @@ impl Site<'_> {
             env: Default::default(),
             timeout: Some(Duration::from_secs(run.timeout.0)),
         };
-        let tail = Tail::default();
+        let (tail, mask) = (Tail::default(), self.mask());
         let streams = Streams {
             stdin: None,
-            stdout: Some(Box::new(Lines::new(Stream::Stdout, output.clone(), tail.clone()))),
-            stderr: Some(Box::new(Lines::new(Stream::Stderr, output, tail.clone()))),
+            stdout: Some(Box::new(Lines::new(
+                Stream::Stdout,
+                output.clone(),
+                tail.clone(),
+                mask.clone(),
+            ))),
+            stderr: Some(Box::new(Lines::new(Stream::Stderr, output, tail.clone(), mask))),
             until: None,
         };
         let code = self.backend.run(name, &opts, streams).await;
@@ -311,6 +327,13 @@ impl Site<'_> {
                 tail: tail.text(),
             }),
         }
+    }
+
+    /// What no output may show.
+    fn mask(&self) -> Mask {
+        self.desired
+            .map(|desired| Mask::of(&desired.secrets))
+            .unwrap_or_default()
     }
 
     /// As whom a step runs: root, the sandbox's user, or somebody whom the guest knows.

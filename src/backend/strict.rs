@@ -85,7 +85,8 @@ fn setting(key: &str, value: Option<&str>) -> Result<()> {
     refuse_unless(good, || format!("{key:?} is no setting of an instance"))
 }
 
-fn labels(labels: &BTreeMap<String, String>) -> Result<()> {
+/// Refuses labels that no backend could keep.
+pub(super) fn labels(labels: &BTreeMap<String, String>) -> Result<()> {
     labels.iter().try_for_each(|(key, value)| label(key, Some(value)))
 }
 

@@ -20,8 +20,8 @@ use super::{
     Terminal,
 };
 use crate::model::{
-    Capabilities, Content, EgressMode, EnvironmentName, GuestPath, Inspection, Instance, InstanceName, LiveInstance,
-    Mode, Note, NoteKey, Owner, Policy, Query, Snapshot,
+    Capabilities, Content, EgressMode, EnvironmentName, GuestPath, Inspection, Instance, InstanceName, Labels,
+    LiveInstance, Mode, Note, NoteKey, Owner, Policy, Query, Snapshot,
 };
 
 /// Reading instances and snapshots.
@@ -96,6 +96,14 @@ pub trait Backend: Observe {
 
     /// Changes settings and labels, unless somebody else changed them in between.
     async fn configure(&self, name: &InstanceName, changes: &Changes) -> Result<()>;
+
+    /// Puts labels in the place of all that it has, where those are `seen`; a conflict where they are not. Nothing else
+    /// of it changes.
+    async fn relabel(&self, name: &InstanceName, _seen: &Labels, _labels: &Labels) -> Result<()> {
+        Err(Error::unsupported(format!(
+            "`{name}` cannot be adopted: this backend has nothing but what sbx-apply made"
+        )))
+    }
 
     /// Starts it; no error when it runs.
     async fn start(&self, name: &InstanceName) -> Result<()>;

@@ -4,7 +4,6 @@
 //! handed what it needs. Each command is a file of `commands`: its arguments and its function.
 
 mod args;
-mod caller;
 mod commands;
 mod consent;
 mod error;
@@ -15,8 +14,10 @@ mod lock;
 mod process;
 mod sandbox;
 mod saved;
+mod secrets;
 mod session;
 mod settings;
+mod stdin;
 mod streams;
 mod terminal;
 

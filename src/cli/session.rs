@@ -1,5 +1,6 @@
 //! What most commands begin with: the spec, the backend, what is live, the plan.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use super::interrupt::Interrupts;
 use super::settings::Settings;
 use crate::apply::observe;
 use crate::backend::{Reader, Sandboxes};
-use crate::model::{BackendChoice, Desired, Live};
+use crate::model::{BackendChoice, Desired, EnvironmentName, Live, Place};
 use crate::plan::{self, Options, Plan, RefusalKind};
 use crate::spec::{self, FILE_LIMIT, Input, Loaded, Request};
 
@@ -58,7 +59,7 @@ fn usual() -> (Option<PathBuf>, Option<PathBuf>) {
 }
 
 /// Whether a spec would be found where none is named.
-pub(super) fn has_usual() -> bool {
+fn has_usual() -> bool {
     !matches!(usual(), (None, None))
 }
 
@@ -87,6 +88,7 @@ pub(super) fn load(settings: &Settings, spec: &SpecArg) -> Result<Loaded, Error>
         allow_unsafe_config: settings.allow_unsafe_config.clone(),
     })?;
     check_ignored(settings, &loaded.desired)?;
+    loaded.desired.secrets = settings.caller.secrets(&loaded.desired)?;
     // Where a backend may look for what the spec names by its path. No spec can say that itself.
     let root = settings.root.clone().unwrap_or_else(|| folder.clone());
     let choice = &mut loaded.desired.backend;
@@ -99,6 +101,42 @@ pub(super) fn load(settings: &Settings, spec: &SpecArg) -> Result<Loaded, Error>
         }
     }
     Ok(loaded)
+}
+
+/// Which environment, and where: from the spec, or from the flags alone.
+pub(super) fn environment_of(settings: &Settings, spec: &SpecArg) -> Result<(EnvironmentName, BackendChoice), Error> {
+    let flags_alone =
+        spec.spec.is_none() && settings.environment.is_some() && (settings.backend.is_some() || !has_usual());
+    let Some(name) = settings.environment.as_deref().filter(|_| flags_alone) else {
+        let loaded = load(settings, spec)?;
+        return Ok((loaded.desired.environment, loaded.desired.backend));
+    };
+    Ok((environment_name(name)?, flagged(settings)))
+}
+
+/// The name that `--environment` says.
+pub(super) fn environment_name(name: &str) -> Result<EnvironmentName, Error> {
+    EnvironmentName::new(name).map_err(|error| Error::Usage {
+        message: format!("--environment: {error}"),
+        hint: None,
+    })
+}
+
+/// Where, for what is about no spec: as the flags say, or the spec in this folder, if there is one.
+pub(super) fn backend_of(settings: &Settings) -> Result<BackendChoice, Error> {
+    if settings.backend.is_some() || !has_usual() {
+        return Ok(flagged(settings));
+    }
+    Ok(load(settings, &SpecArg { spec: None })?.desired.backend)
+}
+
+/// The backend that the flags name.
+fn flagged(settings: &Settings) -> BackendChoice {
+    BackendChoice {
+        name: settings.backend.clone().unwrap_or_else(|| "local".to_owned()),
+        settings: BTreeMap::new(),
+        at: Place::nowhere(),
+    }
 }
 
 /// All of standard input, within bounds.

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Host;
-use super::caller::Caller;
 use super::args::{self, Args, Color, Connection, Global};
 use super::commands::Command;
+use super::secrets::Caller;
+use super::stdin::Stdin;
 use crate::apply::{Clock, Process};
 use crate::backend::Registry;
 use crate::model::{BackendChoice, Field};
@@ -46,9 +47,11 @@ pub(super) struct Settings {
     pub(super) process: Process,
     /// Whether a process of the same realm lives.
     pub(super) is_alive: fn(&Process) -> bool,
-    /// What the caller's environment and standard input give to sandboxes.
+    /// The caller's environment, for secrets, and for what commands are handed by name.
     pub(super) caller: Caller,
-    /// Whether standard input is a terminal, and standard output.
+    /// Standard input.
+    pub(super) stdin: Stdin,
+    /// Which streams are terminals.
     pub(super) terminals: super::Terminals,
     /// Backend settings by their keys, as flags say.
     flags: BTreeMap<String, String>,
@@ -109,7 +112,8 @@ impl Settings {
             is_alive: host.is_alive,
             flags: flags(connection),
             ambient: ambient(&host.variables),
-            caller: Caller::new(host.variables, host.stdin),
+            caller: Caller::new(host.variables),
+            stdin: Stdin::new(host.stdin),
             terminals: host.terminals,
             pinned: None,
         };
@@ -344,10 +348,16 @@ mod tests {
             ("SBX_REMOTE", "far"),
             ("SBX_CLIENT_KEY", "k"),
             ("SBX_POOL", ""),
+            ("HOME", "/home/bob"),
         ]));
         assert_eq!(
             found,
-            map(&[("remote", "far"), ("config-dir", "/c"), ("client-key", "k")])
+            map(&[
+                ("remote", "far"),
+                ("config-dir", "/c"),
+                ("client-key", "k"),
+                ("data", "/home/bob/.local/share"),
+            ])
         );
     }
 

@@ -1,10 +1,10 @@
 //! What a whole spec asks for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 
-use super::{EnvironmentName, Place, Sandbox, SandboxName};
+use super::{EnvironmentName, FileState, Place, Sandbox, SandboxName, Secrets};
 
 /// The backend that a spec names, with its settings as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,4 +26,19 @@ pub struct Desired {
     pub backend: BackendChoice,
     /// The sandboxes in the spec's order, counts expanded.
     pub sandboxes: IndexMap<SandboxName, Sandbox>,
+    /// The values of its secrets. A spec names only their variables; whoever may read those fills this in.
+    pub secrets: Secrets,
+}
+
+impl Desired {
+    /// The variables that hold its secrets, each once, ordered.
+    #[must_use]
+    pub fn secret_variables(&self) -> BTreeSet<&str> {
+        let files = self.sandboxes.values().flat_map(|sandbox| sandbox.files.values());
+        let variables = files.filter_map(|file| match &file.state {
+            FileState::Secret(variable) => Some(variable.as_str()),
+            _ => None,
+        });
+        variables.collect()
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Digest, GuestPath, InstanceName, Labels, Mode, Owner, SnapshotName};
+use super::{Digest, GuestPath, InstanceName, Labels, Mode, Owner, SecretHashes, SnapshotName};
 
 /// Whether an instance runs, in a word that every backend can say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,6 +191,8 @@ pub struct Live {
     pub instances: BTreeMap<InstanceName, LiveInstance>,
     /// Files of the instances that were looked at.
     pub files: BTreeMap<InstanceName, Inspection>,
+    /// Hashes of secrets.
+    pub secrets: SecretHashes,
     /// Of the images that instances may have to be made from, those that are known not to be there, each with what
     /// the backend says about that.
     pub missing_images: BTreeMap<String, String>,

@@ -10,7 +10,7 @@ use super::stale::{Recipes, kept_stale, record_to_be, stale_clone, stale_snapsho
 use super::{Action, Change, FieldChange, Impact, Origin, Reason, TextChange};
 use crate::model::{
     Capabilities, Data, Facts, Field, FileState, GuestPath, Ignored, Inspection, InstanceName, Kind, Labels,
-    LiveInstance, OnStale, Origin as Source, Sandbox, Shape, Status,
+    LiveInstance, OnStale, Origin as Source, Sandbox, SecretHashes, Shape, Status,
 };
 
 /// What becomes of a sandbox's instance.
@@ -38,6 +38,8 @@ pub(super) struct Subject<'a> {
     pub(super) source: Option<Recipe>,
     /// Whether another sandbox is cloned from it.
     pub(super) is_cloned: bool,
+    /// Hashes of secrets.
+    pub(super) secrets: &'a SecretHashes,
 }
 
 impl Subject<'_> {
@@ -79,7 +81,9 @@ fn origin(desired: Option<&str>, applied: Option<&str>, live: Option<&str>) -> O
 
 /// Compares one sandbox.
 pub(super) fn diff(subject: &Subject<'_>) -> Diff {
-    let mut desired = facts::desired(subject.sandbox);
+    let labels = subject.instance.map(|instance| &instance.labels);
+    let mut applied = labels.map(Labels::applied).unwrap_or_default();
+    let mut desired = facts::desired(subject.sandbox, &subject.secrets.sources, &applied);
     if let Some(recipe) = &subject.source {
         desired.set(Field::sandbox(SOURCE_RECIPE), recipe.to_string());
     }
@@ -96,9 +100,8 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
             complete: false,
         };
     };
-    let mut applied = instance.labels.applied();
     let complete = instance.labels.is_true(Labels::COMPLETE);
-    let mut live = facts::live(instance, subject.inspection, &desired, &applied);
+    let mut live = facts::live(instance, subject.inspection, subject.secrets, &desired, &applied);
     settle_seeds(subject, complete, &desired, &mut live);
     let going = settle_extras(subject, &mut desired, &mut applied, &mut live);
 
@@ -117,7 +120,7 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
             && matches!(field.field.as_str(), "mode" | "owner")
             && !live
                 .get(&Field::of(Kind::File, &*field.name, "content"))
-                .is_some_and(|c| c.starts_with("sha256:"));
+                .is_some_and(|content| content.starts_with("sha256:") || content.starts_with("secret:"));
         if file_gone {
             continue;
         }

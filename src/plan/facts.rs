@@ -1,12 +1,13 @@
 //! The normal form of what is desired and of what is live.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::account::Account;
 use super::run_digest::run_digests;
+use super::secret;
 use crate::model::{
     Digest, Entry, Facts, Field, File, FileState, Found, GuestPath, Inspection, Kind, Labels, LiveInstance, Mode,
-    Origin, Owner, Power, Sandbox, SandboxName, Shape, Status, Tree, When,
+    Origin, Owner, Power, Sandbox, SandboxName, SecretHashes, Shape, Status, Tree, When,
 };
 
 /// Where accounts stand.
@@ -47,7 +48,8 @@ pub(super) fn power() -> Field {
 }
 
 /// All that a spec says of a sandbox, field by field.
-pub(super) fn desired(sandbox: &Sandbox) -> Facts {
+/// `sources` are the hashes of the caller's secrets, by variable.
+pub(super) fn desired(sandbox: &Sandbox, sources: &BTreeMap<String, String>, applied: &Facts) -> Facts {
     let mut facts = Facts::new();
     let mut set = |field: &str, value: Option<String>| {
         if let Some(value) = value {
@@ -81,12 +83,12 @@ pub(super) fn desired(sandbox: &Sandbox) -> Facts {
     sandbox
         .files
         .iter()
-        .for_each(|(path, file)| desired_file(&mut facts, path, file));
+        .for_each(|(path, file)| desired_file(&mut facts, path, file, sources, applied));
     sandbox
         .trees
         .iter()
         .for_each(|(path, tree)| desired_tree(&mut facts, path, tree));
-    for (run, digest) in sandbox.run.iter().zip(run_digests(sandbox)) {
+    for (run, digest) in sandbox.run.iter().zip(run_digests(sandbox, &facts)) {
         facts.set(Field::of(Kind::Run, run.name.as_str(), "digest"), digest.as_str());
     }
     for (name, _) in &sandbox.snapshots {
@@ -96,7 +98,7 @@ pub(super) fn desired(sandbox: &Sandbox) -> Facts {
     facts
 }
 
-fn desired_file(facts: &mut Facts, path: &GuestPath, file: &File) {
+fn desired_file(facts: &mut Facts, path: &GuestPath, file: &File, sources: &BTreeMap<String, String>, applied: &Facts) {
     if file.when == When::Create {
         facts.set(of_file(path, "seed"), WRITTEN);
         return;
@@ -107,8 +109,12 @@ fn desired_file(facts: &mut Facts, path: &GuestPath, file: &File) {
             facts.set(of_file(path, "content"), ABSENT);
             return;
         }
-        // Compared by a keyed hash, which a backend without the capability does not reach.
-        FileState::Secret(_) => return,
+        FileState::Secret(variable) => {
+            facts.set(
+                of_file(path, "content"),
+                secret::desired(path, variable, sources, applied),
+            );
+        }
     }
     facts.set(of_file(path, "mode"), file.mode.to_string());
     facts.set(of_file(path, "owner"), file.owner.to_string());
@@ -150,6 +156,7 @@ fn entry_symlink(target: &str) -> String {
 pub(super) fn live(
     instance: &LiveInstance,
     inspection: Option<&Inspection>,
+    hashes: &SecretHashes,
     desired: &Facts,
     applied: &Facts,
 ) -> Facts {
@@ -204,7 +211,8 @@ pub(super) fn live(
     }
     if let Some(inspection) = inspection {
         live_user(&mut facts, inspection, desired, applied);
-        live_files(&mut facts, inspection, desired, applied);
+        let hashes = hashes.files.get(&instance.name);
+        live_files(&mut facts, inspection, hashes, desired, applied);
         live_trees(&mut facts, inspection, desired, applied);
     }
     facts
@@ -237,10 +245,23 @@ fn live_user(facts: &mut Facts, inspection: &Inspection, desired: &Facts, applie
     }
 }
 
-fn live_files(facts: &mut Facts, inspection: &Inspection, desired: &Facts, applied: &Facts) {
+fn live_files(
+    facts: &mut Facts,
+    inspection: &Inspection,
+    hashes: Option<&BTreeMap<GuestPath, String>>,
+    desired: &Facts,
+    applied: &Facts,
+) {
     for path in paths(desired, applied, Kind::File) {
         let found = inspection.get(&path).filter(|_| is_reached(&path, inspection));
-        let value = found.map_or_else(|| ABSENT.to_owned(), content_or_kind);
+        let value = found.map_or_else(
+            || ABSENT.to_owned(),
+            |found| {
+                let plain = content_or_kind(found);
+                let hash = hashes.and_then(|hashes| hashes.get(&path));
+                secret::live(&path, found, &plain, hash, desired, applied).unwrap_or(plain)
+            },
+        );
         facts.set(of_file(&path, "content"), value);
         if let Some(Found {
             shape: Shape::File { .. },

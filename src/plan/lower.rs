@@ -4,7 +4,7 @@
 use super::diff::{Diff, Fate, Subject};
 use super::facts::{self, ABSENT};
 use super::held::{keeping_accepted, stays_for_later};
-use super::{Action, Change, Impact, Op, Reason, Step, StepId};
+use super::{Action, Change, Impact, Op, Reason, SecretFile, Step, StepId};
 use crate::model::{
     Changes, CreateOpts, Entry, EnvironmentName, Facts, Field, File, FileChange, FileState, GuestPath, Kind, Labels,
     Mode, Origin, Power, Run, Sandbox, SandboxName, Status, Tree, When,
@@ -289,6 +289,7 @@ fn configure(lowering: &mut Lowering<'_>, change: &Change) {
 fn files(lowering: &mut Lowering<'_>, diff: &Diff, made: bool) {
     let sandbox = lowering.subject.sandbox;
     let (mut removals, mut writes, mut facts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut secrets: Vec<SecretFile> = Vec::new();
     for change in diff
         .changes
         .iter()
@@ -343,19 +344,27 @@ fn files(lowering: &mut Lowering<'_>, diff: &Diff, made: bool) {
         match sandbox.files.get(&path) {
             Some(file) => {
                 let file = keeping_accepted(diff, &path, file);
-                file_change(path, &file, content_moved, &mut removals, &mut writes);
+                match &file.state {
+                    FileState::Secret(variable) if content_moved => secrets.push(SecretFile {
+                        path,
+                        variable: variable.clone(),
+                        mode: file.mode,
+                        owner: file.owner,
+                    }),
+                    _ => file_change(path, &file, content_moved, &mut removals, &mut writes),
+                }
             }
             None => removals.push(FileChange::Remove { path }),
         }
     }
-    if removals.is_empty() && writes.is_empty() && (!made || sandbox.trees.is_empty()) {
+    if removals.is_empty() && writes.is_empty() && secrets.is_empty() && (!made || sandbox.trees.is_empty()) {
         return;
     }
     // What lies in a removed folder goes with it.
     removals.sort_by(|a, b| a.path().cmp(b.path()));
     removals.dedup_by(|next, kept| next.path().below(kept.path()).is_some());
     writes.sort_by(|a, b| a.path().cmp(b.path()));
-    let (gone, written) = (removals.len(), writes.len());
+    let (gone, written) = (removals.len(), writes.len() + secrets.len());
     removals.append(&mut writes);
     let title = match (written, gone) {
         (0, gone) => format!("remove {}", counted(gone)),
@@ -371,6 +380,7 @@ fn files(lowering: &mut Lowering<'_>, diff: &Diff, made: bool) {
         Op::Files {
             unseen,
             changes: removals,
+            secrets,
         },
         title,
         facts,
@@ -423,15 +433,13 @@ fn file_change(
                 owner: Some(file.owner),
             });
         }
-        FileState::Content(_) => {
+        FileState::Content(_) | FileState::Secret(_) => {
             writes.push(FileChange::Attributes {
                 path,
                 mode: file.mode,
                 owner: file.owner,
             });
         }
-        // Refused before, where the backend cannot.
-        FileState::Secret(_) => {}
     }
 }
 

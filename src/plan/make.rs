@@ -10,7 +10,7 @@ use super::match_up::Matched;
 use super::stale::{Recipes, generations, weigh};
 use super::{
     Action, Change, FieldChange, Graph, Impact, Op, Reason, Refusal, Step, StepId, Summary, UnknownTarget, capability,
-    cores, select,
+    cores, secret, select,
 };
 use crate::model::{
     Capabilities, Date, Desired, EnvironmentName, Field, Ignored, InstanceName, Kind, Labels, Live, LiveInstance,
@@ -105,11 +105,12 @@ impl Plan {
         Graph::of(&self.steps)
     }
 
-    /// The changes that lose what is on a disk and were not consented to by `--prune`.
+    /// The changes that lose what is on a disk and were not consented to by `--prune` or `gc`.
     pub fn data_loss(&self) -> impl Iterator<Item = &Change> {
         self.changes
             .iter()
-            .filter(|change| change.impact == Impact::DataLoss && change.reason != Reason::Pruned)
+            .filter(|change| change.impact == Impact::DataLoss)
+            .filter(|change| !matches!(change.reason, Reason::Pruned | Reason::Expired))
     }
 }
 
@@ -180,6 +181,7 @@ pub fn plan(
                 prune: options.prune,
                 source,
                 is_cloned: cloned.contains(&sandbox.name),
+                secrets: &live.secrets,
             };
             Part::of(&subject, &around, &matched, live)
         });
@@ -225,13 +227,19 @@ impl Part {
         weigh(&mut diff.changes, matched);
         let mut refusals = capability::lacking(subject.sandbox, subject.capabilities);
         refusals.extend(guard(subject, &diff, live));
+        refusals.extend(secret::missing(subject, &diff.changes, diff.fate));
+        let mut notices = std::mem::take(&mut diff.notices);
+        notices.extend(secret::notices(subject, &diff.changes, diff.fate));
+        let steps = lower(subject, &diff, around);
+        secret::hide(diff.changes.iter_mut().flat_map(|change| &mut change.fields));
+        secret::hide(diff.accepted.iter_mut());
         Self {
             refusals,
-            steps: lower(subject, &diff, around),
+            steps,
             recipes: diff.recipes,
             changes: diff.changes,
             accepted: accepted(subject, diff.accepted).collect(),
-            notices: diff.notices,
+            notices,
         }
     }
 }

@@ -94,17 +94,25 @@ impl<'a> Matched<'a> {
             return;
         }
         let name = self.name_of(environment, &sandbox.name);
-        if live.instances.contains_key(&name) {
-            self.refusals.push(Refusal::refused(
-                "plan::foreign",
-                format!("the name `{name}` is taken by an instance that this environment does not own"),
-                &sandbox.at,
-                "this sandbox would need it",
-                format!(
-                    "rename the sandbox or the environment; to take the instance over is what `adopt {} {name}` of a later version does",
-                    sandbox.name
-                ),
-            ));
-        }
+        let Some(instance) = live.instances.get(&name) else {
+            return;
+        };
+        let rename = "rename the sandbox or the environment";
+        let help = match instance.labels.ownership(&name) {
+            Ownership::Owned { environment, sandbox } => {
+                format!("{rename}; it is the sandbox `{sandbox}` of `{environment}`")
+            }
+            Ownership::Foreign => format!(
+                "{rename}; or, to make that instance this sandbox: sbx-apply adopt SPEC {} {name}",
+                sandbox.name
+            ),
+        };
+        self.refusals.push(Refusal::refused(
+            "plan::foreign",
+            format!("the name `{name}` is taken by an instance that this environment does not own"),
+            &sandbox.at,
+            "this sandbox would need it",
+            help,
+        ));
     }
 }

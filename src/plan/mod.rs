@@ -4,6 +4,7 @@
 //! only: neither specs nor backends.
 
 mod account;
+mod adopt;
 mod capability;
 mod change;
 mod consent;
@@ -12,6 +13,7 @@ mod destroy;
 mod diff;
 mod extras;
 mod facts;
+mod gc;
 mod graph;
 mod guard;
 mod held;
@@ -24,16 +26,19 @@ mod recipe;
 mod restored;
 mod run_digest;
 pub mod saved;
+mod secret;
 mod select;
 mod stale;
 mod step;
 
 pub use account::{Account, AccountError, ensure_account, look_up};
+pub use adopt::{Adoption, adopt};
 pub use change::{Change, FieldChange, Origins, Summary, TextChange};
 pub use consent::{Refusal, RefusalKind};
 pub use destroy::destroy;
 pub use extras::settle_tree;
 pub use facts::ABSENT;
+pub use gc::{environments, gc};
 pub use graph::Graph;
 pub use make::{Accepted, Leftover, Notice, Options, Plan, plan};
 pub use match_up::Matched;
@@ -41,5 +46,6 @@ pub use query::query;
 pub use reason::{Action, Impact, Origin, Reason};
 pub use recipe::changed_parts;
 pub use restored::restored;
+pub use secret::secret_paths;
 pub use select::{UnknownTarget, select};
-pub use step::{Op, Step, StepId};
+pub use step::{Op, SecretFile, Step, StepId};

@@ -142,6 +142,8 @@ pub enum Reason {
     Pruned,
     /// The environment is destroyed.
     Destroyed,
+    /// It has outlived its ttl.
+    Expired,
 }
 
 impl fmt::Display for Reason {
@@ -162,6 +164,7 @@ impl fmt::Display for Reason {
             Self::Recreated => "the sandbox is made anew",
             Self::Pruned => "not in the spec, and --prune was given",
             Self::Destroyed => "the environment is destroyed",
+            Self::Expired => "it has outlived its ttl",
         })
     }
 }

@@ -87,7 +87,9 @@ pub fn state(
 ) -> BTreeMap<String, SavedState> {
     let matched = Matched::of(desired, live);
     let states = matched.owned.iter().map(|(name, instance)| {
-        let wanted = desired.sandboxes.get(name).map(facts::desired);
+        let applied = instance.labels.applied();
+        let sandbox = desired.sandboxes.get(name);
+        let wanted = sandbox.map(|sandbox| facts::desired(sandbox, &live.secrets.sources, &applied));
         let fields = match &wanted {
             Some(wanted) if selected(name) => fields(instance, live, wanted),
             None if pruned => fields(instance, live, &Facts::new()),
@@ -101,7 +103,13 @@ pub fn state(
 
 fn fields(instance: &LiveInstance, live: &Live, desired: &Facts) -> BTreeMap<String, String> {
     let applied = instance.labels.applied();
-    let all = facts::live(instance, live.files.get(&instance.name), desired, &applied);
+    let all = facts::live(
+        instance,
+        live.files.get(&instance.name),
+        &live.secrets,
+        desired,
+        &applied,
+    );
     let counts = |field: &Field| {
         matches!(field.kind, Kind::Power | Kind::Snapshot)
             || desired.get(field).is_some()

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::model::{
-    Changes, CreateOpts, Field, FileChange, GuestPath, InstanceName, Ready, Run, SandboxName, SnapshotName, User,
+    Changes, CreateOpts, Field, FileChange, GuestPath, InstanceName, Mode, Owner, Ready, Run, SandboxName,
+    SnapshotName, User,
 };
 
 /// A step's name in the plan: `base/create`, `task-1/run:install`. Unique, and the same for the same plan.
@@ -51,6 +52,8 @@ pub enum Op {
         unseen: Vec<GuestPath>,
         /// The changes, in their order.
         changes: Vec<FileChange>,
+        /// Secret files, written after all others.
+        secrets: Vec<SecretFile>,
     },
     /// Start it.
     Start,
@@ -88,6 +91,19 @@ impl Op {
             Self::Record => "record",
         }
     }
+}
+
+/// A file whose contents are in a variable of the caller's environment, and in no plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretFile {
+    /// Where it goes.
+    pub path: GuestPath,
+    /// The variable.
+    pub variable: String,
+    /// Permission bits.
+    pub mode: Mode,
+    /// Owner.
+    pub owner: Owner,
 }
 
 /// A step of a plan.

@@ -29,5 +29,5 @@ pub use inputs::SourceDigest;
 pub use load::{Input, Loaded, Rejected, Request, check_text, load};
 pub use schema::schema;
 pub use source::{FILE_LIMIT, Source, Sources};
-pub(crate) use suggest::nearest;
+pub use suggest::nearest;
 pub use syntax::Format;

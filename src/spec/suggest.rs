@@ -1,7 +1,8 @@
 //! "Did you mean …?"
 
 /// The candidate that a misspelt word was most likely meant to be; none where nothing is close.
-pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Long texts are no misspelt names, and comparing them takes time.
     if word.len() > 64 {
         return None;

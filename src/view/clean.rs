@@ -28,6 +28,28 @@ fn steers(character: char) -> bool {
             '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// A JSON text that means the same, and has no such character in it but line breaks: outside of its strings, JSON has none.
+#[must_use]
+pub(super) fn json(text: String) -> String {
+    let harmful = |character: char| character != '\n' && steers(character);
+    if !text.contains(harmful) {
+        return text;
+    }
+    let mut cleaned = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if harmful(character) {
+            let units = &mut [0; 2];
+            // RFC 8259, section 7: beyond the basic plane two units stand for one character.
+            for unit in character.encode_utf16(units) {
+                cleaned.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            cleaned.push(character);
+        }
+    }
+    cleaned
+}
+
 /// The same, cut to at most `most` characters, an ellipsis included.
 #[must_use]
 pub(super) fn short(text: &str, most: usize) -> Cow<'_, str> {
@@ -53,6 +75,14 @@ mod tests {
             clean("\u{1b}[2J\u{9b}1m\r\n\u{202e}\u{7}"),
             "\\u{1b}[2J\\u{9b}1m\\r\\n\\u{202e}\\u{7}"
         );
+    }
+
+    #[test]
+    fn json_means_the_same_without_them() {
+        let value = "a\u{9b}1m\u{202e}\u{e0001}\u{1b}ä";
+        let text = json(format!("[\n{}]", serde_json::to_string(value).expect("a string")));
+        assert_eq!(text, "[\n\"a\\u009b1m\\u202e\\udb40\\udc01\\u001bä\"]");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&text).expect("JSON"), [value]);
     }
 
     #[test]

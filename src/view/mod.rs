@@ -6,6 +6,7 @@
 mod alike;
 mod clean;
 pub mod diagnostics;
+pub mod doctor;
 pub mod files;
 pub mod graph;
 pub mod human;

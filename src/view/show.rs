@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::clean;
+use super::clean::short;
 use super::human::age;
 use super::json::FORMAT_VERSION;
 use super::table::table;
@@ -42,6 +43,11 @@ pub struct Row {
     pub stale: Vec<String>,
     /// How long ago it was made, in seconds; null where that is not known.
     pub age: Option<u64>,
+    /// How long it may live, as its label says; null where it may for ever.
+    pub ttl: Option<String>,
+    /// How many seconds are left of that; 0 or less once it has expired; null where it may live for ever, and where
+    /// the label says nothing.
+    pub expires_in: Option<i64>,
     /// Whether its first apply has finished.
     pub complete: bool,
     /// Whether the spec no longer names it.
@@ -62,6 +68,7 @@ pub fn human(show: &Show) -> String {
             clean(&items.join(", ")).into_owned()
         }
     };
+    let expires = show.sandboxes.iter().any(|row| row.ttl.is_some());
     let rows = show.sandboxes.iter().map(|row| {
         let status = match (
             row.leftover,
@@ -71,7 +78,7 @@ pub fn human(show: &Show) -> String {
             (false, false) => format!("{} (unfinished)", row.status),
             (false, true) => row.status.to_owned(),
         };
-        vec![
+        let mut cells = vec![
             row.sandbox.clone(),
             status,
             list(&row.addresses),
@@ -81,10 +88,25 @@ pub fn human(show: &Show) -> String {
             list(&row.snapshots),
             list(&row.stale),
             row.age.map_or_else(nothing, age),
-        ]
+        ];
+        cells.extend(expires.then(|| end(row)));
+        cells
     });
-    let header = ["SANDBOX", "STATUS", "ADDRESSES", "SOURCE", "SNAPSHOTS", "STALE", "AGE"];
+    let mut header = vec!["SANDBOX", "STATUS", "ADDRESSES", "SOURCE", "SNAPSHOTS", "STALE", "AGE"];
+    header.extend(expires.then_some("EXPIRES"));
     table(&header, &rows.collect::<Vec<_>>())
+}
+
+/// When it may be deleted.
+fn end(row: &Row) -> String {
+    match (&row.ttl, row.expires_in) {
+        (None, _) => "-".to_owned(),
+        (Some(_), Some(left)) => match u64::try_from(left) {
+            Ok(left @ 1..) => format!("in {}", age(left)),
+            _ => "expired".to_owned(),
+        },
+        (Some(ttl), None) => format!("never, by `{}`", short(ttl, 20)),
+    }
 }
 
 /// The document for programs.

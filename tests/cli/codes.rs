@@ -21,6 +21,10 @@ enum Before {
     Accepted,
     /// An instance that is not ours, under a name that the spec wants.
     Foreign,
+    /// The spec, applied; then a ttl is written on a sandbox, and is over.
+    Expired,
+    /// The same, and another instance claims to be that sandbox.
+    Twice,
     /// The spec, applied; then a plan is kept, and a limit changed.
     Moved,
 }
@@ -43,7 +47,7 @@ enum Spec {
     Failing,
 }
 
-use Before::{Accepted, Applied, Drifted, Foreign, Moved, Nothing};
+use Before::{Accepted, Applied, Drifted, Expired, Foreign, Moved, Nothing, Twice};
 use Spec::{Edited, Failing, Fewer, Image, Lacking, Same, Wrong};
 
 /// Words, what there was, which spec, the code, and the case as the documents tell it.
@@ -66,6 +70,16 @@ const CASES: &[Case] = &[
     ("apply PLAN", Applied, Edited, 0, ""),
     ("destroy --allow-data-loss", Applied, Edited, 0, ""),
     ("destroy", Nothing, Same, 0, ""),
+    ("gc", Applied, Same, 0, "`gc`: done, or nothing has expired"),
+    ("gc", Expired, Same, 0, ""),
+    (
+        "adopt base demo-base",
+        Foreign,
+        Same,
+        0,
+        "`adopt`: done, or it is that sandbox already",
+    ),
+    ("adopt base demo-base", Applied, Same, 0, ""),
     ("validate", Nothing, Same, 0, "`validate`, `show`, `graph`: done"),
     ("show", Nothing, Same, 0, ""),
     ("graph", Nothing, Same, 0, ""),
@@ -82,6 +96,13 @@ const CASES: &[Case] = &[
     ),
     ("check", Nothing, Lacking, 1, ""),
     ("apply", Nothing, Lacking, 1, ""),
+    (
+        "adopt base nothing",
+        Nothing,
+        Same,
+        1,
+        "`adopt`: no such sandbox, or no such instance",
+    ),
     ("apply", Nothing, Failing, 1, "`apply`: a step failed"),
     (
         "apply DAMAGED",
@@ -134,6 +155,21 @@ const CASES: &[Case] = &[
     ),
     ("destroy --yes", Applied, Same, 4, ""),
     (
+        "gc",
+        Twice,
+        Same,
+        4,
+        "`destroy`, `gc`: two instances claim to be one sandbox",
+    ),
+    ("destroy --allow-data-loss", Twice, Same, 4, ""),
+    (
+        "adopt other demo-base",
+        Applied,
+        Same,
+        4,
+        "`adopt`: the instance has an owner, or the sandbox an instance",
+    ),
+    (
         "apply PLAN",
         Moved,
         Edited,
@@ -180,6 +216,19 @@ async fn run(words: &str, before: Before, given: Spec) -> (u8, String, bool) {
         Drifted => edit(&memory, |machine| machine.status = Status::Stopped),
         Accepted => edit(&memory, |machine| machine.memory = None),
         Foreign => memory.make_foreign("demo-base").expect("is free"),
+        Expired | Twice => {
+            edit(&memory, |machine| {
+                machine.labels.0.insert("ttl".to_owned(), "1h".to_owned());
+            });
+            if before == Twice {
+                memory.copy_by_hand("demo-base", "copy").expect("copies");
+                let claims = memory.edit("copy", |machine| {
+                    machine.labels.0.insert("instance".to_owned(), "copy".to_owned());
+                    Ok(())
+                });
+                claims.expect("is there");
+            }
+        }
         Nothing | Applied | Moved => {}
     }
     fs::write(&file, spec(given)).expect("writes");
@@ -212,7 +261,9 @@ async fn each_case_has_its_exit_code() {
     for (words, before, given, code, _) in CASES {
         let (ended, said, changed) = run(words, *before, *given).await;
         assert_eq!(ended, *code, "{words} {before:?} {given:?}\n{said}");
-        let changes = words.starts_with("apply") || words.starts_with("destroy");
+        let changes = ["adopt", "apply", "destroy", "gc"]
+            .iter()
+            .any(|word| words.starts_with(word));
         assert!(
             !changed || changes && *code < 4,
             "{words} {before:?} {given:?} changed something\n{said}"

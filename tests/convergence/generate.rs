@@ -1,6 +1,7 @@
 //! Specs by chance: up to five sandboxes over few names, so that two of them differ in interesting ways.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use proptest::collection::{btree_map, vec};
@@ -11,7 +12,7 @@ use sbx_apply::backend::memory::Memory;
 use sbx_apply::model::{
     BackendChoice, Bytes, Content, Desired, Entry, EnvironmentName, Field, File, FileState, GuestPath, Ignored, Kind,
     Memory as MemoryLimit, Mode, OnStale, Origin, Owner, Place, Power, Ready, Run, Sandbox, SandboxName, Script,
-    Seconds, SnapshotName, StepName, Tree, User, When,
+    Seconds, SecretKey, Secrets, SnapshotName, StepName, Tree, User, When,
 };
 
 use crate::support::fault::Fault;
@@ -27,7 +28,7 @@ pub(super) fn backend() -> Memory {
 pub(super) fn is_checked(sandbox: &Sandbox, path: &GuestPath, file: &File) -> bool {
     let field = Field::of(Kind::File, path.as_str(), "content");
     let accepted = sandbox.ignore.iter().any(|ignored| ignored.field.covers(&field));
-    !accepted && file.when == When::Always && matches!(file.state, FileState::Content(_))
+    !accepted && file.when == When::Always && matches!(file.state, FileState::Content(_) | FileState::Secret(_))
 }
 
 fn path(text: &str) -> GuestPath {
@@ -38,6 +39,7 @@ fn file() -> impl Strategy<Value = File> {
     let state = prop_oneof![
         4 => "[a-c]{0,3}".prop_map(|text| FileState::Content(Content::inline(text.into_bytes()))),
         1 => Just(FileState::Absent),
+        1 => prop_oneof![Just("ONE"), Just("TWO")].prop_map(|name| FileState::Secret(name.to_owned())),
     ];
     let when = prop_oneof![4 => Just(When::Always), 1 => Just(When::Create)];
     (state, prop_oneof![Just(0o644), Just(0o600)], 0_u32..2, when).prop_map(|(state, mode, id, when)| File {
@@ -179,7 +181,7 @@ fn parts() -> impl Strategy<Value = Parts> {
 
 /// A whole spec.
 pub(super) fn desired() -> impl Strategy<Value = Desired> {
-    vec(parts(), 1..5).prop_map(|all| {
+    (vec(parts(), 1..5), ["[x-z]{2}", "[x-z]{2}"]).prop_map(|(all, values)| {
         let mut sandboxes: IndexMap<SandboxName, Sandbox> = IndexMap::new();
         for (index, parts) in all.into_iter().enumerate() {
             let sandbox = sandbox(index, parts, &sandboxes);
@@ -187,6 +189,14 @@ pub(super) fn desired() -> impl Strategy<Value = Desired> {
         }
         let at = Place::nowhere();
         Desired {
+            secrets: Secrets::new(
+                ["ONE", "TWO"]
+                    .map(str::to_owned)
+                    .into_iter()
+                    .zip(values.map(|value| Arc::from(value.into_bytes())))
+                    .collect(),
+                SecretKey::new([7; SecretKey::BYTES]),
+            ),
             environment: EnvironmentName::new("demo").expect("a name"),
             backend: BackendChoice {
                 name: "memory".to_owned(),

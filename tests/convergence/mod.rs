@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
-use sbx_apply::apply::{Interrupt, Report, apply, observe};
+use sbx_apply::apply::{Failure, Interrupt, Report, apply, keep_key, observe};
 use sbx_apply::backend::Sandboxes;
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::model::{Desired, Digest, FileState, GuestPath, Kind, Live, OnStale, Origin as Source, Sandbox, Status};
@@ -29,6 +29,17 @@ async fn applied(backend: &dyn Sandboxes, desired: &Desired, options: &Options) 
     let (live, plan) = planned(backend, desired, options).await;
     assert!(plan.graph().order().is_ok(), "a cycle among steps");
     let (_keep, interrupt) = watch::channel(Interrupt::None);
+    if let Err(error) = keep_key(backend, desired, &live, &plan).await {
+        let failure = Failure {
+            step: plan.steps[0].id.clone(),
+            error: error.into(),
+        };
+        let nothing = Report {
+            failed: vec![failure],
+            ..Report::default()
+        };
+        return (plan, nothing);
+    }
     let report = apply(&plan, Some(desired), &live, backend, 4, interrupt, |_| {}).await;
     (plan, report)
 }

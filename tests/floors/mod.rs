@@ -127,13 +127,15 @@ fn only_view_and_the_command_line_print() {
 }
 
 /// The commands that change something.
-const CHANGING: [&str; 8] = [
+const CHANGING: [&str; 10] = [
+    "adopt.rs",
     "apply.rs",
     "console.rs",
     "create.rs",
     "delete.rs",
     "destroy.rs",
     "exec.rs",
+    "gc.rs",
     "restore.rs",
     "write.rs",
 ];

@@ -25,6 +25,7 @@ sandbox "one" {
     config { limits.processes "500"; security.guestapi "true"; }
     user "dev" uid=1500
     protect true
+    ttl "24h"
     file "/etc/conf" content="conf\n" mode="0640" owner=7 group=8
     file "/etc/none" absent=true
     file "/home/dev/.seed" content="seed\n" when="create"
@@ -130,6 +131,16 @@ const CASES: &[(&str, Hand, Comes)] = &[
         "protect",
         Client(&["config", "unset", "ONE", "user.sbx-apply.protect"]),
         Drift(&["protect"]),
+    ),
+    (
+        "ttl",
+        Client(&["config", "set", "ONE", "user.sbx-apply.ttl=2d"]),
+        Drift(&["ttl"]),
+    ),
+    (
+        "ttl, unset",
+        Client(&["config", "unset", "ONE", "user.sbx-apply.ttl"]),
+        Drift(&["ttl"]),
     ),
     ("state, stopped", Client(&["stop", "--force", "ONE"]), Drift(&["power"])),
     ("state, frozen", Client(&["pause", "ONE"]), Drift(&["power"])),
@@ -272,7 +283,7 @@ const CASES: &[(&str, Hand, Comes)] = &[
 ];
 
 /// Fields that the language has and this backend does not carry out: refused when they are planned.
-const REFUSED: [&str; 5] = ["egress", "mount", "volume", "port", "ttl"];
+const REFUSED: [&str; 4] = ["egress", "mount", "volume", "port"];
 
 struct World {
     daemon: Daemon,
@@ -308,7 +319,7 @@ impl World {
     async fn run(&self, arguments: &[&str], code: u8) -> Run {
         let socket = self.daemon.socket.display().to_string();
         let words = [&arguments[..1], &[&self.spec], &arguments[1..], &["--socket", &socket]].concat();
-        let run = real_program(&words).await;
+        let run = real_program(&words, &[]).await;
         assert_eq!(run.code, code, "{arguments:?}\n{}\n{}", run.stdout, run.stderr);
         run
     }

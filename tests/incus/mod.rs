@@ -4,10 +4,12 @@
 mod api;
 mod cluster;
 mod files;
+mod gc;
 mod hand_edits;
 mod instances;
 mod observing;
 mod read_only;
+mod secrets;
 mod secure;
 mod stale;
 mod transport;

@@ -24,7 +24,7 @@ sandbox \"task\" count=2 { clone-from \"base\" snapshot=\"ready\"; file \"/etc/t
 async fn run(arguments: &[&str], proxy: &Proxy, code: u8) -> Run {
     let socket = proxy.socket();
     let words = [arguments, &["--socket", socket.to_str().expect("a path")]].concat();
-    let run = real_program(&words).await;
+    let run = real_program(&words, &[]).await;
     assert_eq!(run.code, code, "{arguments:?}\n{}\n{}", run.stdout, run.stderr);
     run
 }

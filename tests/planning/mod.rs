@@ -2,17 +2,34 @@
 //! backend.
 
 mod accepted;
+mod adopt;
+mod gc;
+mod secrets;
 mod stale;
 
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::model::{Labels, Mode, Owner};
 
-use crate::support::program::{Run, program};
+use crate::support::program::{NOW, Run, program_as};
 
 const HEAD: &str = "environment \"demo\"\n";
 
 /// Runs the program on a spec in a folder of its own, next to a folder `app` to make trees from.
 async fn program_with(memory: &Memory, command: &[&str], spec: &str) -> Run {
+    program_in(memory, command, spec, &[]).await
+}
+
+/// The same with variables in the caller's environment.
+async fn program_in(memory: &Memory, command: &[&str], spec: &str, variables: &[(&str, &str)]) -> Run {
+    program_when(memory, command, spec, variables, NOW).await
+}
+
+/// The same at another moment.
+async fn program_with_at(memory: &Memory, command: &[&str], spec: &str, now: u64) -> Run {
+    program_when(memory, command, spec, &[], now).await
+}
+
+async fn program_when(memory: &Memory, command: &[&str], spec: &str, variables: &[(&str, &str)], now: u64) -> Run {
     let folder = tempfile::tempdir().expect("a folder");
     let app = folder.path().join("app");
     std::fs::create_dir_all(app.join("static")).expect("makes");
@@ -25,7 +42,7 @@ async fn program_with(memory: &Memory, command: &[&str], spec: &str) -> Run {
         .iter()
         .map(|word| if *word == "-" { path } else { word })
         .collect();
-    program(memory, &arguments).await
+    program_as(memory, &arguments, variables, now).await
 }
 
 /// Runs a command on a spec, and requires its exit code.
@@ -270,9 +287,14 @@ async fn another_id_for_a_user_is_refused_when_it_is_planned() {
 #[tokio::test]
 async fn what_a_backend_lacks_is_said_once_for_all_of_a_count() {
     let memory = Memory::new();
-    let spec = "sandbox \"one\" count=5 { image \"debian/12\"; ttl \"24h\"; }";
+    let spec = "sandbox \"one\" count=5 { image \"debian/12\"; egress { mode \"none\"; }; }";
     let plan = run(&memory, "plan", spec, 1).await;
-    assert_eq!(plan.stderr.matches("cannot do expiry").count(), 1, "{}", plan.stderr);
+    assert_eq!(
+        plan.stderr.matches("cannot do egress rules").count(),
+        1,
+        "{}",
+        plan.stderr
+    );
     assert!(plan.stdout.contains("it cannot be applied"), "{}", plan.stdout);
 }
 

@@ -14,8 +14,8 @@ use sbx_apply::backend::{
     Streams, Terminal,
 };
 use sbx_apply::model::{
-    Capabilities, Content, EgressMode, EnvironmentName, GuestPath, Inspection, Instance, InstanceName, LiveInstance,
-    Mode, Note, NoteKey, Owner, Policy, Query, Snapshot,
+    Capabilities, Content, EgressMode, EnvironmentName, GuestPath, Inspection, Instance, InstanceName, Labels,
+    LiveInstance, Mode, Note, NoteKey, Owner, Policy, Query, Snapshot,
 };
 use tokio::io::AsyncRead;
 
@@ -192,6 +192,10 @@ impl Backend for Faulty {
 
     async fn configure(&self, name: &InstanceName, changes: &Changes) -> Result<()> {
         self.change(self.inner.configure(name, changes)).await
+    }
+
+    async fn relabel(&self, name: &InstanceName, seen: &Labels, labels: &Labels) -> Result<()> {
+        self.change(self.inner.relabel(name, seen, labels)).await
     }
 
     async fn start(&self, name: &InstanceName) -> Result<()> {

@@ -88,15 +88,26 @@ pub(crate) async fn program_at(memory: &Memory, arguments: &[&str], now: u64) ->
 
 /// The same with any backend.
 pub(crate) async fn program_on(backend: Arc<dyn Sandboxes>, arguments: &[&str], now: u64) -> Run {
-    run_on(Registry::empty().with(Simulated(backend)), arguments, now).await
+    run_on(Registry::empty().with(Simulated(backend)), arguments, &[], now).await
+}
+
+/// The same with variables in the caller's environment.
+pub(crate) async fn program_as(memory: &Memory, arguments: &[&str], variables: &[(&str, &str)], now: u64) -> Run {
+    let registry = Registry::empty().with(Simulated(Arc::new(memory.clone())));
+    run_on(registry, arguments, variables, now).await
 }
 
 /// The same with the backends of the program, for a real daemon.
-pub(crate) async fn real_program(arguments: &[&str]) -> Run {
-    run_on(Registry::standard(), arguments, NOW).await
+pub(crate) async fn real_program(arguments: &[&str], variables: &[(&str, &str)]) -> Run {
+    run_on(Registry::standard(), arguments, variables, NOW).await
 }
 
-async fn run_on(registry: Registry, arguments: &[&str], now: u64) -> Run {
+/// The same at another moment.
+pub(crate) async fn real_program_at(arguments: &[&str], now: u64) -> Run {
+    run_on(Registry::standard(), arguments, &[], now).await
+}
+
+async fn run_on(registry: Registry, arguments: &[&str], variables: &[(&str, &str)], now: u64) -> Run {
     let begun = Instant::now();
     let (stdout, stderr) = (Buffer::default(), Buffer::default());
     let host = Host {
@@ -104,7 +115,10 @@ async fn run_on(registry: Registry, arguments: &[&str], now: u64) -> Run {
             .chain(arguments.iter().copied())
             .map(Into::into)
             .collect(),
-        variables: Default::default(),
+        variables: variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect(),
         terminals: Terminals::default(),
         stdin: Box::new(tokio::io::empty()),
         stdout: Box::new(stdout.clone()),

@@ -19,8 +19,8 @@ use crate::backend::{
     Observe, Output, ReadFiles, ReadPolicy, Result, Scope, Stop, Streams, Terminal,
 };
 use crate::model::{
-    Capabilities, Capability, EgressMode, GuestPath, Inspection, Instance, InstanceName, LiveInstance, Mode, Owner,
-    Policy, Query, Snapshot,
+    Capabilities, Capability, EgressMode, GuestPath, Inspection, Instance, InstanceName, Labels, LiveInstance, Mode,
+    Owner, Policy, Query, Snapshot,
 };
 
 /// How many operations at once: four were as fast as eight or sixteen, and free of the errors that eight
@@ -141,21 +141,21 @@ fn capabilities() -> Capabilities {
             C::DiskSize,
             C::Files,
             C::FilesWhenStopped,
+            C::Secrets,
             C::Exec,
             C::Users,
             C::Owners,
             C::Config,
             C::Target,
+            C::Expiry,
         ]),
         concurrency: CONCURRENCY,
         reasons: vec![
-            later(C::Secrets, "secret files"),
             later(C::EgressHost, "egress policies"),
             later(C::EgressGuest, "egress policies"),
             later(C::Mounts, "mounts"),
             later(C::Volumes, "volumes"),
             later(C::Ports, "ports"),
-            later(C::Expiry, "deletions of what has outlived its time"),
         ],
         restart_config: RESTART_CONFIG,
     }
@@ -210,6 +210,12 @@ impl Backend for Incus {
         self.create_from_copy(source, label, opts)
             .await
             .map_err(|error| error.within(format_args!("cannot clone `{source}` to `{}`", opts.name)))
+    }
+
+    async fn relabel(&self, name: &InstanceName, seen: &Labels, labels: &Labels) -> Result<()> {
+        self.replace_labels(name, seen, labels)
+            .await
+            .map_err(|error| error.within(format_args!("cannot label `{name}`")))
     }
 
     async fn configure(&self, name: &InstanceName, changes: &Changes) -> Result<()> {

@@ -12,7 +12,7 @@ use super::wire::{Config, Devices, InstancesPost, Profile, Source, StatePut};
 use super::{Incus, convert, wire};
 use crate::backend::retry::{retry, retry_when};
 use crate::backend::{Backend as _, Changes, CreateOpts, Error, ErrorKind, Exec as _, Result, Stop};
-use crate::model::{InstanceName, SandboxName, Status};
+use crate::model::{InstanceName, Labels, SandboxName, Status};
 
 /// How long an instance that was not made bare may take until it runs commands.
 const READY: Duration = Duration::from_secs(60);
@@ -196,7 +196,7 @@ impl Incus {
     }
 
     /// What the profiles of new instances give them.
-    async fn profile_devices(&self) -> Result<&Devices> {
+    pub(super) async fn profile_devices(&self) -> Result<&Devices> {
         self.profile_devices
             .get_or_try_init(|| async {
                 let mut devices = Devices::new();
@@ -240,6 +240,42 @@ impl Incus {
         })
         .await?;
         Ok(())
+    }
+
+    /// Puts labels in the place of all that it has, where those are the ones that were seen. The version of what was read
+    /// goes along, so that of two who do this at once only one is heard.
+    pub(super) async fn replace_labels(&self, name: &InstanceName, seen: &Labels, labels: &Labels) -> Result<()> {
+        let url = self.client.url(["instances", name.as_str()]);
+        let replaced = retry(|| async {
+            let (instance, etag) = self.fetch(name).await?;
+            let found = convert::labels(&instance.put.config);
+            // An answer may have been lost.
+            if found == *labels {
+                return Ok(true);
+            }
+            if found != *seen {
+                return Ok(false);
+            }
+            let gone = found.0.keys().map(|key| (key.clone(), None));
+            let set = labels.0.iter().map(|(key, value)| (key.clone(), Some(value.clone())));
+            let changes = Changes {
+                labels: gone.chain(set).collect(),
+                ..Changes::default()
+            };
+            let edits = convert::config_changes(&changes)?.into_iter();
+            // Empty takes one away.
+            let config: Config = edits.map(|(key, value)| (key, value.unwrap_or_default())).collect();
+            let body = json!({ "config": config });
+            self.client.act(Method::PATCH, &url, Some(&body), etag).await?;
+            Ok(true)
+        });
+        match replaced.await? {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::Conflict,
+                format!("the labels of `{name}` have changed meanwhile"),
+            )),
+        }
     }
 
     /// Starts it, or lets it go on.

@@ -12,6 +12,7 @@ mod backend;
 mod client;
 mod console;
 mod convert;
+mod examine;
 mod exec;
 mod failure;
 mod image;

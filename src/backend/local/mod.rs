@@ -11,6 +11,7 @@
 
 mod cgroup;
 mod console;
+mod examine;
 mod exec;
 mod files;
 mod helper;

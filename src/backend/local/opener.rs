@@ -11,7 +11,7 @@ use super::cgroup::Groups;
 use super::helper::{Helpers, OWN};
 use super::ids::{Ids, range};
 use super::state::Store;
-use crate::backend::{Error, ErrorKind, Result, Sandboxes, Settings};
+use crate::backend::{Error, ErrorKind, Examination, Result, Sandboxes, Settings};
 use crate::model::{Capabilities, Capability};
 
 /// Opens [`Local`] by its name, `local`.
@@ -59,6 +59,10 @@ impl crate::backend::Opener for Opener {
 
     async fn open(&self, settings: &Settings) -> Result<Arc<dyn Sandboxes>> {
         Ok(Arc::new(Local::open(settings, Path::new(OWN))?))
+    }
+
+    async fn examine(&self, settings: &Settings) -> Examination {
+        super::examine::examine(settings, Path::new(OWN)).await
     }
 }
 
@@ -157,6 +161,7 @@ fn capabilities(ids: Ids, groups: &Groups) -> Capabilities {
         C::Secrets,
         C::Exec,
         C::Config,
+        C::Expiry,
     ];
     let mut reasons = vec![(
         C::DiskSize,

@@ -40,11 +40,13 @@ impl Memory {
             Can::DiskSize,
             Can::Files,
             Can::FilesWhenStopped,
+            Can::Secrets,
             Can::Exec,
             Can::Users,
             Can::Owners,
             Can::Config,
             Can::Target,
+            Can::Expiry,
         ]);
         Self {
             capabilities: Arc::new(Capabilities {

@@ -9,7 +9,7 @@ use super::machine::{KeptDisk, Machine};
 use super::world::{World, no_snapshot};
 use crate::backend::strict;
 use crate::backend::{Backend, Changes, CreateOpts, Error, ErrorKind, Result, Scope, Stop};
-use crate::model::{Bytes, Capability, InstanceName, Status};
+use crate::model::{Bytes, Capability, InstanceName, Labels, Status};
 
 #[async_trait]
 impl Backend for Memory {
@@ -68,6 +68,21 @@ impl Backend for Memory {
         let held = self.hold(name, Hold::Change)?;
         self.pause().await;
         held.change(|machine| machine.configure(changes))
+    }
+
+    async fn relabel(&self, name: &InstanceName, seen: &Labels, labels: &Labels) -> Result<()> {
+        self.note("relabel", [format!("relabel {name}")]);
+        strict::labels(&labels.0)?;
+        let held = self.hold(name, Hold::Change)?;
+        self.pause().await;
+        held.change(|machine| {
+            if machine.labels != *seen {
+                let message = format!("the labels of `{name}` have changed meanwhile");
+                return Err(Error::new(ErrorKind::Conflict, message));
+            }
+            machine.labels = labels.clone();
+            Ok(())
+        })
     }
 
     async fn start(&self, name: &InstanceName) -> Result<()> {

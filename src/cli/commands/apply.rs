@@ -10,7 +10,7 @@ use super::super::lock::{LockArgs, Place, Worked};
 use super::super::saved::{SavedPlan, is_saved};
 use super::super::session::{self, Made, PlanArgs, SpecArg};
 use super::super::settings::Settings;
-use crate::apply::{Lock, Report, apply, scope_of, verify};
+use crate::apply::{Lock, Report, apply, keep_key, scope_of, verify};
 use crate::backend::Sandboxes;
 use crate::model::{Desired, Live};
 use crate::plan::Plan;
@@ -247,6 +247,10 @@ impl Job<'_> {
             desired: Some(desired),
             live: &made.live,
         };
+        if let Err(error) = keep_key(self.backend, desired, &made.live, plan).await {
+            ending.tell(view, Verdict::Failed);
+            return Err(error.into());
+        }
         // Records may be due even where nobody sees a difference.
         let report = self
             .args

@@ -79,7 +79,7 @@ async fn open(args: &Args, settings: &Settings) -> Result<Code, Error> {
         }
     };
     let terminal = Terminal {
-        input: settings.caller.stdin()?,
+        input: settings.stdin.take()?,
         output: Box::new(output),
         size,
         until: Some(Box::pin(until)),

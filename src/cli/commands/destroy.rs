@@ -12,7 +12,7 @@ use super::super::settings::Settings;
 use super::apply::{Ending, RunArgs, Work, interrupted, verdict_of, verdict_on};
 use crate::apply::{Lock, observe_environment, scope_of_environment};
 use crate::backend::Sandboxes;
-use crate::model::{BackendChoice, EnvironmentName, Live, Place};
+use crate::model::{EnvironmentName, Live};
 use crate::plan::{self, Plan};
 use crate::view::{Verdict, View};
 
@@ -45,7 +45,7 @@ pub(crate) struct Args {
 /// Plans the deletion of all that the environment owns, asks, deletes, looks again.
 pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error> {
     let begun = Instant::now();
-    let (environment, choice) = which(args, settings)?;
+    let (environment, choice) = session::environment_of(settings, &args.spec)?;
     let interrupts = Interrupts::listen();
     let backend = interrupts.guard(session::open(settings, &choice)).await??;
     let job = Job {
@@ -175,25 +175,4 @@ async fn look(environment: &EnvironmentName, backend: &dyn Sandboxes) -> Result<
     let live = observe_environment(backend, environment).await?;
     let plan = plan::destroy(environment, backend.capabilities().backend, &live);
     Ok((plan, live))
-}
-
-/// Which environment, and where: from the spec, or from the flags alone.
-fn which(args: &Args, settings: &Settings) -> Result<(EnvironmentName, BackendChoice), Error> {
-    let flags_alone = args.spec.spec.is_none()
-        && settings.environment.is_some()
-        && (settings.backend.is_some() || !session::has_usual());
-    let Some(name) = settings.environment.clone().filter(|_| flags_alone) else {
-        let loaded = session::load(settings, &args.spec)?;
-        return Ok((loaded.desired.environment, loaded.desired.backend));
-    };
-    let environment = EnvironmentName::new(name).map_err(|error| Error::Usage {
-        message: format!("--environment: {error}"),
-        hint: None,
-    })?;
-    let choice = BackendChoice {
-        name: settings.backend.clone().unwrap_or_else(|| "local".to_owned()),
-        settings: Default::default(),
-        at: Place::nowhere(),
-    };
-    Ok((environment, choice))
 }

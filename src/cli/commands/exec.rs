@@ -145,7 +145,7 @@ async fn execute(args: &Args, settings: &Settings) -> Result<Code, Error> {
     let streams = Streams {
         stdin: match settings.terminals.stdin || named.spec.is_stdin() {
             true => None,
-            false => Some(settings.caller.stdin()?),
+            false => Some(settings.stdin.take()?),
         },
         stdout: Some(Box::new(stdout)),
         stderr: Some(Box::new(stderr)),

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod adopt;
 mod apply;
 mod check;
 mod completions;
@@ -9,6 +10,7 @@ mod destroy;
 mod doctor;
 mod exec;
 mod file;
+mod gc;
 mod graph;
 mod plan;
 mod schema;
@@ -33,6 +35,10 @@ pub(super) enum Command {
     Check(check::Args),
     /// Delete all that the environment owns
     Destroy(destroy::Args),
+    /// Delete the sandboxes that have outlived their ttl
+    Gc(gc::Args),
+    /// Make an instance that is there a sandbox of the spec; changes nothing but its labels
+    Adopt(adopt::Args),
     /// Check a spec without reaching for the backend
     Validate(validate::Args),
     /// Show the sandboxes that there are
@@ -64,6 +70,8 @@ pub(super) async fn run(command: Command, settings: &Settings) -> Result<Code, E
         Command::Apply(args) => apply::run(&args, settings).await,
         Command::Check(args) => check::run(&args, settings).await,
         Command::Destroy(args) => destroy::run(&args, settings).await,
+        Command::Gc(args) => gc::run(&args, settings).await,
+        Command::Adopt(args) => adopt::run(&args, settings).await,
         Command::Validate(args) => validate::run(&args, settings),
         Command::Show(args) => show::run(&args, settings).await,
         Command::Exec(args) => exec::run(&args, settings).await,

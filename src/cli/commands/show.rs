@@ -9,7 +9,7 @@ use super::super::session::{self, SpecArg};
 use super::super::settings::Settings;
 use crate::apply::observe;
 use crate::backend::Reader;
-use crate::model::{Desired, Field, Instance, InstanceName, Kind, Labels, Live, LiveInstance, SandboxName};
+use crate::model::{Desired, Field, Instance, InstanceName, Kind, Labels, Lifetime, Live, LiveInstance, SandboxName};
 use crate::plan::{Matched, Options, Reason, plan};
 use crate::view::show::{self, Row, Show};
 
@@ -126,7 +126,18 @@ fn row(
         age: owned
             .and_then(|instance| instance.created_at)
             .map(|created| now.saturating_sub(created)),
+        ttl: owned.and_then(|instance| Some(instance.labels.get(Labels::TTL)?.to_owned())),
+        expires_in: owned.and_then(|instance| expires_in(instance.lifetime(now))),
         complete: owned.is_some_and(|instance| instance.labels.is_true(Labels::COMPLETE)),
         leftover: false,
+    }
+}
+
+/// Seconds until the end; none where there is none.
+fn expires_in(lifetime: Lifetime) -> Option<i64> {
+    match lifetime {
+        Lifetime::Left(left) => Some(i64::try_from(left).unwrap_or(i64::MAX)),
+        Lifetime::Over(since) => Some(i64::try_from(since).map_or(i64::MIN, |since| -since)),
+        Lifetime::Unbounded | Lifetime::Unknown => None,
     }
 }

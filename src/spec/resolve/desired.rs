@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 
-use crate::model::{BackendChoice, Desired, Diagnostic, EnvironmentName, Place, SandboxName};
+use crate::model::{BackendChoice, Desired, Diagnostic, EnvironmentName, Place, SandboxName, Secrets};
 use crate::spec::decode::{Block, Content};
 use crate::spec::language::Type;
 use crate::spec::load::Request;
@@ -78,6 +78,7 @@ pub(crate) fn desired(request: &Request, sources: &mut Sources, problems: &mut P
         environment: environment?,
         backend: backend?,
         sandboxes: built,
+        secrets: Secrets::default(),
     })
 }
 

@@ -16,7 +16,7 @@ pub use failure::{error, step_error};
 pub use follow::Follow;
 pub(super) use outcome::is_shown;
 pub use outcome::outcome;
-pub use plan::{losses, plan};
+pub use plan::{losses, notices, plan};
 pub(super) use stale::{kept, stale};
 pub(super) use text_diff::text_diff;
 pub(super) use tree::difference;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::super::outcome::{Outcome, Verdict};
 use super::super::palette::{Tone, paint};
 use super::failure::step_error;
-use super::plan::destroys;
+use super::plan::deletes;
 use super::wording::{counted, took};
 use crate::apply::Report;
 use crate::plan::{Op, Plan, Step, StepId};
@@ -16,9 +16,9 @@ pub fn outcome(outcome: &Outcome<'_>) -> (Option<String>, Option<String>) {
     let took = took(outcome.elapsed);
     let result = match outcome.verdict {
         Verdict::Done => {
-            let text = if destroys(outcome.plan) {
+            let text = if let Some(deleted) = deletes(outcome.plan) {
                 let sandboxes = counted(outcome.plan.changes.len(), "sandbox", "sandboxes");
-                format!("Destroyed {sandboxes} in {took}.")
+                format!("{deleted} {sandboxes} in {took}.")
             } else {
                 let changes = outcome.plan.changes.iter().filter(|change| change.counts()).count();
                 let changes = counted(changes, "change", "changes");

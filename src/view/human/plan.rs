@@ -92,7 +92,9 @@ fn accepted(plan: &Plan) -> Option<String> {
     )
 }
 
-fn notices(plan: &Plan) -> Option<String> {
+/// What there is to know of a plan that is no change.
+#[must_use]
+pub fn notices(plan: &Plan) -> Option<String> {
     section(
         "To know:",
         plan.notices
@@ -142,8 +144,12 @@ pub(super) fn in_sync(plan: &Plan) -> String {
     paint(Tone::Added, text)
 }
 
-/// Whether it is the plan of a `destroy`.
+/// What the plan of a `destroy` or a `gc` has done, in a word.
 #[must_use]
-pub(super) fn destroys(plan: &Plan) -> bool {
-    plan.changes.iter().any(|change| change.reason == Reason::Destroyed)
+pub(super) fn deletes(plan: &Plan) -> Option<&'static str> {
+    plan.changes.iter().find_map(|change| match change.reason {
+        Reason::Destroyed => Some("Destroyed"),
+        Reason::Expired => Some("Deleted"),
+        _ => None,
+    })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::super::{Outcome, Verdict};
+use super::super::{Outcome, Verdict, clean};
 use super::plan::{FORMAT_VERSION, PlanDocument};
 use crate::apply::{self, StepError, Stream};
 use crate::plan::Summary;
@@ -192,6 +192,6 @@ impl<'a> Event<'a> {
             event: self,
         };
         // Strings, numbers and lists of them always serialize.
-        serde_json::to_string(&line).unwrap_or_default()
+        clean::json(serde_json::to_string(&line).unwrap_or_default())
     }
 }

@@ -13,6 +13,7 @@ pub use plan::{
 use serde::Serialize;
 use serde_json::Value;
 
+use super::clean;
 use crate::plan::Plan;
 
 /// The JSON Schema of a plan.
@@ -46,5 +47,5 @@ pub fn check(plan: &Plan) -> String {
 #[must_use]
 pub fn pretty(value: &impl Serialize) -> String {
     // Strings, numbers, lists and maps with string keys always serialize.
-    serde_json::to_string_pretty(value).unwrap_or_default()
+    clean::json(serde_json::to_string_pretty(value).unwrap_or_default())
 }

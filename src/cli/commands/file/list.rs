@@ -43,7 +43,8 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     };
     let loaded = session::load(settings, &named.spec)?;
     let desired = &loaded.desired;
-    let list = Interrupts::listen().guard(async {
+    let interrupts = Interrupts::listen();
+    let list = interrupts.guard(async {
         let reader = session::open_reader(settings, &desired.backend).await?;
         let found = find(&*reader, &loaded, &named.sandbox).await?;
         Ok::<_, Error>(reader.list_files(&found.instance.name, &path, args.recursive).await?)

@@ -39,7 +39,8 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     let path = super::path(&named.rest[0])?;
     let loaded = session::load(settings, &named.spec)?;
     let most = args.max_bytes.unwrap_or(MOST);
-    let read = Interrupts::listen().guard(async {
+    let interrupts = Interrupts::listen();
+    let read = interrupts.guard(async {
         let reader = session::open_reader(settings, &loaded.desired.backend).await?;
         let found = find(&*reader, &loaded, &named.sandbox).await?;
         Ok::<_, Error>(reader.read(&found.instance.name, &path, most.min(MOST)).await?)

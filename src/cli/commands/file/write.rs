@@ -68,8 +68,9 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     if settings.terminals.stdin {
         settings.output.note("Reading from the terminal; Ctrl-D ends.");
     }
-    let mut content = settings.caller.stdin()?;
-    let write = Interrupts::listen().guard(async {
+    let mut content = settings.stdin.take()?;
+    let interrupts = Interrupts::listen();
+    let write = interrupts.guard(async {
         let backend = session::open(settings, &desired.backend).await?;
         let found = find(&*backend, &loaded, &named.sandbox).await?;
         let query = Query {

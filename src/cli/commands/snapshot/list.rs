@@ -34,7 +34,8 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     let named = Named::of(&args.words, &[])?;
     let loaded = session::load(settings, &named.spec)?;
     let desired = &loaded.desired;
-    let look = Interrupts::listen().guard(async {
+    let interrupts = Interrupts::listen();
+    let look = interrupts.guard(async {
         let reader = session::open_reader(settings, &desired.backend).await?;
         let found = find(&*reader, &loaded, &named.sandbox).await?;
         // An observation may leave sizes out, which cost some backends time.

@@ -10,9 +10,8 @@ use clap::Subcommand;
 use super::super::Code;
 use super::super::error::Error;
 use super::super::sandbox::{Found, find};
-use super::super::session;
 use super::super::settings::Settings;
-use crate::backend::{Reader, Sandboxes};
+use crate::backend::Sandboxes;
 use crate::model::{LiveSnapshot, Ownership};
 use crate::spec::Loaded;
 

@@ -1,0 +1,138 @@
+//! Secret files: known by a keyed hash alone, and shown as no more than that they are secret.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::diff::{Fate, Subject};
+use super::facts::of_file;
+use super::{Action, Change, FieldChange, Refusal};
+use crate::model::{Facts, FileState, Found, GuestPath, Kind, LiveInstance, Place, Sandbox, Shape};
+
+/// How the value of a secret file's content begins in facts and records.
+const PREFIX: &str = "secret:";
+
+/// The content of a secret file whose hash is not known. No record has it.
+const UNKNOWN: &str = "secret:unknown";
+
+/// A secret content as a fact.
+pub(super) fn value(hash: &str) -> String {
+    format!("{PREFIX}{hash}")
+}
+
+fn is_secret(value: Option<&str>) -> bool {
+    value.is_some_and(|value| value.starts_with(PREFIX))
+}
+
+/// What a secret file should hold. Without the caller's value, what was last applied stands for it.
+pub(super) fn desired(path: &GuestPath, variable: &str, sources: &BTreeMap<String, String>, applied: &Facts) -> String {
+    let before = applied
+        .get(&of_file(path, "content"))
+        .filter(|value| is_secret(Some(value)));
+    match (sources.get(variable), before) {
+        (Some(hash), _) => value(hash),
+        (None, Some(before)) => before.to_owned(),
+        (None, None) => UNKNOWN.to_owned(),
+    }
+}
+
+/// What stands at the path of a file that is, or was, secret; none where it never was. `plain` is what any other
+/// file's content would be.
+pub(super) fn live(
+    path: &GuestPath,
+    found: &Found,
+    plain: &str,
+    hash: Option<&String>,
+    desired: &Facts,
+    applied: &Facts,
+) -> Option<String> {
+    let content = of_file(path, "content");
+    let (wanted, before) = (desired.get(&content), applied.get(&content));
+    // It was not secret when it was last applied, and is as it was then.
+    let as_before = before == Some(plain);
+    if as_before || !(is_secret(wanted) || is_secret(before)) || !matches!(found.shape, Shape::File { .. }) {
+        return None;
+    }
+    Some(hash.map_or_else(|| "a file".to_owned(), |hash| value(hash)))
+}
+
+/// The paths in an instance whose contents are, or were, secret.
+#[must_use]
+pub fn secret_paths(sandbox: &Sandbox, instance: &LiveInstance) -> BTreeSet<GuestPath> {
+    recorded(&instance.labels.applied())
+        .chain(declared(sandbox).map(|(path, _, _)| path.clone()))
+        .collect()
+}
+
+/// The paths whose contents were secret when last applied.
+pub(super) fn recorded(applied: &Facts) -> impl Iterator<Item = GuestPath> {
+    applied
+        .iter()
+        .filter(|(field, value)| field.kind == Kind::File && is_secret(Some(value)))
+        .filter_map(|(field, _)| GuestPath::new(&*field.name).ok())
+}
+
+fn declared(sandbox: &Sandbox) -> impl Iterator<Item = (&GuestPath, &str, &Place)> {
+    sandbox.files.iter().filter_map(|(path, file)| match &file.state {
+        FileState::Secret(variable) => Some((path, variable.as_str(), &file.at)),
+        _ => None,
+    })
+}
+
+/// Whether a change writes the contents of a file.
+fn writes(change: &Change, path: &GuestPath, fate: Fate) -> bool {
+    let content = |field: &FieldChange| matches!(field.field.field.as_str(), "content" | "seed");
+    change.kind == Kind::File
+        && change.name == path.as_str()
+        && !matches!(change.action, Action::Delete | Action::None)
+        && (fate != Fate::Keep || change.fields.iter().any(content))
+}
+
+/// Secrets that have to be written and that the caller's environment does not have.
+pub(super) fn missing(subject: &Subject<'_>, changes: &[Change], fate: Fate) -> Vec<Refusal> {
+    let unknown = declared(subject.sandbox).filter(|(_, variable, _)| !subject.secrets.sources.contains_key(*variable));
+    let due = unknown.filter(|(path, _, _)| changes.iter().any(|change| writes(change, path, fate)));
+    let refusal = |(path, variable, at): (&GuestPath, &str, &Place)| {
+        Refusal::invalid(
+            "plan::secret-not-set",
+            format!("the variable `{variable}` is not set, and `{path}` has to be written"),
+            at,
+            "takes its contents from there",
+            format!("export {variable} before the call; its value is never shown, stored or logged"),
+        )
+    };
+    due.map(refusal).collect()
+}
+
+/// What there is to know of secrets: which were compared with the record only, and where they go.
+pub(super) fn notices(subject: &Subject<'_>, changes: &[Change], fate: Fate) -> Vec<String> {
+    let mut notices: Vec<String> = declared(subject.sandbox)
+        .filter(|(_, variable, _)| fate == Fate::Keep && !subject.secrets.sources.contains_key(*variable))
+        .map(|(path, variable, _)| format!("{path}: source not checked, {variable} is not set here"))
+        .collect();
+    let copied = changes
+        .iter()
+        .any(|change| change.kind == Kind::Snapshot && change.action == Action::Snapshot);
+    let copied = copied || (fate != Fate::Keep && subject.is_cloned);
+    let paths: Vec<&str> = declared(subject.sandbox).map(|(path, _, _)| path.as_str()).collect();
+    if copied && !paths.is_empty() {
+        let paths = paths.join(", ");
+        notices.push(format!(
+            "its secret files travel with its snapshots and clones: {paths}"
+        ));
+    }
+    notices
+}
+
+/// Takes what is secret out of what is shown, hashes too.
+pub(super) fn hide<'a>(fields: impl Iterator<Item = &'a mut FieldChange>) {
+    for field in fields {
+        let was_secret = is_secret(field.before.as_deref());
+        for (value, shown) in [
+            (&mut field.before, "a secret"),
+            (&mut field.after, if was_secret { "another secret" } else { "a secret" }),
+        ] {
+            if is_secret(value.as_deref()) {
+                *value = Some(shown.to_owned());
+            }
+        }
+    }
+}

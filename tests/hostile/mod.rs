@@ -1,0 +1,4 @@
+//! Specs and live systems that mean harm.
+
+mod live;
+mod sources;
