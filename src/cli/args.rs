@@ -82,7 +82,9 @@ impl Args {
 fn with_root(command: clap::Command) -> clap::Command {
     let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
     let taken = command.get_arguments().any(|arg| arg.get_long() == Some(ROOT));
-    let mut command = names.into_iter().fold(command, |command, name| command.mut_subcommand(name, with_root));
+    let mut command = names
+        .into_iter()
+        .fold(command, |command, name| command.mut_subcommand(name, with_root));
     if !taken {
         command = command.arg(
             Arg::new(ROOT)

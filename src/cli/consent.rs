@@ -126,12 +126,7 @@ pub(super) async fn consent_to(
 }
 
 /// Asks, and comes back when the answer is yes.
-async fn answered(
-    settings: &Settings,
-    interrupts: &Interrupts,
-    question: Question,
-    prompt: &str,
-) -> Result<(), Error> {
+async fn answered(settings: &Settings, interrupts: &Interrupts, question: Question, prompt: &str) -> Result<(), Error> {
     let prompt = match question {
         Question::DataLoss => "Type yes to go on".to_owned(),
         Question::Ordinary => prompt.to_owned(),

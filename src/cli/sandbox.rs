@@ -10,8 +10,8 @@ use super::settings::Settings;
 use crate::apply::{observe_scope, scope_of};
 use crate::backend::{self, Account, ErrorKind, Reader};
 use crate::model::{
-    Desired, Diagnostic, EnvironmentName, Field, GuestPath, InstanceName, Labels, Live, LiveInstance, Owner, Ownership, Place, Power, SandboxName,
-    Status, User,
+    Desired, Diagnostic, EnvironmentName, Field, GuestPath, InstanceName, Labels, Live, LiveInstance, Owner, Ownership,
+    Place, Power, SandboxName, Status, User,
 };
 use crate::plan::Matched;
 use crate::spec::{Loaded, nearest};
@@ -35,7 +35,7 @@ impl Named {
             false => (None, words),
         };
         // A spec where the sandbox would stand: something was forgotten.
-        let forgot = others.first().is_some_and(|first| looks_like_a_spec(first));
+        let forgot = others.first().is_some_and(looks_like_a_spec);
         if others.len() < wanted || forgot {
             let names: Vec<&str> = std::iter::once("SANDBOX").chain(rest.iter().copied()).collect();
             return Err(Error::usage(
@@ -82,14 +82,16 @@ pub(super) struct Found {
 /// [`Error::Usage`] where there is none.
 pub(super) async fn find(reader: &dyn Reader, loaded: &Loaded, name: &str) -> Result<Found, Error> {
     let desired = &loaded.desired;
-    let live = observe_scope(reader, &scope_of(desired)).await?;
+    let mut scope = scope_of(desired);
+    // One that the spec does not name may be there all the same, ours or not.
+    let own = SandboxName::new(name).and_then(|name| InstanceName::of(&desired.environment, &name));
+    scope.names.extend(own);
+    let live = observe_scope(reader, &scope).await?;
     let found: Vec<&LiveInstance> = live
         .instances
         .values()
         .filter(|instance| match instance.labels.ownership(&instance.name) {
-            Ownership::Owned { environment, sandbox } => {
-                environment == desired.environment && sandbox.as_str() == name
-            }
+            Ownership::Owned { environment, sandbox } => environment == desired.environment && sandbox.as_str() == name,
             Ownership::Foreign => false,
         })
         .collect();

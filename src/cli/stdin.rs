@@ -27,6 +27,11 @@ impl Stdin {
     /// All of it, for whoever asks first.
     pub(super) fn take(&self) -> Result<Input, Error> {
         let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        taken.ok_or_else(|| Error::io("cannot read standard input", std::io::Error::other("somebody reads it already")))
+        taken.ok_or_else(|| {
+            Error::io(
+                "cannot read standard input",
+                std::io::Error::other("somebody reads it already"),
+            )
+        })
     }
 }

@@ -91,3 +91,56 @@ pub(super) fn current() -> (u16, u16) {
         _ => (80, 24),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read as _;
+    use std::process::Command;
+
+    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+    use rustix::termios::LocalModes;
+
+    use super::*;
+
+    #[test]
+    #[ignore = "what the test below runs, on a terminal of its own"]
+    fn panics_while_raw() {
+        let _raw = Raw::enter().expect("a terminal");
+        let modes = tcgetattr(std::io::stdin()).expect("a terminal").local_modes;
+        assert!(!modes.contains(LocalModes::ICANON));
+        panic!("on purpose");
+    }
+
+    #[test]
+    fn a_panic_is_told_on_a_terminal_that_is_as_it_was() {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let ours = openpt(flags).expect("a terminal");
+        grantpt(&ours).expect("granted");
+        unlockpt(&ours).expect("unlocked");
+        let theirs = ioctl_tiocgptpeer(&ours, flags).expect("its other end");
+        let end = || theirs.try_clone().expect("once more");
+        let status = Command::new(std::env::current_exe().expect("this program"))
+            .args([
+                "--exact",
+                "cli::terminal::tests::panics_while_raw",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env("RUST_BACKTRACE", "0")
+            .stdin(end())
+            .stdout(end())
+            .stderr(end())
+            .status();
+        assert!(!status.expect("runs").success());
+        let modes = tcgetattr(&theirs).expect("a terminal").local_modes;
+        assert!(modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG));
+        drop(theirs);
+        let mut said = Vec::new();
+        // The end of a terminal is a failure to read.
+        let _ = File::from(ours).read_to_end(&mut said);
+        let said = String::from_utf8_lossy(&said);
+        // A raw terminal would not have put in the carriage return.
+        assert!(said.contains("on purpose\r\n"), "{said:?}");
+    }
+}

@@ -13,7 +13,10 @@ pub fn restored(now: &Facts, then: Option<&Facts>) -> Facts {
     let mut facts = Facts::new();
     let kept = now.iter().filter(|(field, _)| keeps(field));
     facts.extend(kept.map(|(field, value)| (field.clone(), value.to_owned())));
-    let back = then.into_iter().flat_map(Facts::iter).filter(|(field, _)| is_on_disk(field));
+    let back = then
+        .into_iter()
+        .flat_map(Facts::iter)
+        .filter(|(field, _)| is_on_disk(field));
     facts.extend(back.map(|(field, value)| (field.clone(), value.to_owned())));
     facts
 }

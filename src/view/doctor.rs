@@ -90,20 +90,38 @@ impl Doctor {
 pub fn human(doctor: &Doctor) -> String {
     let answers = doctor.answers.as_deref().unwrap_or("nothing answers");
     let mut text = format!("Backend {}: {}\n", clean(&doctor.backend), clean(answers));
-    let width = doctor.findings.iter().map(|finding| finding.what.len()).max().unwrap_or(0);
+    let width = doctor
+        .findings
+        .iter()
+        .map(|finding| finding.what.len())
+        .max()
+        .unwrap_or(0);
     for finding in &doctor.findings {
         let mark = match finding.health {
             "good" => paint(Tone::Added, "✓"),
             "lacking" => paint(Tone::Warning, "-"),
             _ => paint(Tone::Wrong, "✗"),
         };
-        text.push_str(&format!("  {mark} {:<width$}  {}\n", finding.what, clean(&finding.said)));
+        text.push_str(&format!(
+            "  {mark} {:<width$}  {}\n",
+            finding.what,
+            clean(&finding.said)
+        ));
         if let Some(hint) = &finding.hint {
-            text.push_str(&format!("    {:<width$}  {} {}\n", "", paint(Tone::Active, "hint:"), clean(hint)));
+            text.push_str(&format!(
+                "    {:<width$}  {} {}\n",
+                "",
+                paint(Tone::Active, "hint:"),
+                clean(hint)
+            ));
         }
     }
     let named = |able: bool| {
-        let names = doctor.capabilities.iter().filter(|one| one.able == able).map(|one| one.name);
+        let names = doctor
+            .capabilities
+            .iter()
+            .filter(|one| one.able == able)
+            .map(|one| one.name);
         names.collect::<Vec<_>>().join(", ")
     };
     if !doctor.capabilities.is_empty() {

@@ -79,7 +79,10 @@ pub fn human(listing: &Listing) -> String {
             format!("{}{slash}", clean(&entry.path)),
         ]
     });
-    table(&["MODE", &format!("{:>width$}", "SIZE"), "PATH"], &rows.collect::<Vec<_>>())
+    table(
+        &["MODE", &format!("{:>width$}", "SIZE"), "PATH"],
+        &rows.collect::<Vec<_>>(),
+    )
 }
 
 /// The document for programs.

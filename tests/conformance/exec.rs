@@ -178,6 +178,25 @@ pub(crate) async fn a_command_that_times_out_leaves_nothing_behind(f: &Fixture) 
     assert_eq!(String::from_utf8_lossy(&sleeps.stdout), "sleep 500\n");
 }
 
+pub(crate) async fn a_command_that_is_ended_leaves_nothing_behind(f: &Fixture) {
+    if !f.real_exec {
+        daemon::skipped("a command that is ended leaves nothing behind: there are no processes here");
+        return;
+    }
+    let name = f.running("one").await;
+    let command = ExecOpts {
+        timeout: None,
+        ..shell("(sleep 1008 & sleep 1009) & sleep 1010")
+    };
+    let streams = Streams {
+        until: Some(Box::pin(tokio::time::sleep(Duration::from_secs(1)))),
+        ..Streams::default()
+    };
+    fails(f.backend.run(&name, &command, streams).await, ErrorKind::Failed);
+    let sleeps = f.shell(&name, "ps | grep -o '[s]leep [0-9][0-9]*'").await;
+    assert_eq!(String::from_utf8_lossy(&sleeps.stdout), "");
+}
+
 pub(crate) async fn a_command_in_a_stopped_instance_fails(f: &Fixture) {
     let name = f.stopped("one").await;
     assert!(f.backend.output(&name, &shell("true")).await.is_err());

@@ -15,8 +15,8 @@ use super::remote::Remotes;
 use super::wire::Devices;
 use crate::backend::kept::Kept;
 use crate::backend::{
-    Backend, Changes, ConsoleOpts, CreateOpts, Error, ErrorKind, Exec, ExecOpts, FileChange, FileEntry, Files, NetworkPolicy,
-    Observe, Output, ReadFiles, ReadPolicy, Result, Scope, Stop, Streams, Terminal,
+    Backend, Changes, ConsoleOpts, CreateOpts, Error, ErrorKind, Exec, ExecOpts, FileChange, FileEntry, Files,
+    NetworkPolicy, Observe, Output, ReadFiles, ReadPolicy, Result, Scope, Stop, Streams, Terminal,
 };
 use crate::model::{
     Capabilities, Capability, EgressMode, GuestPath, Inspection, Instance, InstanceName, Labels, LiveInstance, Mode,

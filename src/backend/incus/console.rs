@@ -57,22 +57,22 @@ impl Incus {
         } = terminal;
         let (to, from) = bytes.split();
         let result = {
-            let showing = show(from, output);
-            let passing = async { tokio::join!(feed(to, input), follow(&mut control, size)) };
+            let passing = pass(to, from, input, output);
+            let following = follow(&mut control, size);
             let (end, ended) = (self.exit_code(&id), ended(until));
-            tokio::pin!(showing, passing, end, ended);
-            let (mut shown, mut passed) = (false, false);
+            tokio::pin!(passing, following, end, ended);
+            let (mut passed, mut followed) = (false, false);
             let code = loop {
                 tokio::select! {
                     code = &mut end => break code,
-                    () = &mut showing, if !shown => shown = true,
-                    _ = &mut passing, if !passed => passed = true,
+                    () = &mut passing, if !passed => passed = true,
+                    () = &mut following, if !followed => followed = true,
                     error = &mut ended => break Err(error),
                 }
             };
-            if !shown && code.is_ok() {
+            if !passed && code.is_ok() {
                 // What it said last; a process that it left behind may keep the terminal for ever.
-                let _ = timeout(LINGER, showing).await;
+                let _ = timeout(LINGER, passing).await;
             }
             code
         };
@@ -83,8 +83,27 @@ impl Incus {
     }
 }
 
-/// Types what comes, until there is no more, or nobody reads. Closing would hang up, so it stays open.
-async fn feed(mut to: SplitSink<Socket, Message>, mut from: Box<dyn AsyncRead + Send + Unpin + '_>) {
+/// Passes bytes on, both ways, until nothing is shown any more. The end of what is typed is not that of the session.
+async fn pass(
+    mut to: SplitSink<Socket, Message>,
+    from: SplitStream<Socket>,
+    input: Box<dyn AsyncRead + Send + Unpin + '_>,
+    output: Box<dyn AsyncWrite + Send + Unpin + '_>,
+) {
+    let typing = async {
+        feed(&mut to, input).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = show(from, output) => {}
+        () = typing => {}
+    }
+    // The daemon does not call the command ended before this side has let go, too.
+    let _ = to.close().await;
+}
+
+/// Types what comes, until there is no more, or nobody reads.
+async fn feed(to: &mut SplitSink<Socket, Message>, mut from: Box<dyn AsyncRead + Send + Unpin + '_>) {
     let mut buffer = vec![0; 4096];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         if to.send(Message::binary(buffer[..count].to_vec())).await.is_err() {
@@ -97,11 +116,10 @@ async fn feed(mut to: SplitSink<Socket, Message>, mut from: Box<dyn AsyncRead + 
 async fn show(mut from: SplitStream<Socket>, mut to: Box<dyn AsyncWrite + Send + Unpin + '_>) {
     while let Some(Ok(message)) = from.next().await {
         match message {
-            Message::Binary(bytes) => {
-                if to.write_all(&bytes).await.is_err() || to.flush().await.is_err() {
-                    return;
-                }
-            }
+            Message::Binary(bytes) => match to.write_all(&bytes).await {
+                Ok(()) if to.flush().await.is_ok() => {}
+                _ => return,
+            },
             Message::Text(_) | Message::Close(_) => return,
             _ => {}
         }

@@ -21,7 +21,11 @@ pub(super) async fn examine(settings: &Settings) -> Examination {
     match incus.client.server().await {
         Ok(server) => {
             let environment = &server.environment;
-            let kind = if environment.server_clustered { ", a cluster" } else { "" };
+            let kind = if environment.server_clustered {
+                ", a cluster"
+            } else {
+                ""
+            };
             findings.push(Finding::good(
                 "server",
                 format!("Incus {} at {}{kind}", environment.server_version, incus.client.place()),
@@ -71,17 +75,25 @@ impl Incus {
         let mut findings = vec![Finding::good("profile", self.profiles.join(", "))];
         let of_profile = convert::root(given).and_then(|(_, device)| device.get("pool"));
         findings.push(match self.pool.as_ref().or(of_profile) {
-            Some(pool) => self.exists("pool", pool, self.client.url(["storage-pools", pool])).await,
+            Some(pool) => {
+                self.exists("pool", pool, self.client.url(["storage-pools", pool]))
+                    .await
+            }
             None => Finding::broken(
                 "pool",
                 &Error::new(ErrorKind::Invalid, "the profile has no root disk, and no pool is named")
                     .with_hint("make a pool with `incus storage create`, and name it with the setting `pool`"),
             ),
         });
-        let nic = given.values().find(|device| device.get("type").is_some_and(|kind| kind == "nic"));
+        let nic = given
+            .values()
+            .find(|device| device.get("type").is_some_and(|kind| kind == "nic"));
         let of_profile = nic.and_then(|device| device.get("network").or_else(|| device.get("parent")));
         findings.push(match (self.network.as_ref(), of_profile) {
-            (Some(network), _) => self.exists("network", network, self.client.url(["networks", network])).await,
+            (Some(network), _) => {
+                self.exists("network", network, self.client.url(["networks", network]))
+                    .await
+            }
             (None, Some(network)) => Finding::good("network", format!("{network}, the profile's")),
             (None, None) => Finding::lacking(
                 "network",
@@ -95,8 +107,14 @@ impl Incus {
     async fn exists(&self, what: &'static str, name: &str, url: Url) -> Finding {
         match self.client.get::<Value>(&url).await {
             Ok((found, _)) => {
-                let driver = found.get("driver").or_else(|| found.get("type")).and_then(Value::as_str);
-                Finding::good(what, driver.map_or_else(|| name.to_owned(), |driver| format!("{name} ({driver})")))
+                let driver = found
+                    .get("driver")
+                    .or_else(|| found.get("type"))
+                    .and_then(Value::as_str);
+                Finding::good(
+                    what,
+                    driver.map_or_else(|| name.to_owned(), |driver| format!("{name} ({driver})")),
+                )
             }
             // Whoever may use it need not be allowed to look at it.
             Err(error) if error.kind() == ErrorKind::Unauthorised => Finding::good(what, name),

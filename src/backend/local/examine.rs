@@ -33,7 +33,12 @@ const SWITCHES: [(&str, &str, &str); 3] = [
 const PROGRAMS: [(&str, bool, &str, &str); 3] = [
     ("nft", true, "nftables", "sandboxes of root reach no network"),
     ("ip", true, "iproute2", "sandboxes of root reach no network"),
-    ("pasta", false, "passt", "sandboxes of an ordinary user reach no network"),
+    (
+        "pasta",
+        false,
+        "passt",
+        "sandboxes of an ordinary user reach no network",
+    ),
 ];
 
 /// Looks at all of it. Leaves nothing behind.
@@ -41,7 +46,10 @@ pub(super) async fn examine(settings: &Settings, program: &Path) -> Examination 
     let mut examination = Examination::default();
     let findings = &mut examination.findings;
     let kernel = rustix::system::uname();
-    findings.push(Finding::good("kernel", format!("Linux {}", kernel.release().to_string_lossy())));
+    findings.push(Finding::good(
+        "kernel",
+        format!("Linux {}", kernel.release().to_string_lossy()),
+    ));
     let local = match Local::open(settings, program) {
         Ok(local) => local,
         Err(error) => {
@@ -51,10 +59,20 @@ pub(super) async fn examine(settings: &Settings, program: &Path) -> Examination 
     };
     findings.push(state(&local));
     findings.push(match local.probe().await {
-        Ok(()) => Finding::good("namespaces", "tried in a process of its own: users, mounts, processes, network"),
+        Ok(()) => Finding::good(
+            "namespaces",
+            "tried in a process of its own: users, mounts, processes, network",
+        ),
         Err(error) => {
             let hint = hint(&local);
-            Finding::broken("namespaces", &if error.hint().is_none() { error.with_hint(hint) } else { error })
+            Finding::broken(
+                "namespaces",
+                &if error.hint().is_none() {
+                    error.with_hint(hint)
+                } else {
+                    error
+                },
+            )
         }
     });
     findings.push(users(local.ids));
@@ -88,7 +106,10 @@ fn state(local: &Local) -> Finding {
             "state folder",
             format!("{}, sandboxes in it: {}", root.display(), names.len()),
         ),
-        Ok(_) => Finding::good("state folder", format!("{}, made with the first sandbox", root.display())),
+        Ok(_) => Finding::good(
+            "state folder",
+            format!("{}, made with the first sandbox", root.display()),
+        ),
         Err(error) => Finding::broken("state folder", &error),
     }
 }
@@ -109,8 +130,14 @@ fn hint(local: &Local) -> String {
 /// Whose sandboxes are.
 fn users(ids: Ids) -> Finding {
     match ids {
-        Ids::Root { base } => Finding::good("users", format!("all of a sandbox's, from the id {base} of this machine on")),
-        Ids::Range { users, .. } => Finding::good("users", format!("all of a sandbox's, from the id {users} of your own on")),
+        Ids::Root { base } => Finding::good(
+            "users",
+            format!("all of a sandbox's, from the id {base} of this machine on"),
+        ),
+        Ids::Range { users, .. } => Finding::good(
+            "users",
+            format!("all of a sandbox's, from the id {users} of your own on"),
+        ),
         Ids::Single { .. } => Finding::lacking(
             "users",
             "nobody but root in a sandbox",
@@ -123,10 +150,17 @@ fn users(ids: Ids) -> Finding {
 fn programs(root: bool) -> Vec<Finding> {
     let of_this_user = PROGRAMS.iter().filter(|(_, of_root, _, _)| *of_root == root);
     let look = |(name, _, package, without): &(&'static str, bool, &str, &str)| {
-        let place = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"]
-            .iter()
-            .map(|folder| Path::new(folder).join(name))
-            .find(|path| path.is_file());
+        let place = [
+            "/usr/sbin",
+            "/usr/bin",
+            "/sbin",
+            "/bin",
+            "/usr/local/sbin",
+            "/usr/local/bin",
+        ]
+        .iter()
+        .map(|folder| Path::new(folder).join(name))
+        .find(|path| path.is_file());
         match place {
             Some(path) => Finding::good(name, path.display().to_string()),
             None => Finding::lacking(
@@ -168,8 +202,9 @@ impl Local {
             }],
         };
         let tried = self.helpers.perform(&Request::Probe(self.ids, tree)).await;
-        // What the kernel has put into the work folder belongs to the sandbox's root.
-        let _ = fs::remove_dir_all(folder.path().join("work"));
+        // The kernel closes what it makes in the work folder to everybody.
+        let closed = folder.path().join("work/work");
+        let _ = fs::set_permissions(closed, fs::Permissions::from_mode(0o700));
         tried
     }
 }

@@ -60,6 +60,7 @@ impl ReadFiles for Local {
             Ok(answer)
         })
         .await
+        .map_err(|error| error.within(format_args!("cannot read `{path}` in `{name}`")))
     }
 
     async fn list_files(&self, name: &InstanceName, path: &GuestPath, recursive: bool) -> Result<Vec<FileEntry>> {
@@ -84,6 +85,7 @@ impl ReadFiles for Local {
             Ok(listed)
         })
         .await
+        .map_err(|error| error.within(format_args!("cannot list `{path}` in `{name}`")))
     }
 }
 

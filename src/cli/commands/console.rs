@@ -121,7 +121,8 @@ impl Signals {
                 listen(SignalKind::quit())?,
             ])
         };
-        all().map(Self)
+        all()
+            .map(Self)
             .map_err(|error| Error::io("cannot listen to signals", error))
     }
 

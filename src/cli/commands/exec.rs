@@ -90,7 +90,10 @@ impl InsideArgs {
                 }
             };
             if name.is_empty() || name.contains(char::is_control) {
-                return Err(Error::usage("--env: a variable has a name", "write --env NAME or --env NAME=VALUE"));
+                return Err(Error::usage(
+                    "--env: a variable has a name",
+                    "write --env NAME or --env NAME=VALUE",
+                ));
             }
             variables.insert(name.to_owned(), value.to_owned());
         }

@@ -132,11 +132,7 @@ async fn shape(
 }
 
 /// What lies in a folder, or anywhere below it, ordered by path. Where there is more than [`MOST`], an error.
-pub(super) async fn walk(
-    session: &Session,
-    folder: &GuestPath,
-    recursive: bool,
-) -> Result<Vec<(Vec<u8>, Attributes)>> {
+pub(super) async fn walk(session: &Session, folder: &GuestPath, recursive: bool) -> Result<Vec<(Vec<u8>, Attributes)>> {
     let mut found = Vec::new();
     let mut count = 0;
     let top = folder;

@@ -59,9 +59,10 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
         _ => {}
     }
     if truncated {
-        settings
-            .output
-            .message(&format!("Truncated: these are the first {} bytes of `{path}`.", bytes.len()));
+        settings.output.message(&format!(
+            "Truncated: these are the first {} bytes of `{path}`.",
+            bytes.len()
+        ));
     }
     Ok(Code::Done)
 }

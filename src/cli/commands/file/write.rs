@@ -43,7 +43,10 @@ fn mode(text: &str) -> Result<Mode, String> {
 
 fn owner(text: &str) -> Result<Owner, String> {
     let (uid, gid) = text.split_once(':').unwrap_or((text, text));
-    let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number of a user or group"));
+    let number = |text: &str| {
+        text.parse()
+            .map_err(|_| format!("`{text}` is no number of a user or group"))
+    };
     Ok(Owner {
         uid: number(uid)?,
         gid: number(gid)?,

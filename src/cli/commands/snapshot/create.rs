@@ -36,7 +36,10 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     let named = Named::of(&args.words, &["LABEL"])?;
     let label = &named.rest[0];
     SnapshotName::new(label.as_str()).map_err(|error| {
-        Error::usage(format!("`{label}` is no name for a snapshot: {error}"), "names are like those of sandboxes: before-upgrade")
+        Error::usage(
+            format!("`{label}` is no name for a snapshot: {error}"),
+            "names are like those of sandboxes: before-upgrade",
+        )
     })?;
     let loaded = session::load(settings, &named.spec)?;
     let desired = &loaded.desired;
@@ -62,6 +65,8 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     };
     let name = args.lock.under(settings, &interrupts, &backend, place, work).await?;
     backend.close().await?;
-    settings.output.note(&format!("Took the snapshot `{label}` of `{name}`."));
+    settings
+        .output
+        .note(&format!("Took the snapshot `{label}` of `{name}`."));
     Ok(Code::Done)
 }

@@ -56,7 +56,7 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     let clones = found.clones_of(label);
     let loss = (!clones.is_empty()).then(|| Loss {
         what: format!(
-            "`{label}` of `{}` is what {} was cloned from, and cannot be again",
+            "`{label}` of `{}` is needed to make {} again",
             found.name,
             clones.join(", ")
         ),
@@ -86,7 +86,9 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
         .note(&format!("Deleted the snapshot `{}` of `{}`.", clean(label), found.name));
     let declared = desired.sandboxes.get(&found.name);
     if declared.is_some_and(|sandbox| sandbox.snapshots.iter().any(|(name, _)| name.as_str() == label)) {
-        settings.output.note("The spec declares it: the next apply takes it again.");
+        settings
+            .output
+            .note("The spec declares it: the next apply takes it again.");
     }
     Ok(Code::Done)
 }

@@ -54,7 +54,10 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
         return Err(refused(
             &loaded,
             "plan::protected",
-            format!("`{}` is protected, and restoring would lose what is on its disk", found.name),
+            format!(
+                "`{}` is protected, and restoring would lose what is on its disk",
+                found.name
+            ),
             "apply once with `protect false`",
         ));
     }
@@ -88,9 +91,11 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     };
     args.lock.under(settings, &interrupts, &backend, place, work).await?;
     backend.close().await?;
-    settings
-        .output
-        .note(&format!("Restored `{}` to its snapshot `{}`.", found.name, clean(label)));
+    settings.output.note(&format!(
+        "Restored `{}` to its snapshot `{}`.",
+        found.name,
+        clean(label)
+    ));
     Ok(Code::Done)
 }
 
