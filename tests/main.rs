@@ -4,12 +4,14 @@
 mod cli;
 mod conformance;
 mod convergence;
+mod crash;
 mod documents;
 mod errors;
 mod floors;
 mod hostile;
 mod incus;
 mod local;
+mod locking;
 mod planning;
 mod quickstart;
 mod scenarios;

@@ -53,6 +53,12 @@ pub trait Observe: Debug + Send + Sync {
     async fn find_image(&self, _image: &str) -> Result<()> {
         Ok(())
     }
+
+    /// Whether instances can be made here at all, by trying what can be tried without making one: an error that says
+    /// what is missing, with a hint at how to get it. Where that is known with every answer, there is nothing to try.
+    async fn probe(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Reading files, of running and stopped instances.
@@ -124,8 +130,8 @@ pub trait Backend: Observe {
     async fn restore_snapshot(&self, name: &InstanceName, label: &str) -> Result<()>;
 
     /// Waits until what is under way on the instances in the scope has ended, even if a process began it that is
-    /// dead by now: makings, copies, snapshots, changes of power, deletions; not commands. Whether any of it
-    /// worked does not matter. Nothing to wait for where operations end with the process that began them.
+    /// dead by now: makings, copies, snapshots, changes of power, deletions. Whether any of it worked does not
+    /// matter. Commands in there whose callers are gone are ended; those of others are left alone. Nothing to wait for where operations end with the process that began them.
     async fn settle(&self, _scope: &Scope) -> Result<()> {
         Ok(())
     }

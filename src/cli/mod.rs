@@ -20,6 +20,7 @@ mod settings;
 mod stdin;
 mod streams;
 mod terminal;
+mod unknown;
 
 pub use args::Args;
 pub use exit_code::Code;

@@ -7,6 +7,7 @@ use super::Code;
 use super::error::Error;
 use super::session::SpecArg;
 use super::settings::Settings;
+use super::unknown::some;
 use crate::apply::{observe_scope, scope_of};
 use crate::backend::{self, Account, ErrorKind, Reader};
 use crate::model::{
@@ -151,20 +152,10 @@ fn unknown(desired: &Desired, live: &Live, name: &str) -> Error {
     let hint = match (&counted[..], nearest(name, texts())) {
         ([], Some(near)) => format!("did you mean `{near}`?"),
         ([], None) if names.is_empty() => format!("the environment {} has none", desired.environment),
-        ([], None) => format!("there are: {}", listed(&texts().collect::<Vec<_>>())),
-        (counted, _) => format!("name one of {}", listed(counted)),
+        ([], None) => format!("there are: {}", some(&texts().collect::<Vec<_>>())),
+        (counted, _) => format!("name one of {}", some(counted)),
     };
     Error::usage(format!("no sandbox is named `{name}`"), hint)
-}
-
-/// Names, the first dozen of them.
-fn listed(names: &[&str]) -> String {
-    const MOST: usize = 12;
-    let more = match names.len().saturating_sub(MOST) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("{}{more}", names[..names.len().min(MOST)].join(", "))
 }
 
 /// A refusal that has no place in the spec.

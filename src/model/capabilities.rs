@@ -33,6 +33,8 @@ pub enum Capability {
     Config,
     /// Placement on a cluster's member or group.
     Target,
+    /// A network besides the loopback device. Nothing needs it by itself: who lacks it says so in a remark.
+    Network,
     /// Outbound network policy, enforced outside the guest.
     EgressHost,
     /// Outbound network policy, enforced inside the guest.
@@ -49,7 +51,7 @@ pub enum Capability {
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Snapshots,
         Self::CloneFromDisk,
         Self::CloneFromSnapshot,
@@ -64,6 +66,7 @@ impl Capability {
         Self::Owners,
         Self::Config,
         Self::Target,
+        Self::Network,
         Self::EgressHost,
         Self::EgressGuest,
         Self::Mounts,
@@ -90,6 +93,7 @@ impl Capability {
             Self::Owners => "owners",
             Self::Config => "config",
             Self::Target => "target",
+            Self::Network => "network",
             Self::EgressHost => "egress-host",
             Self::EgressGuest => "egress-guest",
             Self::Mounts => "mounts",
@@ -113,6 +117,8 @@ pub struct Capabilities {
     pub reasons: Vec<(Capability, String)>,
     /// Backend settings, by key or by a prefix that ends in `.`, that take hold with the next start only.
     pub restart_config: &'static [&'static str],
+    /// What a user wants to know before sandboxes are made: shown in plans that make some.
+    pub remarks: Vec<String>,
 }
 
 impl Capabilities {

@@ -96,7 +96,7 @@ fn without_image(sandbox: &Sandbox, fate: Fate, live: &Live) -> Option<Refusal> 
     let why = live.missing_images.get(name).filter(|_| fate != Fate::Keep)?;
     Some(Refusal::invalid(
         "plan::image-missing",
-        format!("the image `{name}` cannot be found"),
+        format!("nothing can be made of the image `{name}`"),
         at,
         "named here",
         why.clone(),

@@ -201,6 +201,7 @@ pub fn plan(
             text,
         }));
     }
+    plan.notices.extend(remarks(&plan.changes, capabilities));
     if options.targets.is_empty() {
         leftovers(&mut plan, matched.left_over(desired), options.prune);
     }
@@ -257,6 +258,20 @@ fn accepted(subject: &Subject<'_>, changes: Vec<FieldChange>) -> impl Iterator<I
             },
             field,
         }
+    })
+}
+
+/// What the backend says to whoever has sandboxes made: once, with the first.
+fn remarks<'a>(changes: &'a [Change], capabilities: &'a Capabilities) -> impl Iterator<Item = Notice> + 'a {
+    let is_made =
+        |change: &&Change| change.kind == Kind::Sandbox && matches!(change.action, Action::Create | Action::Replace);
+    let first = changes.iter().find(is_made);
+    let remarks = capabilities.remarks.iter();
+    remarks.filter_map(move |text| {
+        Some(Notice {
+            sandbox: first?.sandbox.clone(),
+            text: text.clone(),
+        })
     })
 }
 

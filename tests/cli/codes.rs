@@ -27,6 +27,8 @@ enum Before {
     Twice,
     /// The spec, applied; then a plan is kept, and a limit changed.
     Moved,
+    /// The spec, applied; then somebody else works on it.
+    Locked,
 }
 
 /// Which spec the command is given: each is the first one with an edit.
@@ -47,7 +49,7 @@ enum Spec {
     Failing,
 }
 
-use Before::{Accepted, Applied, Drifted, Expired, Foreign, Moved, Nothing, Twice};
+use Before::{Accepted, Applied, Drifted, Expired, Foreign, Locked, Moved, Nothing, Twice};
 use Spec::{Edited, Failing, Fewer, Image, Lacking, Same, Wrong};
 
 /// Words, what there was, which spec, the code, and the case as the documents tell it.
@@ -90,6 +92,13 @@ const CASES: &[Case] = &[
     ("snapshot delete other ready", Applied, Same, 0, ""),
     ("snapshot restore other ready --allow-data-loss", Applied, Same, 0, ""),
     ("doctor", Nothing, Same, 0, "`doctor`: sandboxes can be made"),
+    (
+        "export --environment demo --backend local",
+        Applied,
+        Same,
+        0,
+        "`export`: written",
+    ),
     ("plan --nothing", Nothing, Same, 1, "wrong usage"),
     ("plan", Nothing, Wrong, 1, "an invalid spec"),
     ("check", Nothing, Wrong, 1, ""),
@@ -103,6 +112,13 @@ const CASES: &[Case] = &[
     ),
     ("check", Nothing, Lacking, 1, ""),
     ("apply", Nothing, Lacking, 1, ""),
+    (
+        "export --environment demo --backend local",
+        Nothing,
+        Same,
+        1,
+        "`export`: nothing of that name, or several environments at once",
+    ),
     (
         "adopt base nothing",
         Nothing,
@@ -200,6 +216,17 @@ const CASES: &[Case] = &[
         "`apply plan.json`: the spec, a source or the live system has moved",
     ),
     (
+        "apply",
+        Locked,
+        Edited,
+        4,
+        "`apply`, `destroy`, `gc`, `adopt`, `snapshot`: somebody else works on the environment",
+    ),
+    ("destroy --allow-data-loss", Locked, Same, 4, ""),
+    ("adopt other demo-base", Locked, Same, 4, ""),
+    ("snapshot create base new", Locked, Same, 4, ""),
+    ("check", Locked, Same, 0, ""),
+    (
         "exec base -- true",
         Foreign,
         Same,
@@ -278,6 +305,10 @@ async fn run(words: &str, before: Before, given: Spec) -> (u8, String, bool) {
                 claims.expect("is there");
             }
         }
+        Locked => {
+            let holder = crate::locking::lock(1);
+            crate::locking::take(&memory, &holder).await;
+        }
         Nothing | Applied | Moved => {}
     }
     fs::write(&file, spec(given)).expect("writes");
@@ -290,7 +321,7 @@ async fn run(words: &str, before: Before, given: Spec) -> (u8, String, bool) {
             fs::write(&kept, text.replace("\"update\"", "\"none\"")).expect("writes");
         }
         words.push(&kept);
-    } else {
+    } else if words[0] != "export" {
         let verbs = if matches!(words[0], "file" | "snapshot") { 2 } else { 1 };
         words.insert(verbs, &file);
     }

@@ -343,6 +343,8 @@ pub(super) fn marked(desired: &Desired, name: &SandboxName) -> Desired {
 pub(super) fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
         Just(Fault::Before(ErrorKind::Failed)),
+        Just(Fault::Before(ErrorKind::Unreachable)),
+        Just(Fault::Within),
         Just(Fault::After),
         Just(Fault::DeathBefore),
         Just(Fault::DeathWithin),

@@ -6,17 +6,21 @@ mod generate;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
-use sbx_apply::apply::{Failure, Interrupt, Report, apply, keep_key, observe};
-use sbx_apply::backend::Sandboxes;
+use sbx_apply::apply::{Claim, Clock, Failure, Interrupt, LockError, Report, apply, keep_key, observe, scope_of};
 use sbx_apply::backend::memory::Memory;
-use sbx_apply::model::{Desired, Digest, FileState, GuestPath, Kind, Live, OnStale, Origin as Source, Sandbox, Status};
+use sbx_apply::backend::{ReadNotes as _, Sandboxes};
+use sbx_apply::model::{
+    Desired, Digest, FileState, GuestPath, Kind, Live, NoteKey, OnStale, Origin as Source, Sandbox, Status,
+};
 use sbx_apply::plan::{Action, Options, Origin, Plan, Reason, plan};
 use tokio::sync::watch;
 
 use crate::support::fault::Faulty;
+use crate::support::program::{DEAD, NOW, process, program};
 
 async fn planned(backend: &dyn Sandboxes, desired: &Desired, options: &Options) -> (Live, Plan) {
     let selected = desired.sandboxes.keys().cloned().collect();
@@ -42,6 +46,36 @@ async fn applied(backend: &dyn Sandboxes, desired: &Desired, options: &Options) 
     }
     let report = apply(&plan, Some(desired), &live, backend, 4, interrupt, |_| {}).await;
     (plan, report)
+}
+
+/// How many cases there are of each property: what `PROPTEST_CASES` says, or 300.
+fn cases() -> u32 {
+    let said = std::env::var("PROPTEST_CASES").ok();
+    said.and_then(|text| text.parse().ok()).unwrap_or(300)
+}
+
+/// Applies as a process of that number would, from the lock to letting go of it, or as far as it gets.
+async fn under_lock(backend: Arc<dyn Sandboxes>, desired: &Desired, pid: u32) -> Result<Report, LockError> {
+    let claim = Claim {
+        process: &process("bob", pid),
+        is_alive: &|process| process.pid != DEAD,
+        clock: Clock::new(|| NOW),
+        doing: "apply",
+        patience: Duration::ZERO,
+        by_force: false,
+        on_wait: &|_, _| (),
+    };
+    let lock = claim.lock(&backend, &desired.environment, &scope_of(desired)).await?;
+    let selected = desired.sandboxes.keys().cloned().collect();
+    let work = async {
+        let live = observe(&*backend, desired, &selected).await?;
+        let plan = plan(desired, &live, backend.capabilities(), &PRUNE()).expect("no targets");
+        let (_keep, interrupt) = watch::channel(Interrupt::None);
+        Ok::<_, LockError>(apply(&plan, Some(desired), &live, &*backend, 4, interrupt, |_| {}).await)
+    };
+    let report = lock.during(|| (), work).await?;
+    lock.release(report.all_has_ended()).await?;
+    Ok(report)
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {
@@ -108,7 +142,7 @@ const PRUNE: fn() -> Options = || Options {
 };
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn a_plan_after_an_apply_is_empty_for_every_spec_and_every_next_one(
@@ -137,6 +171,29 @@ proptest! {
             settles(&memory, &first, &PRUNE()).await?;
             let faulty = Faulty::new(Arc::new(memory.clone()), nth, fault);
             applied(&faulty, &second, &PRUNE()).await;
+            settles(&memory, &second, &PRUNE()).await?;
+            prop_assert_eq!(memory.names().len(), second.sandboxes.len(), "nothing orphaned");
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_fault_anywhere_under_the_lock_is_made_good_by_whoever_comes_next(
+        first in generate::desired(),
+        second in generate::desired(),
+        nth in 1_usize..40,
+        fault in generate::fault(),
+    ) {
+        run(async {
+            let memory = generate::backend();
+            settles(&memory, &first, &PRUNE()).await?;
+            let faulty = Faulty::new(Arc::new(memory.clone()), nth, fault);
+            let _ = under_lock(Arc::new(faulty), &second, DEAD).await;
+            let report = under_lock(Arc::new(memory.clone()), &second, 1).await;
+            let report = report.map_err(|error| TestCaseError::fail(error.to_string()))?;
+            prop_assert!(report.is_complete(), "{:?}", report.failed);
+            let note = memory.note(&second.environment, NoteKey::Lock).await;
+            prop_assert_eq!(note.expect("reads"), None, "let go");
             settles(&memory, &second, &PRUNE()).await?;
             prop_assert_eq!(memory.names().len(), second.sandboxes.len(), "nothing orphaned");
             Ok(())
@@ -228,6 +285,36 @@ proptest! {
                 let marked = following.contains(&sandbox.name);
                 prop_assert_eq!(machine.read(generate::MARK).is_some(), marked, "{}", sandbox.name);
             }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn what_is_exported_plans_empty_at_once(desired in generate::desired(), yaml in any::<bool>(), edited in any::<bool>()) {
+        run(async {
+            let memory = generate::backend();
+            settles(&memory, &desired, &PRUNE()).await?;
+            if edited {
+                // Drift is what there is, and so what the spec says.
+                let name = format!("demo-{}", desired.sandboxes.keys().next().expect("one"));
+                memory.edit(&name, |machine| {
+                    machine.cpu = Some("7".to_owned());
+                    machine.env.insert("A".to_owned(), "${x} $${y}\"\\".to_owned());
+                    machine.write("/etc/a", "by ${hand}\n")
+                }).expect("edits");
+            }
+            let _ = memory.take_journal();
+            let format = if yaml { "yaml" } else { "kdl" };
+            let words = ["export", "--environment", "demo", "--backend", "local", "--format", format];
+            let exported = program(&memory, &words).await;
+            prop_assert_eq!(exported.code, 0, "{}", exported.stderr);
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join(format!("sbx.{format}"));
+            std::fs::write(&path, &exported.stdout).expect("writes");
+            let path = path.to_str().expect("a path");
+            let plan = program(&memory, &["plan", path, "--detailed-exitcode", "-q"]).await;
+            prop_assert_eq!(plan.code, 0, "{}\n{}\n{}", exported.stdout, plan.stdout, plan.stderr);
+            prop_assert_eq!(memory.journal(), Vec::<String>::new());
             Ok(())
         })?;
     }

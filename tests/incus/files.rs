@@ -171,6 +171,22 @@ async fn what_a_killed_run_left_is_cleared_away() {
             assert_eq!(left, ["/srv/file", "/srv/link"]);
         }
         assert!(f.text(&name, "/etc/passwd").await.contains("root"));
+        // In a tree that is kept clean, a plan finds it and wants it gone while it is made anew.
+        let paths: Vec<_> = (0..12).map(|index| format!("/srv/file{index}")).collect();
+        for round in 0..5 {
+            let planted: String = paths
+                .iter()
+                .map(|at| format!("echo half > {}; ", temporary(at)))
+                .collect();
+            assert_eq!(f.shell(&name, &planted).await.code, 0);
+            let gone = paths.iter().map(|at| nothing(&temporary(at)));
+            let made = paths.iter().map(|at| file(at, format!("{round}")));
+            let changes: Vec<_> = gone.chain(made).collect();
+            f.change(&name, &changes).await;
+            for at in &paths {
+                assert_eq!(f.text(&name, at).await, format!("{round}"));
+            }
+        }
     })
     .await;
 }

@@ -1,12 +1,14 @@
 //! What only Incus can get wrong: its transport, what its copies inherit, what its guests plant, how many
 //! requests things take. What every backend promises is in `conformance`.
 
-mod api;
+mod adopt;
+pub(crate) mod api;
 mod cluster;
 mod files;
 mod gc;
 mod hand_edits;
 mod instances;
+mod notes;
 mod observing;
 mod read_only;
 mod secrets;

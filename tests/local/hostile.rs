@@ -3,63 +3,15 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sbx_apply::backend::{Account, CreateOpts, ExecOpts, FileChange, Output, Sandboxes};
-use sbx_apply::model::{Content, GuestPath, InstanceName, Mode, Owner};
+use sbx_apply::backend::FileChange;
+use sbx_apply::model::{Content, GuestPath, Mode, Owner};
 
-use crate::support::namespaces;
-
-/// A running sandbox of the image `host`.
-struct Hostile {
-    backend: Arc<dyn Sandboxes>,
-    name: InstanceName,
-}
-
-impl Hostile {
-    async fn start() -> Self {
-        static MADE: AtomicUsize = AtomicUsize::new(0);
-        let name = format!(
-            "hostile-{}-{}",
-            std::process::id(),
-            MADE.fetch_add(1, Ordering::Relaxed)
-        );
-        let backend = namespaces::backend();
-        let opts = CreateOpts {
-            name: name.clone(),
-            image: Some("host".to_owned()),
-            ..CreateOpts::default()
-        };
-        backend.create(&opts).await.expect("creates");
-        Self {
-            backend,
-            name: InstanceName::observed(name),
-        }
-    }
-
-    async fn shell(&self, script: &str) -> Output {
-        let opts = ExecOpts {
-            command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
-            account: Account::root(),
-            env: [].into(),
-            timeout: Some(std::time::Duration::from_secs(60)),
-        };
-        self.backend.output(&self.name, &opts).await.expect("runs")
-    }
-
-    async fn says(&self, script: &str) -> String {
-        String::from_utf8_lossy(&self.shell(script).await.stdout).into_owned()
-    }
-
-    async fn end(self) {
-        self.backend.delete(&self.name).await.expect("deletes");
-    }
-}
+use crate::support::namespaces::Sandbox;
 
 #[tokio::test]
 async fn what_root_inside_tries_is_denied() {
-    let sandbox = Hostile::start().await;
+    let sandbox = Sandbox::start().await;
     assert_eq!(sandbox.says("id -u").await, "0\n", "it is root that tries");
     let host = std::process::id();
     for (what, script) in [
@@ -114,7 +66,7 @@ async fn what_root_inside_tries_is_denied() {
 
 #[tokio::test]
 async fn nothing_of_the_tool_is_seen_inside() {
-    let sandbox = Hostile::start().await;
+    let sandbox = Sandbox::start().await;
     let env = sandbox
         .says("env; cat /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n'")
         .await;
@@ -159,7 +111,7 @@ fn private(folder: &Path, found: &mut Vec<PathBuf>) {
 
 #[tokio::test]
 async fn private_files_of_the_host_are_not_there() {
-    let sandbox = Hostile::start().await;
+    let sandbox = Sandbox::start().await;
     let mut found = Vec::new();
     private(Path::new("/etc"), &mut found);
     for path in found {
@@ -171,7 +123,7 @@ async fn private_files_of_the_host_are_not_there() {
 
 #[tokio::test]
 async fn links_do_not_lead_the_tool_out() {
-    let sandbox = Hostile::start().await;
+    let sandbox = Sandbox::start().await;
     let outside = tempfile::tempdir().expect("a folder");
     fs::write(outside.path().join("secret"), "of the host").expect("writes");
     let out = outside.path().display();
@@ -214,7 +166,7 @@ async fn links_do_not_lead_the_tool_out() {
 
 #[tokio::test]
 async fn nothing_runs_on_after_a_delete() {
-    let sandbox = Hostile::start().await;
+    let sandbox = Sandbox::start().await;
     let mark = format!("{}{}", std::process::id(), 424_242);
     sandbox
         .shell(&format!("setsid sleep {mark} >/dev/null 2>&1 </dev/null & sleep 0.1"))

@@ -1,6 +1,9 @@
-//! Local sandboxes: what hostile ones cannot do, hostile archives, and the same promises for ordinary users. What they
-//! share with every backend is in the conformance suite.
+//! Local sandboxes: what hostile ones cannot do, hostile archives, networks, limits, and the same promises for
+//! ordinary users. What they share with every backend is in the conformance suite.
 
 mod archives;
 mod hostile;
+mod limits;
+mod network;
+mod planning;
 mod user;

@@ -3,6 +3,7 @@
 
 mod accepted;
 mod adopt;
+mod export;
 mod gc;
 mod secrets;
 mod stale;
@@ -68,6 +69,20 @@ async fn readiness_that_was_waited_for_in_vain_is_waited_for_again() {
         .expect("edits");
     run(&memory, "apply", spec, 0).await;
     run(&memory, "plan", spec, 0).await;
+}
+
+#[tokio::test]
+async fn what_the_backend_remarks_is_said_once_and_before_something_is_made() {
+    let memory = Memory::new();
+    let mut capabilities = sbx_apply::backend::Observe::capabilities(&memory).clone();
+    capabilities.remarks = vec!["no network here".to_owned()];
+    let memory = memory.with_capabilities(capabilities);
+    let spec = "sandbox \"a\" count=3 { image \"debian/12\"; }; sandbox \"b\" { image \"debian/12\"; }";
+    let said = run(&memory, "plan", spec, 2).await.stdout;
+    assert_eq!(said.matches("no network here").count(), 1, "{said}");
+    run(&memory, "apply", spec, 0).await;
+    let said = run(&memory, "plan", spec, 0).await.stdout;
+    assert!(!said.contains("no network here"), "{said}");
 }
 
 #[tokio::test]

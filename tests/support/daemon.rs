@@ -43,8 +43,13 @@ pub(crate) async fn open(daemon: &Daemon) -> Option<Arc<dyn Sandboxes>> {
     Some(backend.expect("a daemon that listens can be opened"))
 }
 
-/// Says that something was not checked, past the test harness, which keeps the output of tests that pass.
+/// Says that something was not checked.
 pub(crate) fn skipped(what: &str) {
+    tell(&format!("SKIPPED: {what}"));
+}
+
+/// Says something past the test harness, which keeps the output of tests that pass.
+pub(crate) fn tell(what: &str) {
     // In one piece, so that tests side by side do not mix theirs; a closed stderr is no reason to fail one.
-    let _ = io::stderr().write_all(format!("SKIPPED: {what}\n").as_bytes());
+    let _ = io::stderr().write_all(format!("{what}\n").as_bytes());
 }

@@ -24,6 +24,8 @@ use tokio::io::AsyncRead;
 pub(crate) enum Fault {
     /// It fails, and has changed nothing.
     Before(ErrorKind),
+    /// The connection drops within the call: of a batch, the first half is done; of all else, all of it.
+    Within,
     /// It has changed everything that it should, and the answer is lost.
     After,
     /// The process dies before the call: nothing is changed by it or by any later one, and none is answered.
@@ -108,6 +110,10 @@ impl Faulty {
             Some(Fault::After) => {
                 call.await?;
                 Err(Error::new(ErrorKind::Timeout, "injected: the answer is lost"))
+            }
+            Some(Fault::Within) => {
+                call.await?;
+                Err(Error::new(ErrorKind::Unreachable, "injected: the connection is lost"))
             }
             Some(Fault::DeathBefore) => self.die(),
             Some(Fault::DeathWithin | Fault::DeathAfter) => {
@@ -255,7 +261,7 @@ impl Files for Faulty {
     async fn change_files(&self, name: &InstanceName, changes: &[FileChange]) -> Result<Vec<bool>> {
         let fault = self.next()?;
         let until = match fault {
-            Some(Fault::DeathWithin) => changes.len() / 2,
+            Some(Fault::Within | Fault::DeathWithin) => changes.len() / 2,
             _ => changes.len(),
         };
         self.strike(fault, self.inner.change_files(name, &changes[..until]))
@@ -379,7 +385,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn death_within_leaves_half_a_batch() {
+    async fn what_ends_within_leaves_half_a_batch() {
+        for fault in [Fault::Within, Fault::DeathWithin] {
+            leaves_half_a_batch(fault).await;
+        }
+    }
+
+    async fn leaves_half_a_batch(fault: Fault) {
         let memory = Memory::new();
         memory.make_foreign("one").expect("makes");
         let name = InstanceName::observed("one");
@@ -388,8 +400,9 @@ mod tests {
             mode: Mode::DIRECTORY,
             owner: Owner::ROOT,
         });
-        let faulty = Faulty::new(Arc::new(memory.clone()), 1, Fault::DeathWithin);
+        let faulty = Faulty::new(Arc::new(memory.clone()), 1, fault);
         assert!(faulty.change_files(&name, &files).await.is_err());
+        assert_eq!(faulty.get(&name).await.is_ok(), fault == Fault::Within);
         let machine = memory.machine("one").expect("is there");
         assert_eq!(
             ["/a", "/b", "/c"].map(|path| machine.found(path).is_some()),

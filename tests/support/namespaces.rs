@@ -5,10 +5,13 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use sbx_apply::backend::local::Local;
-use sbx_apply::backend::{Sandboxes, Settings};
+use sbx_apply::backend::{Account, CreateOpts, ExecOpts, Output, Sandboxes, Settings};
+use sbx_apply::model::InstanceName;
 
 use super::daemon::skipped;
 
@@ -92,5 +95,69 @@ fn image() -> io::Result<PathBuf> {
         // Another test was faster.
         Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => Err(error),
         _ => Ok(place),
+    }
+}
+
+/// A running sandbox of the image `host`. It goes with the test, also with one that fails.
+pub(crate) struct Sandbox {
+    pub(crate) backend: Arc<dyn Sandboxes>,
+    pub(crate) name: InstanceName,
+}
+
+impl Sandbox {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(CreateOpts::default()).await
+    }
+
+    /// The same with settings; name and image aside.
+    pub(crate) async fn start_with(opts: CreateOpts) -> Self {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("own-{}-{number}", std::process::id());
+        let sandbox = Self {
+            backend: backend(),
+            name: InstanceName::observed(&name),
+        };
+        let opts = CreateOpts {
+            name,
+            image: Some("host".to_owned()),
+            ..opts
+        };
+        sandbox.backend.create(&opts).await.expect("creates");
+        sandbox
+    }
+
+    /// What root inside gets for a script.
+    pub(crate) async fn shell(&self, script: &str) -> Output {
+        let opts = ExecOpts {
+            command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+            account: Account::root(),
+            env: [].into(),
+            timeout: Some(Duration::from_secs(120)),
+        };
+        self.backend.output(&self.name, &opts).await.expect("runs")
+    }
+
+    /// What a script says.
+    pub(crate) async fn says(&self, script: &str) -> String {
+        String::from_utf8_lossy(&self.shell(script).await.stdout).into_owned()
+    }
+
+    pub(crate) async fn end(self) {
+        self.backend.delete(&self.name).await.expect("deletes");
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let (backend, name) = (self.backend.clone(), self.name.clone());
+        // The test's own runtime cannot be waited for in here.
+        let delete = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            // Mostly it has gone already.
+            let _ = runtime.block_on(backend.delete(&name));
+            io::Result::Ok(())
+        };
+        let _ = std::thread::spawn(delete).join();
     }
 }

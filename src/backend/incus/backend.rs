@@ -158,6 +158,7 @@ fn capabilities() -> Capabilities {
             later(C::Ports, "ports"),
         ],
         restart_config: RESTART_CONFIG,
+        remarks: Vec::new(),
     }
 }
 

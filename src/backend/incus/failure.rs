@@ -84,9 +84,10 @@ pub(super) fn unheard(error: reqwest::Error, place: &str) -> Error {
             ),
         )
     } else if error.is_decode() {
+        // What a body says is read elsewhere; here it has broken off.
         (
-            ErrorKind::Failed,
-            Some("it answered with something that is not the Incus API"),
+            ErrorKind::Unreachable,
+            Some("the connection broke off; was the daemon ended, or started again?"),
         )
     } else {
         (
@@ -96,7 +97,7 @@ pub(super) fn unheard(error: reqwest::Error, place: &str) -> Error {
     };
     let what = match kind {
         ErrorKind::Timeout => "no answer in time from",
-        ErrorKind::Failed => "no sense in the answer from",
+        ErrorKind::Unreachable if error.is_decode() => "no whole answer from",
         _ => "cannot reach",
     };
     let mut answer = Error::new(kind, format!("{what} Incus at {place}"));

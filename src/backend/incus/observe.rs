@@ -8,7 +8,7 @@ use super::Incus;
 use super::{convert, wire};
 use crate::backend::retry::retry_when;
 use crate::backend::{Error, ErrorKind, Result, Scope};
-use crate::model::{Instance, InstanceName, Labels, LiveInstance};
+use crate::model::{EnvironmentName, Instance, InstanceName, Labels, LiveInstance, Status};
 
 /// Up to so many instances, snapshots are asked for one instance at a time.
 const FEW: usize = 4;
@@ -72,6 +72,18 @@ impl Incus {
         let there = there.into_iter().filter(|instance| is_in(instance, scope));
         let wanted = scope.names.iter().map(ToString::to_string);
         Ok(there.map(|instance| instance.name).chain(wanted).collect())
+    }
+
+    /// The instances of a scope's environment that run.
+    pub(super) async fn running_in(&self, scope: &Scope) -> Result<Vec<InstanceName>> {
+        let ours = |instance: &wire::Instance| {
+            let labels = convert::labels(&instance.put.config);
+            let environment = scope.environment.as_ref().map(EnvironmentName::as_str);
+            environment.is_some() && labels.get(Labels::ENVIRONMENT) == environment
+        };
+        let there = self.all(1).await?.into_iter();
+        let running = there.filter(|instance| ours(instance) && convert::status(&instance.status) == Status::Running);
+        Ok(running.map(|instance| InstanceName::observed(instance.name)).collect())
     }
 
     /// The plain listing, once it tells everything about the instances that may be in the scope. While an

@@ -4,7 +4,7 @@
 //! events websocket would save that request, but tells of every operation of everybody, has to be open before
 //! the first change, and loses what happens while it reconnects; the long poll costs about a millisecond.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::{Method, Url};
@@ -93,42 +93,25 @@ impl Client {
 }
 
 impl Incus {
-    /// Waits for what is under way on the instances of a scope, whoever began it; not for commands, which may be
-    /// somebody's shell, and which the daemon ends when nobody listens to them any more.
+    /// Waits for what is under way on the instances of a scope, whoever began it, and ends commands there that nobody
+    /// listens to any more.
     pub(super) async fn await_others(&self, scope: &Scope) -> Result<()> {
-        let mut url = self.client.url(["operations"]);
-        url.query_pairs_mut().append_pair("recursion", "1");
-        let mut names: Option<BTreeSet<String>> = None;
+        let names = self.names_in(scope).await?;
+        let prefix = scope.environment.as_ref().map(|environment| format!("{environment}-"));
+        // One that is being made may not be listed yet, but has a name.
+        let concerns = |name: &str| {
+            names.contains(name) || prefix.as_ref().is_some_and(|prefix| name.starts_with(prefix.as_str()))
+        };
         loop {
-            // By status, in words.
-            let (operations, _): (BTreeMap<String, Vec<Operation>>, _) = self.client.get(&url).await?;
-            let mut waits = Vec::new();
-            for operation in operations.into_values().flatten() {
-                if operation.class != "task" || operation.status_code >= SUCCESS {
-                    continue;
-                }
-                let names = match &mut names {
-                    Some(names) => names,
-                    none => none.insert(self.names_in(scope).await?),
-                };
-                let instances = operation
-                    .resources
-                    .values()
-                    .flatten()
-                    .filter_map(|address| instance_of(address));
-                let prefix = scope.environment.as_ref().map(|environment| format!("{environment}-"));
-                // One that is being made may not be listed yet, but has a name.
-                let concerns = |name: &str| {
-                    names.contains(name) || prefix.as_ref().is_some_and(|prefix| name.starts_with(prefix.as_str()))
-                };
-                if instances.into_iter().any(concerns) {
-                    waits.push(operation);
-                }
+            let mut operations = self.operations().await?;
+            operations.retain(|operation| {
+                let mut instances = operation.resources.values().flatten().filter_map(|at| instance_of(at));
+                operation.class == "task" && instances.any(concerns)
+            });
+            if operations.is_empty() {
+                break;
             }
-            if waits.is_empty() {
-                return Ok(());
-            }
-            for operation in waits {
+            for operation in operations {
                 tracing::info!(operation = operation.description, "awaiting what another run has begun");
                 let ended = timeout(COPY, self.client.wait(&operation.id)).await;
                 // How it ends is seen by looking at the instances.
@@ -137,6 +120,23 @@ impl Incus {
                 }
             }
         }
+        for name in self.running_in(scope).await? {
+            // A guest that takes no commands runs none of ours.
+            if let Err(error) = self.end_orphans(&name).await {
+                tracing::debug!(instance = %name, %error, "cannot look for commands that were left");
+            }
+        }
+        Ok(())
+    }
+
+    /// What is under way in the project.
+    pub(super) async fn operations(&self) -> Result<Vec<Operation>> {
+        let mut url = self.client.url(["operations"]);
+        url.query_pairs_mut().append_pair("recursion", "1");
+        // By status, in words.
+        let (operations, _): (BTreeMap<String, Vec<Operation>>, _) = self.client.get(&url).await?;
+        let under_way = operations.into_values().flatten();
+        Ok(under_way.filter(|operation| operation.status_code < SUCCESS).collect())
     }
 }
 

@@ -18,12 +18,13 @@ impl Backend for Local {
         let name = InstanceName::observed(&opts.name);
         self.store.make(self.ids)?;
         let _lock = self.lock_new(&name).await?;
-        let image = self.find_image(opts.image.as_deref().unwrap_or_default()).await?;
+        let image = self.image(opts.image.as_deref().unwrap_or_default()).await?;
         let parts = self.parts(&image).await?;
         let names = Lock::take(&self.store.names(), false, "the layers").await?;
         let upper = self.store.new_layer(self.ids, &parts)?;
         self.store.add(&name, &record(opts, image, upper, Vec::new()))?;
         drop(names);
+        self.store.write_etc(&name, self.ids, &parts)?;
         self.run_unless_bare(&name, opts).await
     }
 

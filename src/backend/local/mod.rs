@@ -11,6 +11,7 @@
 
 mod cgroup;
 mod console;
+mod etc;
 mod examine;
 mod exec;
 mod files;
@@ -19,11 +20,13 @@ mod ids;
 mod image;
 mod inside;
 mod lifecycle;
+mod network;
 mod notes;
 mod observe;
 mod opener;
 mod policy;
 mod power;
+mod probe;
 mod running;
 mod snapshots;
 mod state;

@@ -3,8 +3,9 @@
 use async_trait::async_trait;
 
 use super::Local;
+use super::network::addresses;
 use crate::backend::{ErrorKind, Observe, Result, Scope};
-use crate::model::{Capabilities, Instance, InstanceName, Labels, LiveInstance, Snapshot};
+use crate::model::{Capabilities, Instance, InstanceName, Labels, LiveInstance, Snapshot, Status};
 
 #[async_trait]
 impl Observe for Local {
@@ -35,6 +36,16 @@ impl Observe for Local {
         Ok(record.snapshots.iter().map(super::state::Kept::shown).collect())
     }
 
+    async fn find_image(&self, image: &str) -> Result<()> {
+        self.locate(image)?;
+        // Told at plan time, too: at this line of the spec, the first that needs it.
+        self.probe().await
+    }
+
+    async fn probe(&self) -> Result<()> {
+        self.try_machine().await
+    }
+
     async fn observe(&self, scope: &Scope) -> Result<Vec<LiveInstance>> {
         let mut found = Vec::new();
         for name in self.store.all()? {
@@ -58,10 +69,15 @@ impl Observe for Local {
 
 impl Local {
     fn shown(&self, name: &InstanceName) -> Instance {
+        let process = self.store.process(name);
         Instance {
             name: name.clone(),
-            status: self.store.status(name),
-            addresses: Vec::new(),
+            status: if process.is_some() {
+                Status::Running
+            } else {
+                Status::Stopped
+            },
+            addresses: process.map_or_else(Vec::new, |process| addresses(process.pid)),
         }
     }
 }

@@ -10,6 +10,7 @@ use rustix::process::{getegid, geteuid};
 use super::cgroup::Groups;
 use super::helper::{Helpers, OWN};
 use super::ids::{Ids, range};
+use super::network::Network;
 use super::state::Store;
 use crate::backend::{Error, ErrorKind, Examination, Result, Sandboxes, Settings};
 use crate::model::{Capabilities, Capability};
@@ -25,6 +26,7 @@ pub struct Local {
     pub(super) ids: Ids,
     pub(super) helpers: Helpers,
     pub(super) groups: Groups,
+    pub(super) network: Network,
     pub(super) capabilities: Capabilities,
     /// The folder that names of images are relative to, and the one that all must lie in, both real.
     pub(super) images: Option<(PathBuf, PathBuf)>,
@@ -89,12 +91,14 @@ impl Local {
         })?;
         let ids = Store::ids(&state)?.unwrap_or_else(ids);
         let groups = Groups::find(&state);
+        let network = Network::find(ids);
         Ok(Self {
             store: Store::at(state, ids)?,
             ids,
             helpers: Helpers::new(program.to_owned()),
-            capabilities: capabilities(ids, &groups),
+            capabilities: capabilities(ids, &groups, &network),
             groups,
+            network,
             images: setting("folder")
                 .zip(setting("root"))
                 .and_then(|(folder, root)| Some((folder.canonicalize().ok()?, root.canonicalize().ok()?))),
@@ -150,7 +154,7 @@ fn has(ids: Ids) -> bool {
     })
 }
 
-fn capabilities(ids: Ids, groups: &Groups) -> Capabilities {
+fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
     use Capability as C;
     let mut able = vec![
         C::Snapshots,
@@ -175,11 +179,15 @@ fn capabilities(ids: Ids, groups: &Groups) -> Capabilities {
         false => able.extend([C::Users, C::Owners]),
         true => reasons.extend([C::Users, C::Owners].map(|users| (users, ONE_USER.to_owned()))),
     }
+    if network.joins() {
+        able.push(C::Network);
+    }
     Capabilities {
         backend: "local",
         able: able.into_iter().collect(),
         concurrency: 8,
         reasons,
         restart_config: &[],
+        remarks: network.remark().into_iter().collect(),
     }
 }

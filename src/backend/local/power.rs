@@ -9,8 +9,10 @@ use rustix::process::{Signal, pidfd_send_signal};
 use tokio::task::spawn_blocking;
 
 use super::Local;
+use super::helper::unexpected;
+use super::network::Subject;
 use super::state::{Lock, Record};
-use super::wire::{Request, Start};
+use super::wire::{Join, Reply, Request, Start};
 use crate::backend::{Error, ErrorKind, Result, Stop};
 use crate::model::InstanceName;
 
@@ -24,6 +26,7 @@ impl Local {
             return Ok(());
         }
         let parts = self.parts(&record.image).await?;
+        self.store.write_etc(name, self.ids, &parts)?;
         let start = Start {
             ids: self.ids,
             tree: self.store.tree(name, record, &parts, true)?,
@@ -31,12 +34,45 @@ impl Local {
             record: self.store.run(name)?,
             in_use: self.in_use(name)?,
             groups: self.groups.make(name, record)?,
-            network: false,
+            network: self.network.joins(),
         };
-        self.helpers
-            .perform(&Request::Start(start))
-            .await
-            .map_err(|error| error.within(format_args!("cannot start `{name}`")))
+        let started = self.launch(name, start).await;
+        if started.is_err() {
+            // What is left does no harm, and is replaced by the next start.
+            let _ = self.leave_network(name).await;
+        }
+        started.map_err(|error| error.within(format_args!("cannot start `{name}`")))
+    }
+
+    /// Has a helper start it, and joins it to a network in between.
+    async fn launch(&self, name: &InstanceName, start: Start) -> Result<()> {
+        let mut helper = self.helpers.ask(&Request::Start(start)).await?;
+        match helper.reply().await? {
+            Reply::Done => return Ok(()),
+            Reply::Ready => {}
+            other => return Err(unexpected(&other)),
+        }
+        let pid = helper.receive().await?;
+        let folder = self.store.sandbox(name)?;
+        let subject = Subject { name, folder: &folder };
+        let (join, result) = match self.network.join(&subject, pid).await {
+            Ok(None) => (Join::Done, Ok(())),
+            Ok(Some(device)) => (Join::Device(device), Ok(())),
+            Err(error) => (Join::Failed, Err(error)),
+        };
+        helper.send(&join).await?;
+        let reply = helper.reply().await;
+        result?;
+        match reply? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Removes what joined a sandbox that has ended to a network.
+    async fn leave_network(&self, name: &InstanceName) -> Result<()> {
+        let folder = self.store.sandbox(name)?;
+        self.network.part(&Subject { name, folder: &folder }).await
     }
 
     /// Stops a sandbox that is locked; nothing when it does not run. When it returns, nothing holds its disk.
@@ -69,7 +105,7 @@ impl Local {
         self.wait_for_helpers(name).await?;
         let _ = std::fs::remove_file(self.store.run(name)?);
         self.groups.remove(name).await;
-        Ok(())
+        self.leave_network(name).await
     }
 
     /// Waits until no helper is in a sandbox that does not run. A helper may outlive the tool that asked it.

@@ -25,7 +25,7 @@ pub(super) enum Request {
     /// Unpack archives. Answered by [`Reply::Done`].
     Unpack(Ids, Unpack),
     /// Try whether sandboxes can be made at all. Answered by [`Reply::Done`].
-    Probe(Ids, Tree),
+    Probe(Ids),
 }
 
 /// A helper's answer.
@@ -120,8 +120,20 @@ pub(super) struct Start {
     pub(super) in_use: PathBuf,
     /// Control groups to join, as `cgroup.procs` files.
     pub(super) groups: Vec<PathBuf>,
-    /// Whether the tool will put a network into its namespace, and must be waited for.
+    /// Whether the tool will join its network namespace to others: it is sent [`Reply::Ready`] and a process of that
+    /// namespace, and answers with a [`Join`].
     pub(super) network: bool,
+}
+
+/// How a sandbox's network namespace was joined to others.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Join {
+    /// It is.
+    Done,
+    /// It is, but for this device, which is to be put up from inside.
+    Device(super::network::Device),
+    /// It could not be, so there is to be no sandbox.
+    Failed,
 }
 
 /// A command to run in a running sandbox.

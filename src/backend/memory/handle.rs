@@ -54,6 +54,7 @@ impl Memory {
                 able,
                 concurrency: 4,
                 restart_config: &["linux.", "security.syscalls.intercept."],
+                remarks: Vec::new(),
                 reasons: Vec::new(),
             }),
             latency: Duration::ZERO,

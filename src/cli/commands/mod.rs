@@ -9,6 +9,7 @@ mod convert;
 mod destroy;
 mod doctor;
 mod exec;
+mod export;
 mod file;
 mod gc;
 mod graph;
@@ -39,6 +40,8 @@ pub(super) enum Command {
     Gc(gc::Args),
     /// Make an instance that is there a sandbox of the spec; changes nothing but its labels
     Adopt(adopt::Args),
+    /// Write what is there as a spec
+    Export(export::Args),
     /// Check a spec without reaching for the backend
     Validate(validate::Args),
     /// Show the sandboxes that there are
@@ -72,6 +75,7 @@ pub(super) async fn run(command: Command, settings: &Settings) -> Result<Code, E
         Command::Destroy(args) => destroy::run(&args, settings).await,
         Command::Gc(args) => gc::run(&args, settings).await,
         Command::Adopt(args) => adopt::run(&args, settings).await,
+        Command::Export(args) => export::run(&args, settings).await,
         Command::Validate(args) => validate::run(&args, settings),
         Command::Show(args) => show::run(&args, settings).await,
         Command::Exec(args) => exec::run(&args, settings).await,

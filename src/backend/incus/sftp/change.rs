@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::packet::{Attributes, FOR_NEW, FOR_READING, Kind};
 use super::remove::remove;
-use super::schedule::rounds;
+use super::schedule::{Reach, rounds};
 use super::session::{BLOCK, Failure, Handle, Session};
 use crate::backend::source::source;
 use crate::backend::{Error, ErrorKind, FileChange, Result};
@@ -17,15 +17,14 @@ use crate::model::{Content, Data, Digest, GuestPath, Hasher, Mode, Owner};
 const WINDOW: usize = 16;
 /// Blocks of one file in flight.
 const BLOCKS: usize = 16;
+/// How the names begin under which things are prepared beside their paths.
+const ASIDE: &str = ".sbx-apply-";
 
 /// Makes changes in their order, those side by side that do not touch. Tells of each whether something stood at
 /// its path before. After a failure nothing new is begun, but what was begun is finished.
 pub(super) async fn change(session: &Session, changes: &[FileChange]) -> Result<Vec<bool>> {
     let mut stood = vec![false; changes.len()];
-    let paths = changes
-        .iter()
-        .map(|change| (change.path().as_str(), matches!(change, FileChange::Symlink { .. })));
-    for round in rounds(paths) {
+    for round in rounds(changes.iter().map(|change| (change.path().as_str(), reach(change)))) {
         make_parents(session, round.iter().map(|index| &changes[*index])).await?;
         let begun: Vec<_> = round
             .into_iter()
@@ -37,6 +36,17 @@ pub(super) async fn change(session: &Session, changes: &[FileChange]) -> Result<
         }
     }
     Ok(stood)
+}
+
+/// What a run that was killed has left beside a path may have to go, in a tree that is kept clean, while the same is
+/// prepared there anew.
+fn reach(change: &FileChange) -> Reach {
+    let name = change.path().as_str().rsplit('/').next().unwrap_or_default();
+    match change {
+        FileChange::Symlink { .. } => Reach::Link,
+        _ if name.starts_with(ASIDE) => Reach::Aside,
+        _ => Reach::Path,
+    }
 }
 
 async fn one(session: &Session, change: &FileChange) -> Result<bool> {
@@ -347,5 +357,5 @@ fn temporary(path: &GuestPath) -> Vec<u8> {
     let digest = Digest::of(path.as_str().as_bytes());
     let folder = path.parent();
     let folder = folder.as_ref().map_or("", GuestPath::as_str);
-    format!("{folder}/.sbx-apply-{:.16}", digest.as_str()).into_bytes()
+    format!("{folder}/{ASIDE}{:.16}", digest.as_str()).into_bytes()
 }

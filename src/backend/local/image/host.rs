@@ -57,15 +57,6 @@ const EMPTY: [(&str, u32); 20] = [
     ("var/spool", 0o755),
     ("var/tmp", 0o1777),
 ];
-/// Settings that are not this machine's.
-const SETTINGS: [(&str, &str); 3] = [
-    ("hostname", "sandbox\n"),
-    (
-        "hosts",
-        "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
-    ),
-    ("fstab", ""),
-];
 
 impl Local {
     pub(super) async fn host_parts(&self) -> Result<Parts> {
@@ -142,7 +133,6 @@ impl Host {
             "/var/lib/rpm",
             "/lib/apk/db/installed",
             "/var/lib/pacman/local",
-            "/etc/resolv.conf",
         ] {
             let Ok(metadata) = fs::metadata(path) else { continue };
             hasher.part(path);
@@ -225,38 +215,29 @@ impl Host {
                 _ => mask::make(&Hidden::in_folder(&source, ids)?, &source, &mask, ids)?,
             }
         }
-        self.settings(&half.join("etc"), ids)?;
+        file(&half.join("etc/fstab"), "", ids)?;
         fs::rename(&half, place)
     }
+}
 
-    fn settings(&self, etc: &Path, ids: Ids) -> io::Result<()> {
-        let resolv = nameservers(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
-        for (name, text) in SETTINGS.into_iter().chain([("resolv.conf", resolv.as_str())]) {
-            let path = etc.join(name);
-            // What the mask has hidden there.
-            let _ = fs::remove_file(&path);
-            fs::write(&path, text)?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
-            own(&path, ids)?;
-        }
-        Ok(())
+/// Makes a folder of root inside, or makes it so.
+pub(in crate::backend::local) fn folder(path: &Path, mode: u32, ids: Ids) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o755).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
     }
-}
-
-/// The name servers that can be reached from elsewhere than this machine itself.
-fn nameservers(text: &str) -> String {
-    let reachable = |line: &&str| {
-        let address = line.strip_prefix("nameserver").map(str::trim);
-        let address = address.and_then(|address| address.parse::<std::net::IpAddr>().ok());
-        address.is_some_and(|address| !address.is_loopback())
-    };
-    text.lines().filter(reachable).map(|line| format!("{line}\n")).collect()
-}
-
-/// Makes a folder of root inside.
-pub(super) fn folder(path: &Path, mode: u32, ids: Ids) -> io::Result<()> {
-    fs::DirBuilder::new().mode(0o755).create(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    own(path, ids)
+}
+
+/// Makes a file of root inside, readable by everybody, in the place of whatever stands there.
+pub(in crate::backend::local) fn file(path: &Path, text: &str, ids: Ids) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644))?;
     own(path, ids)
 }
 
@@ -266,16 +247,5 @@ fn own(path: &Path, ids: Ids) -> io::Result<()> {
     match ids.is_root() {
         true => chown(path, Some(uid), Some(gid)),
         false => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn name_servers_on_this_machine_are_of_no_use_elsewhere() {
-        let text = "# x\nnameserver 127.0.0.53\nnameserver 192.0.2.1\nnameserver ::1\nsearch corp\n";
-        assert_eq!(nameservers(text), "nameserver 192.0.2.1\n");
     }
 }

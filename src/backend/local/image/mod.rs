@@ -5,6 +5,10 @@ mod host;
 mod mask;
 mod oci;
 
+use std::path::PathBuf;
+
+pub(super) use host::{file, folder};
+
 use super::Local;
 use super::state::Image;
 use super::wire::{Lower, Part};
@@ -14,14 +18,40 @@ use crate::backend::{Error, ErrorKind, Result};
 #[derive(Debug, Clone)]
 pub(super) struct Parts(pub(super) Vec<Part>);
 
+/// Where an image is.
+#[derive(Debug)]
+pub(super) enum Located {
+    /// This machine itself.
+    Host,
+    /// A root file system.
+    Folder(PathBuf),
+    /// An archive.
+    File(PathBuf),
+    /// An OCI layout.
+    Layout(PathBuf),
+}
+
 /// The name of the image that is this machine itself.
 const HOST: &str = "host";
 
 impl Local {
     /// The image of that name, as a spec writes it. Whatever it takes is made: an archive is unpacked.
-    pub(super) async fn find_image(&self, name: &str) -> Result<Image> {
+    pub(super) async fn image(&self, name: &str) -> Result<Image> {
+        match self.locate(name)? {
+            Located::Host => Ok(Image::Host),
+            Located::Folder(path) => Ok(Image::Folder(path)),
+            Located::File(path) => self.unpacked_file(&path).await,
+            Located::Layout(path) => self.unpacked_layout(&path).await,
+        }
+    }
+
+    /// Where an image is, without looking into it.
+    ///
+    /// # Errors
+    /// Not-found where there is none of that name, invalid where what is there is none.
+    pub(super) fn locate(&self, name: &str) -> Result<Located> {
         if name == HOST {
-            return Ok(Image::Host);
+            return Ok(Located::Host);
         }
         let unknown = || {
             Error::not_found(format!("there is no image `{name}`"))
@@ -38,13 +68,13 @@ impl Local {
             .with_hint("name a root folder that holds it: --root"));
         }
         if path.is_file() {
-            return self.unpacked_file(&path).await;
+            return Ok(Located::File(path));
         }
         if oci::is_layout(&path) {
-            return self.unpacked_layout(&path).await;
+            return Ok(Located::Layout(path));
         }
         match path.join("etc").is_dir() || path.join("bin").is_dir() {
-            true => Ok(Image::Folder(path)),
+            true => Ok(Located::Folder(path)),
             false => Err(Error::new(
                 ErrorKind::Invalid,
                 format!("{} holds no root file system", path.display()),
@@ -67,7 +97,7 @@ impl Local {
     }
 }
 
-fn single(path: std::path::PathBuf, shifted: bool) -> Parts {
+fn single(path: PathBuf, shifted: bool) -> Parts {
     Parts(vec![Part {
         at: String::new(),
         lowers: vec![Lower { path, shifted }],

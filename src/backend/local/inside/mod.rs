@@ -16,6 +16,7 @@ mod killing;
 mod look;
 mod overlay;
 mod place;
+mod probe;
 mod remove;
 mod root;
 mod serve;
@@ -72,7 +73,7 @@ fn answer(request: Request, channel: &mut Channel) -> Result<Option<Reply>> {
             Ok(Some(Reply::Done))
         }
         Request::Unpack(ids, unpack) => unpack::unpack(ids, &unpack).map(|()| Some(Reply::Done)),
-        Request::Probe(ids, tree) => start::probe(ids, &tree).map(|()| Some(Reply::Done)),
+        Request::Probe(ids) => probe::probe(ids).map(|()| Some(Reply::Done)),
     }
 }
 

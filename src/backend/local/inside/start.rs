@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::waitpid;
 use nix::unistd::{sethostname, setsid};
 use rustix::fs::{FlockOperation, flock};
@@ -14,11 +14,12 @@ use super::channel::Channel;
 use super::failure::{Failure, Result, Trying as _};
 use super::{confine, fork, init, overlay, root, sys, users};
 use crate::backend::local::ids::Ids;
+use crate::backend::local::network::{Device, Netlink};
 use crate::backend::local::running::Process;
-use crate::backend::local::wire::{Kind, Reply, Start, Tree};
+use crate::backend::local::wire::{Join, Kind, Reply, Start, Tree};
 
 /// Everything that a sandbox has for itself, but its users, which come first.
-const OWN: CloneFlags = CloneFlags::CLONE_NEWNS
+pub(super) const OWN: CloneFlags = CloneFlags::CLONE_NEWNS
     .union(CloneFlags::CLONE_NEWPID)
     .union(CloneFlags::CLONE_NEWNET)
     .union(CloneFlags::CLONE_NEWUTS)
@@ -69,14 +70,24 @@ fn finish(start: &Start, pid: i32, go: &mut File, channel: &mut Channel) -> Resu
     if start.network {
         channel.send(&Reply::Ready).trying("the tool is gone")?;
         channel.send(&pid).trying("the tool is gone")?;
-        match channel.receive::<bool>() {
-            Ok(Some(true)) => {}
+        match channel.receive::<Join>() {
+            Ok(Some(Join::Done)) => {}
+            Ok(Some(Join::Device(device))) => set_up(pid, &device)?,
             _ => return Err(Failure::new(Kind::Failed, "it has no network")),
         }
     }
     let process = Process::find(pid).ok_or_else(gone)?;
     crate::backend::local::state::write(&start.record, &process).trying("cannot record the process")?;
     go.write_all(&[1]).trying("its first process ended at once")
+}
+
+/// Puts a device up, in the network namespace of a process.
+fn set_up(pid: i32, device: &Device) -> Result<()> {
+    let namespace = File::open(format!("/proc/{pid}/ns/net")).trying("cannot reach its network")?;
+    // This process needs none of its own any more.
+    setns(namespace, CloneFlags::CLONE_NEWNET).trying("cannot enter its network")?;
+    let set_up = Netlink::open().and_then(|kernel| kernel.set_up(device));
+    set_up.trying(format_args!("cannot put {} up", device.name))
 }
 
 /// Says that a helper is in a sandbox, for as long as this process and its children keep the file.
@@ -159,10 +170,4 @@ fn first(start: &Start, mut say: File, mut hear: File) -> i32 {
     }
     sys::close_others(&[]);
     init::serve()
-}
-
-/// Tries everything that a sandbox needs, and leaves nothing.
-pub(super) fn probe(ids: Ids, tree: &Tree) -> Result<()> {
-    let namespace = users::make(ids)?;
-    enter(ids, tree, &namespace)
 }

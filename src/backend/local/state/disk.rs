@@ -49,6 +49,7 @@ impl Store {
         parts: &Parts,
         writes: bool,
     ) -> Result<Tree> {
+        let sandbox = self.sandbox(name)?;
         let up = |id: &str, part: &Part| self.layer(id).join("up").join(folder_of(&part.at));
         let parts = parts.0.iter().map(|image| {
             let mut part = image.clone();
@@ -63,11 +64,12 @@ impl Store {
             let own = layers
                 .into_iter()
                 .map(|path| crate::backend::local::wire::Lower { path, shifted: false });
-            part.lowers = own.chain(std::mem::take(&mut part.lowers)).collect();
+            let etc = super::super::etc::lower(&sandbox, &part.at);
+            part.lowers = own.chain(etc).chain(std::mem::take(&mut part.lowers)).collect();
             part
         });
         Ok(Tree {
-            at: self.sandbox(name)?.join("root"),
+            at: sandbox.join("root"),
             parts: parts.collect(),
         })
     }

@@ -1,0 +1,74 @@
+//! The files of `/etc` that are each sandbox's own, whatever its image says: its name, and whom to ask for others.
+//!
+//! They lie in a folder of the sandbox, right above the image and below all layers: what a spec or a program writes
+//! there wins, and no snapshot or clone takes another sandbox's name along. They are made anew at each start.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::ids::Ids;
+use super::image::{self, Parts};
+use super::network::name_servers;
+use super::state::{Store, failed, folder_of, private};
+use super::wire::Lower;
+use crate::backend::Result;
+use crate::model::InstanceName;
+
+/// Its folder, in that of a sandbox.
+const FOLDER: &str = "own";
+
+impl Store {
+    /// Makes the files of a sandbox, or brings them up to date. Its disk is not in use.
+    pub(super) fn write_etc(&self, name: &InstanceName, ids: Ids, parts: &Parts) -> Result<()> {
+        write(&self.sandbox(name)?, name, ids, parts)
+            .map_err(|source| failed(format!("cannot make the files of `{name}`"), source))
+    }
+}
+
+/// Makes the files in the folder of a sandbox.
+fn write(sandbox: &Path, name: &InstanceName, ids: Ids, parts: &Parts) -> io::Result<()> {
+    // Where `/etc` is an overlay of its own, its folder is that; else it is a folder in the root.
+    let (top, below) = match parts.0.iter().any(|part| part.at == "etc") {
+        true => (folder_of("etc"), None),
+        false => (folder_of(""), Some("etc")),
+    };
+    let image = parts.0.first().and_then(|root| root.lowers.first());
+    if below.is_some() && image.is_some_and(|image| is_something_else(&image.path.join("etc"))) {
+        return Ok(());
+    }
+    let own = sandbox.join(FOLDER);
+    if !own.exists() {
+        private().create(&own)?;
+    }
+    let mut etc = own;
+    for step in std::iter::once(top.as_str()).chain(below) {
+        etc.push(step);
+        image::folder(&etc, 0o755, ids)?;
+    }
+    let servers = name_servers().into_iter();
+    let servers: String = servers.map(|server| format!("nameserver {server}\n")).collect();
+    let hosts = format!("127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost ip6-localhost ip6-loopback\n");
+    for (file, text) in [
+        ("hostname", format!("{name}\n")),
+        ("hosts", hosts),
+        ("resolv.conf", servers),
+    ] {
+        let file = etc.join(file);
+        if fs::read_to_string(&file).ok().as_deref() != Some(&text) {
+            image::file(&file, &text, ids)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether an image has no folder there, but a link or a file, which a folder of ours would hide.
+fn is_something_else(etc: &Path) -> bool {
+    fs::symlink_metadata(etc).is_ok_and(|found| !found.is_dir())
+}
+
+/// The folder to put into the overlay at `part`, where there is one.
+pub(super) fn lower(sandbox: &Path, part: &str) -> Option<Lower> {
+    let path: PathBuf = sandbox.join(FOLDER).join(folder_of(part));
+    path.is_dir().then_some(Lower { path, shifted: false })
+}

@@ -1,0 +1,149 @@
+//! The network of a sandbox: what joins its own network namespace to this machine's.
+//!
+//! For root, a pair of linked devices (veth(4)) and a table of nftables of the sandbox's own, which lets it out and
+//! nobody in. For a user, the program `pasta`. Where neither can be had, the loopback device and nothing else.
+//!
+//! Nothing is recorded: names follow from the state folder and the sandbox's name, and what an interrupted call has
+//! left is replaced at the next start and removed at the next stop. The devices end with the sandbox by themselves.
+
+mod address;
+mod nat;
+mod netlink;
+mod pasta;
+mod range;
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use rustix::thread::{CapabilitySet, capabilities};
+use serde::{Deserialize, Serialize};
+
+use super::ids::Ids;
+use super::state::Lock;
+use crate::backend::Result;
+use crate::model::{Digest, InstanceName};
+
+pub(super) use address::{addresses, name_servers};
+pub(super) use netlink::Netlink;
+
+/// What sandboxes can be joined by.
+#[derive(Debug, Clone)]
+pub(super) enum Network {
+    /// Devices and address translation, by this program `nft`.
+    Nat(PathBuf),
+    /// This program `pasta`.
+    Pasta(PathBuf),
+    /// Nothing, for this reason.
+    Loopback(String),
+}
+
+/// The sandbox's end of a pair of devices, for whoever can enter its namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Device {
+    pub(super) name: String,
+    pub(super) address: Ipv4Addr,
+    pub(super) gateway: Ipv4Addr,
+    /// The bits of the address that both ends share.
+    pub(super) prefix: u8,
+}
+
+/// A sandbox, as the network knows it.
+#[derive(Debug)]
+pub(super) struct Subject<'a> {
+    pub(super) name: &'a InstanceName,
+    /// Its folder.
+    pub(super) folder: &'a Path,
+}
+
+/// Held while an address is looked for: it must not be taken in between, by whatever state folder's sandbox.
+const LOCK: &str = "/run/sbx-apply-network.lock";
+
+impl Network {
+    /// What this machine lets us use.
+    pub(super) fn find(ids: Ids) -> Self {
+        if ids.is_root() {
+            let able = capabilities(None).is_ok_and(|own| own.effective.contains(CapabilitySet::NET_ADMIN));
+            return match program("nft") {
+                _ if !able => Self::Loopback("this container may not change its network (CAP_NET_ADMIN)".to_owned()),
+                Some(nft) => Self::Nat(nft),
+                None => Self::Loopback("install the program nft (package nftables)".to_owned()),
+            };
+        }
+        match program("pasta") {
+            _ if !pasta::has_tunnels() => {
+                Self::Loopback("you may not use /dev/net/tun; its mode is 0666 on most machines".to_owned())
+            }
+            Some(pasta) => Self::Pasta(pasta),
+            None => Self::Loopback("install the program pasta (package passt)".to_owned()),
+        }
+    }
+
+    /// Whether there is something to do at a start, when the first process waits.
+    pub(super) fn joins(&self) -> bool {
+        !matches!(self, Self::Loopback(_))
+    }
+
+    /// What a user wants to know before a sandbox is made.
+    pub(super) fn remark(&self) -> Option<String> {
+        match self {
+            Self::Loopback(why) => Some(format!(
+                "no network here but the loopback device: {why}"
+            )),
+            Self::Nat(_) if !nat::forwards() => Some(
+                "a running sandbox needs net.ipv4.ip_forward=1 on this machine; starting one sets it, until the next boot"
+                    .to_owned(),
+            ),
+            Self::Nat(_) | Self::Pasta(_) => None,
+        }
+    }
+
+    /// Joins a sandbox, by a process in its network namespace. Gives what is to be done from inside.
+    pub(super) async fn join(&self, subject: &Subject<'_>, pid: i32) -> Result<Option<Device>> {
+        match self {
+            Self::Loopback(_) => Ok(None),
+            Self::Pasta(program) => pasta::start(program, &subject.folder.join(PASTA), pid)
+                .await
+                .map(|()| None),
+            Self::Nat(nft) => {
+                let link = link(subject);
+                let _lock = Lock::take(Path::new(LOCK), true, "this machine's networks").await?;
+                nat::make(nft, &link, subject.name, pid).await.map(Some)
+            }
+        }
+    }
+
+    /// Removes what joined a sandbox that has ended; nothing where nothing is left.
+    pub(super) async fn part(&self, subject: &Subject<'_>) -> Result<()> {
+        match self {
+            Self::Loopback(_) => Ok(()),
+            Self::Pasta(_) => pasta::end(&subject.folder.join(PASTA)),
+            Self::Nat(nft) => nat::remove(nft, &link(subject)).await,
+        }
+    }
+}
+
+/// Where `pasta` puts its process's number, in a sandbox's folder.
+const PASTA: &str = "pasta.pid";
+
+/// A name for a sandbox's device and table on this machine, which nobody else comes upon: as long as one may be.
+fn link(subject: &Subject<'_>) -> String {
+    format!(
+        "sbx{}",
+        Digest::of(subject.folder.as_os_str().as_encoded_bytes()).short()
+    )
+}
+
+/// A program of this machine, not of whoever set `PATH`.
+fn program(name: &str) -> Option<PathBuf> {
+    [
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+        "/usr/local/sbin",
+        "/usr/local/bin",
+    ]
+    .iter()
+    .map(|folder| Path::new(folder).join(name))
+    .find(|path| path.is_file())
+}
