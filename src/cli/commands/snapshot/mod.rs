@@ -11,7 +11,7 @@ use super::super::Code;
 use super::super::error::Error;
 use super::super::sandbox::{Found, find};
 use super::super::settings::Settings;
-use crate::backend::Sandboxes;
+use crate::backend::Reader;
 use crate::model::{LiveSnapshot, Ownership};
 use crate::spec::Loaded;
 
@@ -76,8 +76,8 @@ fn is_ours(found: &Found, snapshot: &LiveSnapshot) -> bool {
 }
 
 /// Looks once more, under the lock: what was consented to must still be so.
-async fn again(backend: &dyn Sandboxes, loaded: &Loaded, before: &Found) -> Result<Found, Error> {
-    let now = find(backend, loaded, before.name.as_str()).await?;
+async fn again(reader: &dyn Reader, loaded: &Loaded, before: &Found) -> Result<Found, Error> {
+    let now = find(reader, loaded, before.name.as_str()).await?;
     let same = now.instance.name == before.instance.name
         && now.instance.labels == before.instance.labels
         && now.instance.created_at == before.instance.created_at
