@@ -85,6 +85,13 @@ const CASES: &[Case] = &[
     ("validate", Nothing, Same, 0, "`validate`, `show`, `graph`: done"),
     ("show", Nothing, Same, 0, ""),
     ("graph", Nothing, Same, 0, ""),
+    ("file list base /etc", Applied, Same, 0, "`file`, `snapshot`: done"),
+    ("file write base /etc/new", Applied, Same, 0, ""),
+    ("snapshot list other", Applied, Same, 0, ""),
+    ("snapshot create base new", Applied, Same, 0, ""),
+    ("snapshot delete other ready", Applied, Same, 0, ""),
+    ("snapshot restore other ready --allow-data-loss", Applied, Same, 0, ""),
+    ("doctor", Nothing, Same, 0, "`doctor`: sandboxes can be made"),
     (
         "export --environment demo --backend local",
         Applied,
@@ -126,6 +133,22 @@ const CASES: &[Case] = &[
         Edited,
         1,
         "`apply plan.json`: of another version, edited, or damaged",
+    ),
+    (
+        "file read base /none",
+        Applied,
+        Same,
+        1,
+        "`file`, `snapshot`: no such sandbox, file or snapshot",
+    ),
+    ("file list none /etc", Applied, Same, 1, ""),
+    ("snapshot restore other none --allow-data-loss", Applied, Same, 1, ""),
+    (
+        "exec base -- /bin/sh -ec false",
+        Applied,
+        Same,
+        1,
+        "`exec`, `console`: whatever the command ends with, here 1",
     ),
     (
         "plan --detailed-exitcode",
@@ -197,14 +220,41 @@ const CASES: &[Case] = &[
         Locked,
         Edited,
         4,
-        "whatever changes something: somebody else works on the environment",
+        "`apply`, `destroy`, `gc`, `adopt`, `snapshot`: somebody else works on the environment",
     ),
     ("destroy --allow-data-loss", Locked, Same, 4, ""),
     ("adopt other demo-base", Locked, Same, 4, ""),
+    ("snapshot create base new", Locked, Same, 4, ""),
     ("check", Locked, Same, 0, ""),
+    (
+        "exec base -- true",
+        Foreign,
+        Same,
+        4,
+        "`exec`, `console`, `file`, `snapshot`: the name is held by what is not ours",
+    ),
+    ("file read base /etc/passwd", Foreign, Same, 4, ""),
+    ("snapshot create base new", Foreign, Same, 4, ""),
+    (
+        "snapshot restore other ready --yes",
+        Applied,
+        Same,
+        4,
+        "`snapshot`: data would be lost, and nobody consented",
+    ),
+    (
+        "exec base -- true",
+        Nothing,
+        Same,
+        125,
+        "`exec`, `console`: no command ran, whatever the reason",
+    ),
+    ("exec base -- true", Drifted, Same, 125, ""),
+    ("exec base -- true", Applied, Wrong, 125, ""),
+    ("console base", Applied, Same, 125, ""),
 ];
 
-const SPEC: &str = "environment \"demo\"\nsandbox \"other\" { image \"debian/12\"; }\n\
+const SPEC: &str = "environment \"demo\"\nsandbox \"other\" { image \"debian/12\"; snapshot \"ready\"; }\n\
                     sandbox \"base\" { image \"debian/12\"; cpu 1; memory \"1GiB\"; ignore \"memory\"; }\n";
 
 fn spec(spec: Spec) -> String {
@@ -272,7 +322,8 @@ async fn run(words: &str, before: Before, given: Spec) -> (u8, String, bool) {
         }
         words.push(&kept);
     } else if words[0] != "export" {
-        words.insert(1, &file);
+        let verbs = if matches!(words[0], "file" | "snapshot") { 2 } else { 1 };
+        words.insert(verbs, &file);
     }
     if before == Moved {
         edit(&memory, |machine| machine.cpu = Some("9".to_owned()));
@@ -291,7 +342,7 @@ async fn each_case_has_its_exit_code() {
     for (words, before, given, code, _) in CASES {
         let (ended, said, changed) = run(words, *before, *given).await;
         assert_eq!(ended, *code, "{words} {before:?} {given:?}\n{said}");
-        let changes = ["adopt", "apply", "destroy", "gc"]
+        let changes = ["adopt", "apply", "destroy", "exec", "file write", "gc", "snapshot"]
             .iter()
             .any(|word| words.starts_with(word));
         assert!(
@@ -314,7 +365,7 @@ fn the_documents_have_the_same_table() {
     let page = fs::read_to_string(page).expect("the page");
     let is_case = |line: &&str| {
         let code = line.strip_prefix("| ").and_then(|line| line.split(' ').next());
-        code.is_some_and(|code| code.parse::<u8>().is_ok_and(|code| code < 100))
+        code.is_some_and(|code| code.parse::<u8>().is_ok_and(|code| code != 130))
     };
     let shown: Vec<&str> = page.lines().filter(is_case).collect();
     assert_eq!(shown, rows());

@@ -4,14 +4,19 @@ mod adopt;
 mod apply;
 mod check;
 mod completions;
+mod console;
 mod convert;
 mod destroy;
+mod doctor;
+mod exec;
 mod export;
+mod file;
 mod gc;
 mod graph;
 mod plan;
 mod schema;
 mod show;
+mod snapshot;
 mod validate;
 
 use clap::Subcommand;
@@ -41,6 +46,16 @@ pub(super) enum Command {
     Validate(validate::Args),
     /// Show the sandboxes that there are
     Show(show::Args),
+    /// Run a command in a sandbox
+    Exec(exec::Args),
+    /// Open a session in a sandbox, on this terminal
+    Console(console::Args),
+    /// Read, write, list and delete files in a sandbox
+    File(file::Args),
+    /// List, take, delete and restore snapshots of a sandbox
+    Snapshot(snapshot::Args),
+    /// Look whether sandboxes can be made here, and what is missing
+    Doctor(doctor::Args),
     /// Draw the plan's steps as a graph
     Graph(graph::Args),
     /// Turn a spec into the other language
@@ -63,6 +78,11 @@ pub(super) async fn run(command: Command, settings: &Settings) -> Result<Code, E
         Command::Export(args) => export::run(&args, settings).await,
         Command::Validate(args) => validate::run(&args, settings),
         Command::Show(args) => show::run(&args, settings).await,
+        Command::Exec(args) => exec::run(&args, settings).await,
+        Command::Console(args) => console::run(&args, settings).await,
+        Command::File(args) => file::run(&args, settings).await,
+        Command::Snapshot(args) => snapshot::run(&args, settings).await,
+        Command::Doctor(args) => doctor::run(&args, settings).await,
         Command::Graph(args) => graph::run(&args, settings).await,
         Command::Convert(args) => convert::run(&args, settings),
         Command::Schema(args) => schema::run(&args, settings),
