@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::secrets;
-use crate::backend::{ErrorKind, Reader, Result, Scope};
+use crate::backend::{ErrorKind, Reader, Result, Scope, resolve};
 use crate::model::{
-    Desired, EnvironmentName, Field, GuestPath, Inspection, InstanceName, Live, LiveInstance, Origin, Ownership,
-    Sandbox, SandboxName,
+    Desired, Destination, EnvironmentName, Field, GuestPath, Inspection, InstanceName, Live, LiveInstance, Origin, Ownership,
+    Resolved, Sandbox, SandboxName,
 };
+
+/// How many names are looked up at once.
+const RESOLVING: usize = 16;
 use crate::plan::{self, Matched};
 
 /// Reads every instance of the environment and of the names that it wants, in one observation, and then, in one
@@ -47,11 +50,32 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
         .buffer_unordered(reader.capabilities().concurrency.max(1))
         .try_collect::<Vec<_>>()
         .await?;
+    live.names = names(desired, selected).await;
     live.missing_images = missing_images(reader, images_to_make(desired, selected, &live)).await;
     let files: BTreeMap<InstanceName, Inspection> = inspected.into_iter().flatten().collect();
     live.secrets = secrets::hashes(reader, desired, &files, &secret).await?;
     live.files = files;
     Ok(live)
+}
+
+/// What the names in the policies of selected sandboxes resolve to, as this machine sees it.
+async fn names(desired: &Desired, selected: &BTreeSet<SandboxName>) -> BTreeMap<String, Resolved> {
+    let selected = desired
+        .sandboxes
+        .values()
+        .filter(|sandbox| selected.contains(&sandbox.name));
+    let rules = selected.filter_map(|sandbox| sandbox.egress.as_ref()).flat_map(|policy| &policy.allow);
+    let names: BTreeSet<&String> = rules
+        .filter_map(|rule| match &rule.to {
+            Destination::Domain(name) => Some(name),
+            Destination::Network(_) => None,
+        })
+        .collect();
+    futures_util::stream::iter(names)
+        .map(|name| async move { (name.clone(), resolve(name).await) })
+        .buffer_unordered(RESOLVING)
+        .collect()
+        .await
 }
 
 /// The images that a plan may have to make instances from: of sandboxes that have none, or are recorded as made from

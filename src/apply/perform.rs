@@ -67,6 +67,7 @@ impl Site<'_> {
                 }
                 more = self.files(step, unseen, &changes).await?;
             }
+            Op::Egress(policy) => self.backend.set_policy(name, policy.as_ref()).await?,
             Op::Start => self.backend.start(name).await?,
             Op::Ready(ready) => self.ready(name, ready.as_ref()).await?,
             Op::Run(run) => self.run(step, run, output).await?,

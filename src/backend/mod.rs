@@ -10,6 +10,8 @@ pub mod incus;
 mod kept;
 pub mod local;
 pub mod memory;
+mod names;
+mod nft;
 mod options;
 mod registry;
 mod retry;
@@ -20,6 +22,7 @@ mod traits;
 pub use crate::model::{Changes, CreateOpts, FileChange};
 pub use error::{Error, ErrorKind, Result, is_not_found};
 pub use finding::{Examination, Finding, Health};
+pub use names::resolve;
 pub use options::{
     Account, ConsoleOpts, ExecOpts, FileEntry, Moment, Output, Scope, Settings, Stop, Streams, Terminal,
 };

@@ -9,6 +9,7 @@
 //! - An instance that is not there is [`super::ErrorKind::NotFound`].
 //! - Links inside a sandbox never lead a call out of it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -16,12 +17,13 @@ use async_trait::async_trait;
 use tokio::io::AsyncRead;
 
 use super::{
-    Changes, ConsoleOpts, CreateOpts, Error, ExecOpts, FileChange, FileEntry, Output, Result, Scope, Stop, Streams,
-    Terminal,
+    Changes, ConsoleOpts, CreateOpts, Error, ErrorKind, ExecOpts, FileChange, FileEntry, Output, Result, Scope, Stop,
+    Streams, Terminal, resolve,
 };
 use crate::model::{
-    Capabilities, Content, EgressMode, EnvironmentName, GuestPath, Inspection, Instance, InstanceName, Labels,
-    LiveInstance, Mode, Note, NoteKey, Owner, Policy, Query, Snapshot,
+    Capabilities, Capability, Content, Destination, EgressMode, Enforcement, EnvironmentName, GuestPath, Inspection,
+    Instance, InstanceName, Labels, LiveInstance, LivePolicy, Mode, Note, NoteKey, Opening, Owner, Ownership,
+    PinnedPolicy, PolicyKey, Query, Snapshot, agent_preset,
 };
 
 /// Reading instances and snapshots.
@@ -79,9 +81,24 @@ pub trait ReadFiles: Send + Sync {
 
 /// Reading outbound network policy.
 #[async_trait]
-pub trait ReadPolicy: Send + Sync {
-    /// The policy in force.
-    async fn get_policy(&self, name: &InstanceName) -> Result<Policy>;
+pub trait ReadPolicy: Observe {
+    /// The policy in force; none where nothing is closed.
+    async fn get_policy(&self, name: &InstanceName) -> Result<Option<LivePolicy>> {
+        Ok(one(self, name).await?.egress)
+    }
+}
+
+/// One instance as a plan needs it.
+async fn one<T: Observe + ?Sized>(observe: &T, name: &InstanceName) -> Result<LiveInstance> {
+    let scope = Scope {
+        environment: None,
+        names: BTreeSet::from([name.clone()]),
+    };
+    let found = observe.observe(&scope).await?;
+    let mut of_name = found.into_iter().filter(|instance| instance.name == *name);
+    of_name
+        .next()
+        .ok_or_else(|| Error::not_found(format!("there is no instance `{name}`")))
 }
 
 /// Reading what is kept of an environment itself: notes, each of a key.
@@ -207,14 +224,89 @@ pub trait Files: ReadFiles {
 /// Changing outbound network policy.
 #[async_trait]
 pub trait NetworkPolicy: ReadPolicy {
-    /// Sets the mode.
-    async fn set_egress_mode(&self, name: &InstanceName, mode: EgressMode) -> Result<()>;
+    /// Puts a policy in force, or lifts the one that there is. Another instance of the same environment whose policy has
+    /// the same key gets the same rules with it. When it fails, what was closed before is closed still.
+    async fn set_policy(&self, name: &InstanceName, policy: Option<&PinnedPolicy>) -> Result<()>;
 
-    /// Allows a domain.
-    async fn allow_domain(&self, name: &InstanceName, domain: &str) -> Result<()>;
+    /// Sets the mode: `unrestricted` lifts the policy, `none` closes all, `agent` opens what the preset lists, and
+    /// `allowlist` keeps what is open, which is nothing where there was no policy.
+    async fn set_egress_mode(&self, name: &InstanceName, mode: EgressMode) -> Result<()> {
+        if mode == EgressMode::Unrestricted {
+            return self.set_policy(name, None).await;
+        }
+        let mut policy = policy_of(self, name).await?;
+        if mode == EgressMode::None {
+            policy.open.clear();
+            policy.addresses.clear();
+        }
+        if mode == EgressMode::Agent {
+            for opening in agent_preset().iter().flat_map(|entry| &entry.open) {
+                // What does not resolve stays closed: nobody asked for it by its name.
+                open(&mut policy, opening).await.ok();
+            }
+        }
+        self.set_policy(name, Some(&policy)).await
+    }
 
-    /// Takes a domain back.
-    async fn deny_domain(&self, name: &InstanceName, domain: &str) -> Result<()>;
+    /// Opens a domain: all ports, TCP and UDP.
+    async fn allow_domain(&self, name: &InstanceName, domain: &str) -> Result<()> {
+        let mut policy = policy_of(self, name).await?;
+        let opening = Opening {
+            to: Destination::Domain(domain.to_owned()),
+            ports: None,
+            protocol: None,
+        };
+        open(&mut policy, &opening).await?;
+        self.set_policy(name, Some(&policy)).await
+    }
+
+    /// Closes a domain, whatever ports of it are open. Not-found where none is.
+    async fn deny_domain(&self, name: &InstanceName, domain: &str) -> Result<()> {
+        let mut policy = policy_of(self, name).await?;
+        let count = policy.open.len();
+        policy
+            .open
+            .retain(|opening| opening.to != Destination::Domain(domain.to_owned()));
+        if policy.open.len() == count {
+            return Err(Error::not_found(format!("`{domain}` is not open on `{name}`")));
+        }
+        policy.addresses.remove(domain);
+        self.set_policy(name, Some(&policy)).await
+    }
+}
+
+/// The policy of an instance: that in force, or one of its own that closes everything.
+async fn policy_of<T: Observe + ?Sized>(observe: &T, name: &InstanceName) -> Result<PinnedPolicy> {
+    let instance = one(observe, name).await?;
+    if let Some(found) = instance.egress {
+        return Ok(found.policy);
+    }
+    let Ownership::Owned { environment, sandbox } = instance.labels.ownership(name) else {
+        return Err(Error::unsupported(format!(
+            "no egress policy on `{name}`: no environment owns it"
+        )));
+    };
+    Ok(PinnedPolicy {
+        key: PolicyKey::of(&environment, &sandbox, None),
+        enforce: match observe.capabilities().can(Capability::EgressHost) {
+            true => Enforcement::Host,
+            false => Enforcement::Guest,
+        },
+        open: BTreeSet::new(),
+        addresses: BTreeMap::new(),
+    })
+}
+
+/// Opens a destination, its addresses pinned.
+async fn open(policy: &mut PinnedPolicy, opening: &Opening) -> Result<()> {
+    if let Destination::Domain(name) = &opening.to {
+        let addresses = resolve(name)
+            .await
+            .map_err(|why| Error::new(ErrorKind::Invalid, format!("`{name}` does not resolve: {why}")))?;
+        policy.addresses.insert(name.clone(), addresses);
+    }
+    policy.open.insert(opening.clone());
+    Ok(())
 }
 
 /// Keeping notes on an environment, which may have no instances. Notes of different environments or keys have nothing

@@ -39,6 +39,8 @@ pub enum Capability {
     EgressHost,
     /// Outbound network policy, enforced inside the guest.
     EgressGuest,
+    /// Outbound network policy that opens IPv6 addresses. Without it, IPv6 stays closed altogether.
+    EgressIpv6,
     /// Folders of this machine, live inside.
     Mounts,
     /// Disks that survive a replacement.
@@ -51,7 +53,7 @@ pub enum Capability {
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Snapshots,
         Self::CloneFromDisk,
         Self::CloneFromSnapshot,
@@ -69,6 +71,7 @@ impl Capability {
         Self::Network,
         Self::EgressHost,
         Self::EgressGuest,
+        Self::EgressIpv6,
         Self::Mounts,
         Self::Volumes,
         Self::Ports,
@@ -96,6 +99,7 @@ impl Capability {
             Self::Network => "network",
             Self::EgressHost => "egress-host",
             Self::EgressGuest => "egress-guest",
+            Self::EgressIpv6 => "egress-ipv6",
             Self::Mounts => "mounts",
             Self::Volumes => "volumes",
             Self::Ports => "ports",
@@ -117,8 +121,13 @@ pub struct Capabilities {
     pub reasons: Vec<(Capability, String)>,
     /// Backend settings, by key or by a prefix that ends in `.`, that take hold with the next start only.
     pub restart_config: &'static [&'static str],
+    /// Whether a running sandbox is stopped and started again when a policy is put on it or taken off. A policy that
+    /// changes disturbs nobody.
+    pub egress_restarts: bool,
     /// What a user wants to know before sandboxes are made: shown in plans that make some.
     pub remarks: Vec<String>,
+    /// What a user wants to know before an egress policy is put in force: shown in plans that do so.
+    pub egress_remarks: Vec<String>,
 }
 
 impl Capabilities {

@@ -1,10 +1,13 @@
 //! Outbound network policy.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use super::Place;
+use super::{EnvironmentName, Place, SandboxName};
 
 /// What a sandbox may reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,14 +22,22 @@ pub enum EgressMode {
     None,
 }
 
-impl fmt::Display for EgressMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl EgressMode {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Unrestricted => "unrestricted",
             Self::Agent => "agent",
             Self::Allowlist => "allowlist",
             Self::None => "none",
-        })
+        }
+    }
+}
+
+impl fmt::Display for EgressMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 
@@ -46,6 +57,37 @@ pub enum Destination {
     Domain(String),
     /// An address or a network.
     Network(IpNet),
+}
+
+impl FromStr for Opening {
+    type Err = ();
+
+    /// Reads what [`Opening`] prints.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (rest, protocol) = match (text.strip_suffix("/tcp"), text.strip_suffix("/udp")) {
+            (Some(rest), _) => (rest, Some(Protocol::Tcp)),
+            (_, Some(rest)) => (rest, Some(Protocol::Udp)),
+            _ => (text, None),
+        };
+        let read = |text: &str| text.parse::<u16>().map_err(drop);
+        let (to, ports) = match rest.rsplit_once(':') {
+            _ if rest.parse::<IpAddr>().is_ok() || rest.parse::<IpNet>().is_ok() => (rest, None),
+            Some((to, "*")) => (to, None),
+            Some((to, ports)) => {
+                let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+                let (first, last) = (read(first)?, read(last)?);
+                (to, Some(PortRange { first, last }))
+            }
+            None => (rest, None),
+        };
+        let to = to.strip_prefix('[').and_then(|to| to.strip_suffix(']')).unwrap_or(to);
+        let to = match (to.parse::<IpAddr>(), to.parse::<IpNet>()) {
+            (Ok(address), _) => Destination::Network(IpNet::from(address)),
+            (_, Ok(network)) => Destination::Network(network),
+            _ => Destination::Domain(to.to_owned()),
+        };
+        Ok(Self { to, ports, protocol })
+    }
 }
 
 impl fmt::Display for Destination {
@@ -69,6 +111,15 @@ pub enum Protocol {
     Udp,
 }
 
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
 /// A range of ports, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PortRange {
@@ -76,6 +127,16 @@ pub struct PortRange {
     pub first: u16,
     /// Highest.
     pub last: u16,
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
+    }
 }
 
 /// One allowed destination.
@@ -87,9 +148,118 @@ pub struct EgressRule {
     pub ports: Option<PortRange>,
     /// Which protocol; TCP and UDP when none.
     pub protocol: Option<Protocol>,
-    /// Where the spec says so.
+    /// Whether it comes from the `agent` preset, and nobody wrote it down.
+    pub preset: bool,
+    /// Where the spec says so; of a rule of the preset, where it asks for that.
     pub at: Place,
 }
+
+impl EgressRule {
+    /// What it opens.
+    #[must_use]
+    pub fn opening(&self) -> Opening {
+        Opening {
+            to: self.to.clone(),
+            ports: self.ports,
+            protocol: self.protocol,
+        }
+    }
+}
+
+/// What a rule opens, wherever it stands. In text, and in a field's path: `example.com:443/tcp`, `10.0.0.0/8`,
+/// `[2001:db8::1]:53/udp`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Opening {
+    /// Where to.
+    pub to: Destination,
+    /// Which ports; all when none.
+    pub ports: Option<PortRange>,
+    /// Which protocol; TCP and UDP when none.
+    pub protocol: Option<Protocol>,
+}
+
+impl Opening {
+    /// The addresses that it leads to, given those of every name; none of a name without any.
+    pub fn networks<'a>(&'a self, addresses: &'a BTreeMap<String, BTreeSet<IpAddr>>) -> impl Iterator<Item = IpNet> + 'a {
+        let (network, name) = match &self.to {
+            Destination::Network(network) => (Some(*network), None),
+            Destination::Domain(name) => (None, addresses.get(name)),
+        };
+        network
+            .into_iter()
+            .chain(name.into_iter().flatten().copied().map(IpNet::from))
+    }
+}
+
+impl fmt::Display for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_ipv6 = matches!(&self.to, Destination::Network(IpNet::V6(_)));
+        if is_ipv6 && (self.ports.is_some() || self.protocol.is_some()) {
+            write!(f, "[{}]", self.to)?;
+        } else {
+            write!(f, "{}", self.to)?;
+        }
+        match (self.ports, self.protocol) {
+            (None, None) => Ok(()),
+            (None, Some(protocol)) => write!(f, ":*/{protocol}"),
+            (Some(ports), None) => write!(f, ":{ports}"),
+            (Some(ports), Some(protocol)) => write!(f, ":{ports}/{protocol}"),
+        }
+    }
+}
+
+/// Which of an environment's policies: what its network and its rules are named after. In text: `agents` for a shared
+/// one, `sandbox/task-1` for a sandbox's own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyKey {
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// The name within it.
+    pub name: String,
+}
+
+impl PolicyKey {
+    /// The key of a sandbox's policy: of the shared one that it names, or its own.
+    #[must_use]
+    pub fn of(environment: &EnvironmentName, sandbox: &SandboxName, shared: Option<&str>) -> Self {
+        Self {
+            environment: environment.clone(),
+            name: Self::name_of(sandbox, shared),
+        }
+    }
+
+    /// Its name alone.
+    #[must_use]
+    pub fn name_of(sandbox: &SandboxName, shared: Option<&str>) -> String {
+        shared.map_or_else(|| format!("sandbox/{sandbox}"), str::to_owned)
+    }
+}
+
+/// A policy with the addresses of every name in it: what a backend puts in force, and what it finds in force. What is
+/// not opened is closed: other destinations, other names in DNS, and IPv6 altogether where the backend says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PinnedPolicy {
+    /// Which.
+    pub key: PolicyKey,
+    /// Where it is enforced.
+    pub enforce: Enforcement,
+    /// What is open.
+    pub open: BTreeSet<Opening>,
+    /// The addresses of every name that is open.
+    pub addresses: BTreeMap<String, BTreeSet<IpAddr>>,
+}
+
+/// What is found in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LivePolicy {
+    /// The policy, as far as it can be read.
+    pub policy: PinnedPolicy,
+    /// What is wrong with the way in which it is enforced, such as a filter that somebody has switched off.
+    pub fault: Option<String>,
+}
+
+/// What a name resolves to, or why it does not.
+pub type Resolved = Result<BTreeSet<IpAddr>, String>;
 
 /// A policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,4 +274,26 @@ pub struct Policy {
     pub enforce: Option<Enforcement>,
     /// Where the sandbox says so.
     pub at: Place,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openings_read_as_they_print() {
+        for text in [
+            "example.com",
+            "example.com:443/tcp",
+            "example.com:8000-8100",
+            "example.com:*/udp",
+            "10.0.0.0/8",
+            "10.0.0.1:53/udp",
+            "2001:db8::/32",
+            "[2001:db8::1]:53/udp",
+            "[2001:db8::/32]:*/tcp",
+        ] {
+            assert_eq!(text.parse::<Opening>().expect(text).to_string(), text);
+        }
+    }
 }

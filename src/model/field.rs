@@ -166,6 +166,15 @@ const SANDBOX_FIELDS: [&str; 9] = [
     "ttl",
 ];
 
+/// Whether an egress policy has that field: `mode`, `allow:example.com:443/tcp`, `addresses:example.com`.
+fn is_of_egress(field: &str) -> bool {
+    let listed = ["allow:", "addresses:"];
+    ["mode", "policy", "enforced"].contains(&field)
+        || listed
+            .iter()
+            .any(|prefix| field.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty()))
+}
+
 impl FromStr for Field {
     type Err = ParseFieldError;
 
@@ -196,6 +205,7 @@ impl FromStr for Field {
             }
             if let Some(field) = rest.strip_prefix('.') {
                 let known = match kind {
+                    Kind::Egress => is_of_egress(field),
                     Kind::Sandbox => SANDBOX_FIELDS.contains(&field),
                     _ => kind.fixed_fields().contains(&field),
                 };
@@ -238,6 +248,10 @@ mod tests {
             "snapshot:ready.recipe",
             "source-recipe",
             "tree:/srv/app",
+            "egress",
+            "egress.mode",
+            "egress.allow:example.com:443/tcp",
+            "egress.addresses:example.com",
         ] {
             assert_eq!(text.parse::<Field>().expect(text).to_string(), text);
         }

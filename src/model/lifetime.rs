@@ -53,6 +53,7 @@ mod tests {
             disk_effective: None,
             env: BTreeMap::new(),
             config: BTreeMap::new(),
+            egress: None,
             snapshots: BTreeMap::new(),
             created_at,
             location: None,

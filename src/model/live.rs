@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Digest, GuestPath, InstanceName, Labels, Mode, Owner, SecretHashes, SnapshotName};
+use super::{
+    Digest, GuestPath, InstanceName, Labels, LivePolicy, Mode, Owner, Resolved, SecretHashes, SnapshotName,
+};
 
 /// Whether an instance runs, in a word that every backend can say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +88,8 @@ pub struct LiveInstance {
     pub env: BTreeMap<String, String>,
     /// Backend settings that a spec could declare.
     pub config: BTreeMap<String, String>,
+    /// The outbound network policy that is in force; none where there is none.
+    pub egress: Option<LivePolicy>,
     /// Snapshots by name.
     pub snapshots: BTreeMap<String, LiveSnapshot>,
     /// When it was made, in seconds since 1970-01-01T00:00:00Z.
@@ -199,4 +203,6 @@ pub struct Live {
     /// Of the images that instances may have to be made from, those that are known not to be there, each with what
     /// the backend says about that.
     pub missing_images: BTreeMap<String, String>,
+    /// What the names in outbound network policies resolve to, as this machine sees it.
+    pub names: BTreeMap<String, Resolved>,
 }

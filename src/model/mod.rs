@@ -20,6 +20,7 @@ mod live;
 mod name;
 mod notes;
 mod place;
+mod preset;
 mod quantity;
 mod request;
 mod run;
@@ -33,7 +34,10 @@ pub use clean::{clean, steers};
 pub use desired::{BackendChoice, Desired};
 pub use diagnostic::{Diagnostic, Mark};
 pub use digest::{Digest, Hasher};
-pub use egress::{Destination, EgressMode, EgressRule, Enforcement, Policy, PortRange, Protocol};
+pub use egress::{
+    Destination, EgressMode, EgressRule, Enforcement, LivePolicy, Opening, PinnedPolicy, Policy, PolicyKey, PortRange,
+    Protocol, Resolved,
+};
 pub use facts::Facts;
 pub use field::{Field, Kind, ParseFieldError};
 pub use file::{Content, Data, Entry, File, FileState, GuestPath, InvalidGuestPath, Tree, When};
@@ -44,6 +48,7 @@ pub use live::{Found, Inspection, Instance, Live, LiveInstance, LiveSnapshot, Qu
 pub use name::{EnvironmentName, InstanceName, InvalidName, SandboxName, SnapshotName, StepName};
 pub use notes::{Note, NoteKey};
 pub use place::Place;
+pub use preset::{PresetEntry, agent_preset};
 pub use quantity::{Bytes, InvalidQuantity, Memory, Mode, Seconds};
 pub use request::{Changes, CreateOpts, FileChange};
 pub use run::{Ready, Run, Script};

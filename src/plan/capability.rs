@@ -1,11 +1,16 @@
 //! What a spec needs and a backend lacks.
 
 use super::Refusal;
-use crate::model::{Capabilities, Capability, EgressMode, Enforcement, FileState, Origin, Owner, Place, Sandbox};
+use ipnet::IpNet;
+
+use crate::model::{
+    Capabilities, Capability, Destination, EgressMode, EgressRule, Enforcement, FileState, Origin, Owner, Place, Policy,
+    Sandbox,
+};
 
 /// What one sandbox asks of a backend that cannot do it, each at its place in the spec.
 pub(super) fn lacking(sandbox: &Sandbox, capabilities: &Capabilities) -> Vec<Refusal> {
-    needs(sandbox)
+    needs(sandbox, capabilities)
         .into_iter()
         .filter(|(capability, _, _)| !capabilities.can(*capability))
         .map(|(capability, what, place)| {
@@ -23,7 +28,16 @@ pub(super) fn lacking(sandbox: &Sandbox, capabilities: &Capabilities) -> Vec<Ref
         .collect()
 }
 
-fn needs(sandbox: &Sandbox) -> Vec<(Capability, &'static str, Place)> {
+/// Where a policy is enforced: where it says, else outside the guest where the backend can.
+pub(super) fn enforcement(policy: &Policy, capabilities: &Capabilities) -> Enforcement {
+    policy.enforce.unwrap_or(if capabilities.can(Capability::EgressHost) {
+        Enforcement::Host
+    } else {
+        Enforcement::Guest
+    })
+}
+
+fn needs(sandbox: &Sandbox, capabilities: &Capabilities) -> Vec<(Capability, &'static str, Place)> {
     let mut needs = Vec::new();
     let mut need = |capability, what, place: &Place| needs.push((capability, what, place.clone()));
     if let Origin::Clone { snapshot, at, .. } = &sandbox.origin {
@@ -87,7 +101,13 @@ fn needs(sandbox: &Sandbox) -> Vec<(Capability, &'static str, Place)> {
     {
         match policy.enforce {
             Some(Enforcement::Guest) => need(Capability::EgressGuest, "egress rules inside the guest", &policy.at),
-            _ => need(Capability::EgressHost, "egress rules", &policy.at),
+            Some(Enforcement::Host) => need(Capability::EgressHost, "egress rules outside the guest", &policy.at),
+            None if capabilities.can(Capability::EgressGuest) => {}
+            None => need(Capability::EgressHost, "egress rules", &policy.at),
+        }
+        let ipv6 = |rule: &&EgressRule| matches!(rule.to, Destination::Network(IpNet::V6(_)));
+        for rule in policy.allow.iter().filter(ipv6) {
+            need(Capability::EgressIpv6, "egress to IPv6 addresses", &rule.at);
         }
     }
     if let Some((_, at)) = &sandbox.ttl {

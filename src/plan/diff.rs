@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::extras::Extra;
+use super::egress;
 use super::facts::{self, ABSENT};
 use super::held::hold_back;
 use super::recipe::{Recipe, SOURCE_RECIPE};
@@ -10,7 +11,7 @@ use super::stale::{Recipes, kept_stale, record_to_be, stale_clone, stale_snapsho
 use super::{Action, Change, FieldChange, Impact, Origin, Reason, TextChange};
 use crate::model::{
     Capabilities, Data, Facts, Field, FileState, GuestPath, Ignored, Inspection, InstanceName, Kind, Labels,
-    LiveInstance, OnStale, Origin as Source, Sandbox, SecretHashes, Shape, Status,
+    LiveInstance, OnStale, Origin as Source, Resolved, Sandbox, SecretHashes, Shape, Status,
 };
 
 /// What becomes of a sandbox's instance.
@@ -38,6 +39,8 @@ pub(super) struct Subject<'a> {
     pub(super) source: Option<Recipe>,
     /// Whether another sandbox is cloned from it.
     pub(super) is_cloned: bool,
+    /// What names resolve to.
+    pub(super) names: &'a BTreeMap<String, Resolved>,
     /// Hashes of secrets.
     pub(super) secrets: &'a SecretHashes,
     /// The files in it whose contents are, or were, secret.
@@ -92,6 +95,7 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
     if let Some(recipe) = &subject.source {
         desired.set(Field::sandbox(SOURCE_RECIPE), recipe.to_string());
     }
+    egress::settle(subject, &mut desired, &applied);
     let mut notices = Vec::new();
     let Some(instance) = subject.instance else {
         return Diff {
@@ -122,9 +126,10 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
         let Some(origin) = origin(wanted, before, now) else {
             continue;
         };
+        let origin = egress::origin(field, before, origin);
         // What an apply that did not finish has left is nobody's doing but ours.
         let origin = if complete { origin } else { Origin::Pending };
-        if wanted.is_none() && !undone(subject, field, &desired, &applied, &going, &mut notices) {
+        if wanted.is_none() && !undone(subject, field, [&desired, &applied, &live], &going, &mut notices) {
             continue;
         }
         let file_gone = field.kind == Kind::File
@@ -314,8 +319,7 @@ fn is_recorded(applied: &Facts, tree: &GuestPath, at: &GuestPath) -> bool {
 fn undone(
     subject: &Subject<'_>,
     field: &Field,
-    desired: &Facts,
-    applied: &Facts,
+    [desired, applied, live]: [&Facts; 3],
     going: &BTreeSet<GuestPath>,
     notices: &mut Vec<String>,
 ) -> bool {
@@ -361,6 +365,7 @@ fn undone(
             }
             subject.prune
         }
+        Kind::Egress => egress::is_undone(subject, field, live),
         _ => false,
     }
 }
@@ -458,10 +463,12 @@ fn kept(
             Kind::Snapshot => Action::Snapshot,
             Kind::File if wanted.is_none() || wanted == Some(ABSENT) => Action::Delete,
             Kind::File if now.is_none() || now == Some(ABSENT) => Action::Create,
-            Kind::Tree if !known => Action::Create,
+            Kind::Tree | Kind::Egress if !known => Action::Create,
             _ => Action::Update,
         };
         let reason = match (kind, action) {
+            (Kind::Egress, Action::Update) if egress::has_moved(&fields) => Reason::AddressesMoved,
+            (Kind::Egress, Action::Update) if subject.sandbox.egress.is_some() => reason(&fields),
             (Kind::Run, _) if ran => Reason::StepBefore,
             (Kind::Run, _) if !known => Reason::NeverRun,
             (Kind::Snapshot, Action::Snapshot) if now.is_some() => Reason::Stale,
@@ -531,6 +538,7 @@ fn impact(
     }
     let restart = match kind {
         Kind::Power => action == Action::Stop,
+        Kind::Egress => egress::restarts(subject.capabilities, fields),
         Kind::Sandbox => fields.iter().any(|field| {
             field
                 .field

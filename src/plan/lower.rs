@@ -2,6 +2,7 @@
 //! ready → set-up steps → final power state → snapshots → the record.
 
 use super::diff::{Diff, Fate, Subject};
+use super::egress;
 use super::facts::{self, ABSENT};
 use super::held::{keeping_accepted, stays_for_later};
 use super::{Action, Change, Impact, Op, Reason, SecretFile, Step, StepId};
@@ -83,13 +84,20 @@ pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_
     }
     if made {
         make(&mut lowering, diff, around);
-    } else if let Some(change) = of_kind(diff, Kind::Sandbox).find(|change| change.counts()) {
-        if change.impact == Impact::Restart && !stopped {
-            let why = "stop, for settings that take hold with a start";
+    } else {
+        let restart = |kind| of_kind(diff, kind).any(|change| change.impact == Impact::Restart);
+        let why = match (restart(Kind::Sandbox), restart(Kind::Egress)) {
+            (true, _) => Some("stop, for settings that take hold with a start"),
+            (_, true) => Some("stop, to put it on another network"),
+            _ => None,
+        };
+        if let Some(why) = why.filter(|_| !stopped) {
             lowering.push(Op::Stop, why, power_is(Power::Stopped));
             (running, stopped) = (false, true);
         }
-        configure(&mut lowering, change);
+        if let Some(change) = of_kind(diff, Kind::Sandbox).find(|change| change.counts()) {
+            configure(&mut lowering, change);
+        }
     }
     if let Some(user) = &sandbox.user
         && (made || changes_user(diff))
@@ -105,6 +113,7 @@ pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_
         );
     }
     files(&mut lowering, diff, made);
+    policy(&mut lowering, diff, around.environment);
 
     let runs: Vec<(&Run, &Change)> = of_kind(diff, Kind::Run)
         .filter_map(|change| {
@@ -283,6 +292,23 @@ fn configure(lowering: &mut Lowering<'_>, change: &Change) {
         let names: Vec<_> = facts.iter().map(|(field, _)| field.to_string()).collect();
         lowering.push(Op::Configure(changes), format!("set {}", names.join(", ")), facts);
     }
+}
+
+/// The policy is in force before anything that starts it.
+fn policy(lowering: &mut Lowering<'_>, diff: &Diff, environment: &EnvironmentName) {
+    if of_kind(diff, Kind::Egress).next().is_none() {
+        return;
+    }
+    let policy = egress::pinned(lowering.subject, diff, environment);
+    // Nothing is on what has just been made.
+    if policy.is_none() && diff.fate != Fate::Keep {
+        return;
+    }
+    let title = match &policy {
+        Some(policy) => format!("put the egress policy {} in force", policy.key.name),
+        None => "lift the egress policy".to_owned(),
+    };
+    lowering.push(Op::Egress(policy), title, egress::facts(diff));
 }
 
 /// One step for all files and trees: what goes first, then folders and files by their paths.

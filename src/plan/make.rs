@@ -10,7 +10,7 @@ use super::match_up::Matched;
 use super::stale::{Recipes, generations, weigh};
 use super::{
     Action, Change, FieldChange, Graph, Impact, Op, Reason, Refusal, Step, StepId, Summary, UnknownTarget, capability,
-    cores, secret, select,
+    cores, egress, secret, select,
 };
 use crate::model::{
     Capabilities, Date, Desired, EnvironmentName, Field, Ignored, InstanceName, Kind, Labels, Live, LiveInstance,
@@ -182,6 +182,7 @@ pub fn plan(
                 prune: options.prune,
                 source,
                 is_cloned: cloned.contains(&sandbox.name),
+                names: &live.names,
                 secrets: &live.secrets,
                 secret_paths: &secret_paths,
             };
@@ -229,10 +230,12 @@ impl Part {
         let mut diff = diff(subject);
         weigh(&mut diff.changes, matched);
         let mut refusals = capability::lacking(subject.sandbox, subject.capabilities);
+        refusals.extend(egress::unresolved(subject));
         refusals.extend(guard(subject, &diff, live));
         refusals.extend(secret::missing(subject, &diff.changes, diff.fate));
         let mut notices = std::mem::take(&mut diff.notices);
         notices.extend(secret::notices(subject, &diff.changes, diff.fate));
+        notices.extend(egress::notices(subject, &diff.changes));
         let steps = lower(subject, &diff, around);
         secret::hide(diff.changes.iter_mut().flat_map(|change| &mut change.fields));
         secret::hide(diff.accepted.iter_mut());
@@ -263,17 +266,18 @@ fn accepted(subject: &Subject<'_>, changes: Vec<FieldChange>) -> impl Iterator<I
     })
 }
 
-/// What the backend says to whoever has sandboxes made: once, with the first.
+/// What the backend says to whoever has sandboxes made, and policies put in force: once, with the first.
 fn remarks<'a>(changes: &'a [Change], capabilities: &'a Capabilities) -> impl Iterator<Item = Notice> + 'a {
     let is_made =
         |change: &&Change| change.kind == Kind::Sandbox && matches!(change.action, Action::Create | Action::Replace);
-    let first = changes.iter().find(is_made);
-    let remarks = capabilities.remarks.iter();
-    remarks.filter_map(move |text| {
-        Some(Notice {
-            sandbox: first?.sandbox.clone(),
-            text: text.clone(),
-        })
+    let is_closed = |change: &&Change| change.kind == Kind::Egress && change.fields.iter().any(|field| field.after.is_some());
+    let made = changes.iter().find(is_made).into_iter();
+    let made = made.flat_map(|first| capabilities.remarks.iter().map(move |text| (first, text)));
+    let closed = changes.iter().find(is_closed).into_iter();
+    let closed = closed.flat_map(|first| capabilities.egress_remarks.iter().map(move |text| (first, text)));
+    made.chain(closed).map(|(first, text)| Notice {
+        sandbox: first.sandbox.clone(),
+        text: text.clone(),
     })
 }
 

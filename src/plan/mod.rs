@@ -11,6 +11,7 @@ mod consent;
 mod cores;
 mod destroy;
 mod diff;
+mod egress;
 mod export;
 mod extras;
 mod facts;

@@ -130,6 +130,8 @@ pub enum Reason {
     SourceChanged,
     /// What it was made from has changed since: a snapshot's sandbox, a clone's source.
     Stale,
+    /// Names that it opens lead to other addresses than before.
+    AddressesMoved,
     /// Its first apply did not finish.
     Unfinished,
     /// A set-up step that has not run.
@@ -158,6 +160,7 @@ impl fmt::Display for Reason {
             Self::ImageChanged => "another image",
             Self::SourceChanged => "another clone source",
             Self::Stale => "stale",
+            Self::AddressesMoved => "addresses moved",
             Self::Unfinished => "its first apply did not finish",
             Self::NeverRun => "never run",
             Self::StepBefore => "a step before it runs",

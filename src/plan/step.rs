@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::model::{
-    Changes, CreateOpts, Field, FileChange, GuestPath, InstanceName, Mode, Owner, Ready, Run, SandboxName,
+    Changes, CreateOpts, Field, FileChange, GuestPath, InstanceName, Mode, Owner, PinnedPolicy, Ready, Run, SandboxName,
     SnapshotName, User,
 };
 
@@ -55,6 +55,8 @@ pub enum Op {
         /// Secret files, written after all others.
         secrets: Vec<SecretFile>,
     },
+    /// Put an outbound network policy in force; none lifts the one that there is.
+    Egress(Option<PinnedPolicy>),
     /// Start it.
     Start,
     /// Wait until it is ready: until commands run, and, when there is a command, until that succeeds.
@@ -82,6 +84,7 @@ impl Op {
             Self::Configure(_) => "configure",
             Self::Account(_) => "account",
             Self::Files { .. } => "files",
+            Self::Egress(_) => "egress",
             Self::Start => "start",
             Self::Ready(_) => "ready",
             Self::Run(_) => "run",

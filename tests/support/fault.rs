@@ -15,7 +15,7 @@ use sbx_apply::backend::{
 };
 use sbx_apply::model::{
     Capabilities, Content, EgressMode, EnvironmentName, GuestPath, Inspection, Instance, InstanceName, Labels,
-    LiveInstance, Mode, Note, NoteKey, Owner, Policy, Query, Snapshot,
+    LiveInstance, Mode, Note, NoteKey, Owner, LivePolicy, PinnedPolicy, Query, Snapshot,
 };
 use tokio::io::AsyncRead;
 
@@ -180,7 +180,7 @@ impl ReadFiles for Faulty {
 
 #[async_trait]
 impl ReadPolicy for Faulty {
-    async fn get_policy(&self, name: &InstanceName) -> Result<Policy> {
+    async fn get_policy(&self, name: &InstanceName) -> Result<Option<LivePolicy>> {
         self.read_only(self.inner.get_policy(name)).await
     }
 }
@@ -328,6 +328,10 @@ impl KeepNotes for Faulty {
 
 #[async_trait]
 impl NetworkPolicy for Faulty {
+    async fn set_policy(&self, name: &InstanceName, policy: Option<&PinnedPolicy>) -> Result<()> {
+        self.change(self.inner.set_policy(name, policy)).await
+    }
+
     async fn set_egress_mode(&self, name: &InstanceName, mode: EgressMode) -> Result<()> {
         self.change(self.inner.set_egress_mode(name, mode)).await
     }

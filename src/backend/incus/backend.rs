@@ -7,20 +7,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::io::AsyncRead;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, RwLock};
 
 use super::client::Client;
+use super::egress::Guard;
 use super::instance::Inherited;
 use super::remote::Remotes;
 use super::wire::Devices;
 use crate::backend::kept::Kept;
 use crate::backend::{
     Backend, Changes, ConsoleOpts, CreateOpts, Error, ErrorKind, Exec, ExecOpts, FileChange, FileEntry, Files,
-    NetworkPolicy, Observe, Output, ReadFiles, ReadPolicy, Result, Scope, Stop, Streams, Terminal,
+    Observe, Output, ReadFiles, Result, Scope, Stop, Streams, Terminal,
 };
 use crate::model::{
-    Capabilities, Capability, EgressMode, GuestPath, Inspection, Instance, InstanceName, Labels, LiveInstance, Mode,
-    Owner, Policy, Query, Snapshot,
+    Capabilities, Capability, GuestPath, Inspection, Instance, InstanceName, Labels, LiveInstance, Mode,
+    Owner, Query, Snapshot,
 };
 
 /// How many operations at once: four were as fast as eight or sixteen, and free of the errors that eight
@@ -60,6 +61,12 @@ pub struct Incus {
     /// What clones of a snapshot would inherit, by instance and snapshot. Snapshots hardly ever change, and
     /// reading one costs the daemon 7 ms, because it weighs it.
     pub(super) inherited: Mutex<HashMap<(String, String), Arc<Inherited>>>,
+    /// Closes what the daemon leaves open on its host.
+    pub(super) guard: Guard,
+    /// Held to write while unused networks of policies are deleted, to read while somebody is put on one.
+    pub(super) networks: RwLock<()>,
+    /// Held while a policy's network and ACL are made or changed.
+    pub(super) making: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for Incus {
@@ -79,15 +86,22 @@ impl Incus {
         network: Option<String>,
         remotes: Remotes,
     ) -> Self {
+        let guard = Guard::new(client.is_local());
         Self {
             client,
-            capabilities: capabilities(),
+            capabilities: Capabilities {
+                egress_remarks: guard.remark().into_iter().collect(),
+                ..capabilities()
+            },
             profiles,
             pool,
             network,
             remotes,
             profile_devices: OnceCell::new(),
             inherited: Mutex::default(),
+            guard,
+            networks: RwLock::default(),
+            making: tokio::sync::Mutex::default(),
         }
     }
 
@@ -148,17 +162,23 @@ fn capabilities() -> Capabilities {
             C::Config,
             C::Target,
             C::Expiry,
+            C::EgressHost,
         ]),
         concurrency: CONCURRENCY,
         reasons: vec![
-            later(C::EgressHost, "egress policies"),
-            later(C::EgressGuest, "egress policies"),
+            later(C::EgressGuest, "egress rules inside the guest"),
+            (
+                C::EgressIpv6,
+                "IPv6 stays closed under an egress policy: allow IPv4 addresses, or names that have some".to_owned(),
+            ),
             later(C::Mounts, "mounts"),
             later(C::Volumes, "volumes"),
             later(C::Ports, "ports"),
         ],
         restart_config: RESTART_CONFIG,
+        egress_restarts: true,
         remarks: Vec::new(),
+        egress_remarks: Vec::new(),
     }
 }
 
@@ -360,33 +380,5 @@ impl Files for Incus {
             [true] => Ok(()),
             _ => Err(Error::not_found(format!("no `{path}` in `{name}`"))),
         }
-    }
-}
-
-fn no_policies(name: &InstanceName) -> Error {
-    Error::unsupported(format!(
-        "no egress policy on `{name}`: egress policies on Incus come with a later version"
-    ))
-}
-
-#[async_trait]
-impl ReadPolicy for Incus {
-    async fn get_policy(&self, name: &InstanceName) -> Result<Policy> {
-        Err(no_policies(name))
-    }
-}
-
-#[async_trait]
-impl NetworkPolicy for Incus {
-    async fn set_egress_mode(&self, name: &InstanceName, _mode: EgressMode) -> Result<()> {
-        Err(no_policies(name))
-    }
-
-    async fn allow_domain(&self, name: &InstanceName, _domain: &str) -> Result<()> {
-        Err(no_policies(name))
-    }
-
-    async fn deny_domain(&self, name: &InstanceName, _domain: &str) -> Result<()> {
-        Err(no_policies(name))
     }
 }

@@ -50,6 +50,7 @@ pub(super) struct Client {
     http: reqwest::Client,
     base: Url,
     place: String,
+    local: bool,
     project: Option<String>,
     requests: AtomicU64,
     server: OnceCell<Server>,
@@ -101,10 +102,16 @@ impl Client {
             http,
             base,
             place,
+            local: matches!(endpoint, Endpoint::Socket(_)),
             project,
             requests: AtomicU64::new(0),
             server: OnceCell::new(),
         })
+    }
+
+    /// Whether the daemon is behind a socket of this machine.
+    pub(super) fn is_local(&self) -> bool {
+        self.local
     }
 
     /// Where it leads, for people.

@@ -139,6 +139,7 @@ pub(super) fn live(from: &wire::Instance, snapshots: &[wire::Snapshot]) -> LiveI
             .filter(|(key, value)| is_setting(key) && !(is_hardening(own, key) && *value == "false"))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect(),
+        egress: None,
         snapshots: snapshots
             .iter()
             .map(|snapshot| (snapshot.name.clone(), live_snapshot(snapshot)))

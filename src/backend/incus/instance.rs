@@ -198,20 +198,30 @@ impl Incus {
     /// What the profiles of new instances give them.
     pub(super) async fn profile_devices(&self) -> Result<&Devices> {
         self.profile_devices
-            .get_or_try_init(|| async {
-                let mut devices = Devices::new();
-                for name in &self.profiles {
-                    let url = self.client.url(["profiles", name]);
-                    let (profile, _): (Profile, _) = self
-                        .client
-                        .get(&url)
-                        .await
-                        .map_err(|error| error.within(format_args!("no profile `{name}`")))?;
-                    devices.extend(profile.devices);
-                }
-                Ok(devices)
-            })
+            .get_or_try_init(|| self.read_profiles(&self.profiles))
             .await
+    }
+
+    /// What an instance gets from its profiles.
+    pub(super) async fn devices_of(&self, profiles: &[String]) -> Result<Devices> {
+        match profiles == self.profiles {
+            true => self.profile_devices().await.cloned(),
+            false => self.read_profiles(profiles).await,
+        }
+    }
+
+    async fn read_profiles(&self, profiles: &[String]) -> Result<Devices> {
+        let mut devices = Devices::new();
+        for name in profiles {
+            let url = self.client.url(["profiles", name]);
+            let (profile, _): (Profile, _) = self
+                .client
+                .get(&url)
+                .await
+                .map_err(|error| error.within(format_args!("no profile `{name}`")))?;
+            devices.extend(profile.devices);
+        }
+        Ok(devices)
     }
 
     /// Changes settings and labels.
@@ -352,6 +362,12 @@ impl Incus {
         if let Ok(mut inherited) = self.inherited.lock() {
             inherited.retain(|(instance, _), _| instance != name.as_str());
         }
+        let policies = self.keys_of(name).await?;
+        self.remove_instance(name).await?;
+        self.prune(&policies).await
+    }
+
+    async fn remove_instance(&self, name: &InstanceName) -> Result<()> {
         let url = self.client.url(["instances", name.as_str()]);
         let mut heard = true;
         let mut left = 4;

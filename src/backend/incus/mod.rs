@@ -12,6 +12,7 @@ mod backend;
 mod client;
 mod console;
 mod convert;
+mod egress;
 mod examine;
 mod exec;
 mod failure;
@@ -20,6 +21,7 @@ mod instance;
 mod notes;
 mod observe;
 mod opener;
+
 mod operation;
 mod remote;
 mod sftp;

@@ -60,10 +60,12 @@ impl Incus {
         let asked: Vec<_> = stream::iter(missing).buffered(FEW).try_collect().await?;
         snapshots.extend(asked);
         let of = |instance: &wire::Instance| snapshots.get(&instance.name).map(Vec::as_slice).unwrap_or_default();
-        Ok(found
-            .iter()
-            .map(|instance| convert::live(instance, of(instance)))
-            .collect())
+        let policies = self.policies(&found).await?;
+        let live = found.iter().map(|instance| LiveInstance {
+            egress: Self::policy_of(instance, &policies),
+            ..convert::live(instance, of(instance))
+        });
+        Ok(live.collect())
     }
 
     /// The names of a scope, and of the instances that are there and in it.

@@ -32,7 +32,7 @@ fn none<T>() -> Option<T> {
 }
 
 /// The daemon writes some empty lists and maps as `null`.
-fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(super) fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Default + Deserialize<'de>,

@@ -188,6 +188,8 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
         concurrency: 8,
         reasons,
         restart_config: &[],
+        egress_restarts: false,
         remarks: network.remark().into_iter().collect(),
+        egress_remarks: Vec::new(),
     }
 }

@@ -47,6 +47,7 @@ impl Memory {
             Can::Config,
             Can::Target,
             Can::Expiry,
+            Can::EgressHost,
         ]);
         Self {
             capabilities: Arc::new(Capabilities {
@@ -54,7 +55,9 @@ impl Memory {
                 able,
                 concurrency: 4,
                 restart_config: &["linux.", "security.syscalls.intercept."],
+                egress_restarts: true,
                 remarks: Vec::new(),
+                egress_remarks: Vec::new(),
                 reasons: Vec::new(),
             }),
             latency: Duration::ZERO,
@@ -120,11 +123,10 @@ impl Memory {
     /// How many calls were made that read and change nothing.
     #[must_use]
     pub fn reads(&self) -> usize {
-        const READING: [&str; 12] = [
+        const READING: [&str; 11] = [
             "describe",
             "find_image",
             "get",
-            "get_policy",
             "inspect",
             "list",
             "list_files",

@@ -8,7 +8,9 @@ use super::disk::{Disk, Node};
 use super::look::describe;
 use super::walk::Obstacle;
 use crate::backend::{Error, ErrorKind, Result};
-use crate::model::{Found, GuestPath, InstanceName, Labels, LiveInstance, LiveSnapshot, Mode, Owner, Snapshot, Status};
+use crate::model::{
+    Found, GuestPath, InstanceName, Labels, LiveInstance, LivePolicy, LiveSnapshot, Mode, Owner, Snapshot, Status,
+};
 
 /// A simulated instance: all that the backend knows of it, open to a test's hands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct Machine {
     pub env: BTreeMap<String, String>,
     /// Backend settings.
     pub config: BTreeMap<String, String>,
+    /// The outbound network policy that is in force.
+    pub egress: Option<LivePolicy>,
     /// Snapshots by name.
     pub snapshots: BTreeMap<String, KeptDisk>,
     /// When it was made, by the backend's counter.
@@ -64,6 +68,7 @@ impl Machine {
             disk: None,
             env: BTreeMap::new(),
             config: BTreeMap::new(),
+            egress: None,
             snapshots: BTreeMap::new(),
             created_at: 0,
             location: None,
@@ -194,6 +199,7 @@ impl Machine {
             disk_effective: self.disk.clone(),
             env: self.env.clone(),
             config: self.config.clone(),
+            egress: self.egress.clone(),
             snapshots: snapshots.collect(),
             created_at: Some(self.created_at),
             location: self.location.clone(),

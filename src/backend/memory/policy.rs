@@ -1,39 +1,73 @@
-//! Outbound network policy, which nothing simulated has: every call is refused.
+//! Outbound network policy: kept, and held against the rules of the contract; nothing here could be reached anyway.
+
+use std::net::IpAddr;
 
 use async_trait::async_trait;
 
 use super::Memory;
-use crate::backend::{Error, NetworkPolicy, ReadPolicy, Result};
-use crate::model::{EgressMode, InstanceName, Policy};
+use crate::backend::{Error, ErrorKind, NetworkPolicy, ReadPolicy, Result};
+use crate::model::{Capability, Destination, InstanceName, LivePolicy, PinnedPolicy, Status};
 
-#[async_trait]
-impl ReadPolicy for Memory {
-    async fn get_policy(&self, name: &InstanceName) -> Result<Policy> {
-        self.count("get_policy");
-        Err(none(name))
-    }
-}
+impl ReadPolicy for Memory {}
 
 #[async_trait]
 impl NetworkPolicy for Memory {
-    async fn set_egress_mode(&self, name: &InstanceName, _mode: EgressMode) -> Result<()> {
-        self.note("set_egress_mode", [format!("egress mode {name}")]);
-        Err(none(name))
-    }
-
-    async fn allow_domain(&self, name: &InstanceName, domain: &str) -> Result<()> {
-        self.note("allow_domain", [format!("egress allow {name} {domain}")]);
-        Err(none(name))
-    }
-
-    async fn deny_domain(&self, name: &InstanceName, domain: &str) -> Result<()> {
-        self.note("deny_domain", [format!("egress deny {name} {domain}")]);
-        Err(none(name))
+    async fn set_policy(&self, name: &InstanceName, policy: Option<&PinnedPolicy>) -> Result<()> {
+        self.need(Capability::EgressHost)?;
+        let entry = match policy {
+            Some(policy) => format!("egress {name} {}", policy.key.name),
+            None => format!("egress {name} unrestricted"),
+        };
+        self.note("set_policy", [entry]);
+        self.pause().await;
+        if let Some(policy) = policy {
+            strict(policy)?;
+        }
+        let mut world = self.world();
+        let machine = world.machine_mut(name)?;
+        let key = |found: &Option<LivePolicy>| found.as_ref().map(|found| found.policy.key.clone());
+        let moves = key(&machine.egress) != policy.map(|policy| policy.key.clone());
+        if moves && machine.status != Status::Stopped {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("`{name}` runs: it cannot be put on another network"),
+            ));
+        }
+        machine.egress = policy.map(|policy| LivePolicy {
+            policy: policy.clone(),
+            fault: None,
+        });
+        let Some(policy) = policy else { return Ok(()) };
+        for other in world.machines.values_mut() {
+            if let Some(found) = other.egress.as_mut().filter(|found| found.policy.key == policy.key) {
+                found.policy = policy.clone();
+            }
+        }
+        Ok(())
     }
 }
 
-fn none(name: &InstanceName) -> Error {
-    Error::unsupported(format!(
-        "no outbound network policy on `{name}`: the simulation has none"
-    ))
+/// Refuses what no backend could enforce: names without addresses, addresses of no name, IPv6.
+fn strict(policy: &PinnedPolicy) -> Result<()> {
+    let refuse = |message: String| Err(Error::new(ErrorKind::Invalid, message));
+    for opening in &policy.open {
+        match &opening.to {
+            Destination::Domain(name) if policy.addresses.get(name).is_none_or(|pinned| pinned.is_empty()) => {
+                return refuse(format!("`{name}` is open without an address"));
+            }
+            Destination::Network(network) if network.addr().is_ipv6() => {
+                return refuse(format!("`{network}` is IPv6"));
+            }
+            _ => {}
+        }
+    }
+    for (name, pinned) in &policy.addresses {
+        if !policy.open.iter().any(|opening| opening.to == Destination::Domain(name.clone())) {
+            return refuse(format!("`{name}` has addresses and is not open"));
+        }
+        if pinned.iter().any(IpAddr::is_ipv6) {
+            return refuse(format!("`{name}` has IPv6 addresses"));
+        }
+    }
+    Ok(())
 }

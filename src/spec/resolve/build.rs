@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use crate::model::{
     Bytes, Content, Date, Diagnostic, EgressMode, EgressRule, Enforcement, Entry, Field, File, FileState, GuestPath,
     Ignored, Memory, Mode, Mount, OnStale, Origin, Owner, Place, Policy, Port, Power, Protocol, Ready, Run, Sandbox,
-    SandboxName, Script, Seconds, SnapshotName, StepName, Tree, User, Volume, When,
+    SandboxName, Script, Seconds, SnapshotName, StepName, Tree, User, Volume, When, agent_preset,
 };
 use crate::spec::decode::Block;
 use crate::spec::language::{destination, ports};
@@ -391,15 +391,21 @@ impl<'a> Builder<'a> {
             Some(label) => (Some(label.text.clone()), self.egress.get(&label.text)?),
             None => (None, own),
         };
+        let mode = match block.text("mode") {
+            Some("unrestricted") => EgressMode::Unrestricted,
+            Some("agent") => EgressMode::Agent,
+            Some("none") => EgressMode::None,
+            _ => EgressMode::Allowlist,
+        };
+        let mut allow: Vec<EgressRule> = block.blocks("allow").filter_map(rule).collect();
+        if mode == EgressMode::Agent {
+            let at = block.value("mode").map_or(&block.at, |mode| &mode.at);
+            allow.extend(preset_rules(at));
+        }
         Some(Policy {
             name,
-            mode: match block.text("mode") {
-                Some("unrestricted") => EgressMode::Unrestricted,
-                Some("agent") => EgressMode::Agent,
-                Some("none") => EgressMode::None,
-                _ => EgressMode::Allowlist,
-            },
-            allow: block.blocks("allow").filter_map(rule).collect(),
+            mode,
+            allow,
             enforce: match block.text("enforce") {
                 Some("host") => Some(Enforcement::Host),
                 Some("guest") => Some(Enforcement::Guest),
@@ -495,7 +501,19 @@ fn rule(block: &Block) -> Option<EgressRule> {
             Some("udp") => Some(Protocol::Udp),
             _ => None,
         },
+        preset: false,
         at: block.at.clone(),
+    })
+}
+
+fn preset_rules(at: &Place) -> impl Iterator<Item = EgressRule> {
+    let openings = agent_preset().iter().flat_map(|entry| &entry.open);
+    openings.map(|opening| EgressRule {
+        to: opening.to.clone(),
+        ports: opening.ports,
+        protocol: opening.protocol,
+        preset: true,
+        at: at.clone(),
     })
 }
 

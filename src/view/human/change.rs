@@ -3,6 +3,7 @@
 use super::super::clean;
 use super::super::clean::short;
 use super::super::palette::{Tone, paint};
+use super::egress::{egress, is_lifted, is_shown, opened, rank as egress_rank};
 use super::stale::stale;
 use super::text_diff::text_diff;
 use super::tree::entry;
@@ -148,13 +149,17 @@ impl Block {
 
     fn fields(&mut self, change: &Change, indent: usize) {
         let indent = " ".repeat(indent);
-        let shown: Vec<&FieldChange> = change
+        let mut shown: Vec<&FieldChange> = change
             .fields
             .iter()
             .filter(|field| change.kind != Kind::Tree || !field.field.field.is_empty())
+            .filter(|field| change.kind != Kind::Egress || is_shown(change, field))
             // Said in words, with the reason.
             .filter(|_| change.reason != Reason::Stale)
             .collect();
+        if change.kind == Kind::Egress {
+            shown.sort_by_key(|field| egress_rank(field));
+        }
         for field in shown.iter().take(FIELDS) {
             self.lines.push(format!("{indent}{}", field_line(change, field)));
             if let ("content", Some(text)) = (field.field.field.as_str(), &change.text) {
@@ -180,6 +185,9 @@ fn rank(change: &Change) -> (Kind, bool) {
 fn field_line(change: &Change, field: &FieldChange) -> String {
     if change.kind == Kind::Tree {
         return format!("{} {}", entry(field), origin(field.origin));
+    }
+    if change.kind == Kind::Egress {
+        return format!("{} {}", egress(field), origin(field.origin));
     }
     let name = short(&field.field.field, 80);
     let transition = if name == "content" && change.text.is_some() {
@@ -217,6 +225,7 @@ fn what(change: &Change) -> String {
     match (change.kind, change.action) {
         (Kind::Power, action) => action.as_str().to_owned(),
         (Kind::Snapshot, Action::Delete) => format!("delete snapshot {name}"),
+        (Kind::Egress, _) if is_lifted(change) => "egress becomes unrestricted".to_owned(),
         (Kind::Egress, _) => "egress".to_owned(),
         (kind, _) => format!("{kind} {name}"),
     }
@@ -268,6 +277,7 @@ fn details(change: &Change) -> String {
                 .count();
             format!("  {}", super::counted(entries, "entry", "entries"))
         }
+        Kind::Egress => format!("  {}", opened(change)),
         _ => String::new(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod change;
 mod check;
+mod egress;
 mod failure;
 mod follow;
 mod outcome;

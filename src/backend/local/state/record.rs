@@ -88,6 +88,7 @@ impl Record {
             disk_effective: None,
             env: self.env.clone(),
             config: self.config.clone(),
+            egress: None,
             snapshots: snapshots.collect(),
             created_at: Some(self.created_at),
             location: None,

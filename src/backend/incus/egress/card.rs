@@ -1,0 +1,148 @@
+//! The network cards of an instance. Pure.
+//!
+//! On a policy's network an instance has one card, and every other one that its profiles would give it is masked: a second
+//! card would lead around the policy.
+
+use crate::backend::incus::wire::{Config, Devices};
+
+/// What an instance's card on a policy's network cannot do: send from another address, hardware address or by IPv6, and
+/// reach its neighbours.
+const CLOSED: [&str; 4] = [
+    "security.ipv4_filtering",
+    "security.ipv6_filtering",
+    "security.mac_filtering",
+    "security.port_isolation",
+];
+
+fn is_card(device: &Config) -> bool {
+    device.get("type").is_some_and(|kind| kind == "nic")
+}
+
+fn network(device: &Config) -> Option<&str> {
+    device.get("network").map(String::as_str)
+}
+
+/// The name of the first card, and its network.
+pub(super) fn first(devices: &Devices) -> Option<(&str, Option<&str>)> {
+    let mut cards = devices.iter().filter(|(_, device)| is_card(device));
+    cards.next().map(|(name, device)| (name.as_str(), network(device)))
+}
+
+/// The networks that an instance has cards on.
+pub(in crate::backend::incus) fn networks(devices: &Devices) -> impl Iterator<Item = &str> {
+    devices.values().filter(|device| is_card(device)).filter_map(network)
+}
+
+/// A card on a policy's network.
+fn closed(network: &str) -> Config {
+    let mut card = Config::from([
+        ("type".to_owned(), "nic".to_owned()),
+        ("name".to_owned(), "eth0".to_owned()),
+        ("network".to_owned(), network.to_owned()),
+    ]);
+    card.extend(CLOSED.map(|key| (key.to_owned(), "true".to_owned())));
+    card
+}
+
+/// Why cards let more through than a policy's network does; none where they are as [`put_on`] leaves them.
+pub(super) fn fault(expanded: &Devices, network: &str) -> Option<String> {
+    for (name, device) in expanded.iter().filter(|(_, device)| is_card(device)) {
+        if self::network(device) != Some(network) {
+            let where_to = self::network(device)
+                .or_else(|| device.get("parent").map(String::as_str))
+                .unwrap_or("nowhere");
+            return Some(format!("the network card {name} leads around it, to {where_to}"));
+        }
+        let wanted = closed(network);
+        let other = wanted.iter().find(|(key, value)| device.get(*key) != Some(value));
+        if let Some((key, _)) = other {
+            return Some(format!("the network card {name} has another {key}"));
+        }
+        let more = device.keys().find(|key| !wanted.contains_key(*key) && *key != "hwaddr" && *key != "ipv4.address");
+        if let Some(key) = more {
+            return Some(format!("the network card {name} has a {key}"));
+        }
+    }
+    None
+}
+
+/// Puts an instance on a policy's network: its own devices, given those of its profiles.
+pub(super) fn put_on(own: &mut Devices, profiles: &Devices, network: &str) {
+    let kept = own.iter().find(|(_, device)| is_card(device) && self::network(device) == Some(network));
+    let name = kept
+        .map(|(name, _)| name.clone())
+        .or_else(|| first(profiles).map(|(name, _)| name.to_owned()))
+        .unwrap_or_else(|| "eth0".to_owned());
+    own.retain(|_, device| !is_card(device));
+    for (masked, device) in profiles {
+        if is_card(device) && *masked != name {
+            own.insert(masked.clone(), Config::from([("type".to_owned(), "none".to_owned())]));
+        }
+    }
+    own.insert(name, closed(network));
+}
+
+/// Takes an instance off: its profiles' cards, or one on `default`, are its cards again.
+pub(super) fn take_off(own: &mut Devices, profiles: &Devices, ours: &str, default: Option<Config>) {
+    own.retain(|name, device| {
+        let masks = device.get("type").is_some_and(|kind| kind == "none") && profiles.get(name).is_some_and(is_card);
+        !masks && !(is_card(device) && network(device) == Some(ours))
+    });
+    let has_card = |devices: &Devices| devices.values().any(is_card);
+    if let Some(card) = default.filter(|_| !has_card(own)) {
+        own.insert("eth0".to_owned(), card);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card(network: &str) -> Config {
+        let pairs = [("type", "nic"), ("name", "eth0"), ("network", network)];
+        pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+    }
+
+    fn devices(of: &[(&str, Config)]) -> Devices {
+        of.iter().map(|(name, device)| ((*name).to_owned(), device.clone())).collect()
+    }
+
+    fn expanded(profiles: &Devices, own: &Devices) -> Devices {
+        let mut all = profiles.clone();
+        all.extend(own.clone());
+        all
+    }
+
+    #[test]
+    fn on_and_off_again_leaves_what_was() {
+        let profiles = devices(&[("eth0", card("lan")), ("eth1", card("storage"))]);
+        let mut own = Devices::new();
+        put_on(&mut own, &profiles, "sbx-1");
+        let all = expanded(&profiles, &own);
+        assert_eq!(networks(&all).collect::<Vec<_>>(), ["sbx-1"]);
+        assert_eq!(fault(&all, "sbx-1"), None);
+        take_off(&mut own, &profiles, "sbx-1", None);
+        assert_eq!(own, Devices::new());
+    }
+
+    #[test]
+    fn every_way_around_is_a_fault() {
+        let profiles = devices(&[("eth0", card("lan"))]);
+        let mut own = Devices::new();
+        put_on(&mut own, &profiles, "sbx-1");
+        let good = expanded(&profiles, &own);
+        let mut second = good.clone();
+        second.insert("eth1".to_owned(), card("lan"));
+        assert!(fault(&second, "sbx-1").is_some_and(|text| text.contains("eth1 leads around it, to lan")));
+        for key in CLOSED {
+            let mut open = good.clone();
+            open.get_mut("eth0").expect("it").remove(key);
+            assert!(fault(&open, "sbx-1").is_some_and(|text| text.contains(key)));
+        }
+        let mut routed = good.clone();
+        routed.get_mut("eth0").expect("it").insert("ipv4.routes".to_owned(), "10.0.0.0/8".to_owned());
+        assert!(fault(&routed, "sbx-1").is_some());
+        put_on(&mut own, &profiles, "sbx-2");
+        assert_eq!(networks(&expanded(&profiles, &own)).collect::<Vec<_>>(), ["sbx-2"]);
+    }
+}

@@ -1,0 +1,99 @@
+//! What Incus leaves open on its own host, closed.
+//!
+//! Before any ACL, the daemon lets every network reach port 53 of the host, at whatever address (6.0 to 7.3:
+//! `nftablesNetACLSetup`). There the DNS servers of its other networks listen, which ask the world: names, and what can
+//! be hidden in names, would get out. No setting of the API closes that. Whoever is root on the daemon's host can, with a
+//! table of nftables of its own for each policy's network.
+
+use std::path::Path;
+
+use ipnet::Ipv4Net;
+
+use crate::backend::Result;
+use crate::backend::nft::{Nft, without};
+
+/// Closes what Incus leaves open, where this process may.
+#[derive(Debug)]
+pub(in crate::backend::incus) struct Guard(Option<Nft>);
+
+impl Guard {
+    /// For a daemon behind a socket of this machine, or one elsewhere.
+    pub(in crate::backend::incus) fn new(here: bool) -> Self {
+        let root = rustix::process::geteuid().is_root();
+        Self((here && root).then(Nft::find).flatten())
+    }
+
+    /// What stays open where this process may not.
+    pub(in crate::backend::incus) fn remark(&self) -> Option<String> {
+        self.0.is_none().then(|| {
+            "egress: Incus lets every network ask the DNS servers that its host runs for other networks; only \
+             sbx-apply as root on that host closes this, with the program nft"
+                .to_owned()
+        })
+    }
+
+    /// Closes it for a network.
+    pub(super) async fn close(&self, network: &str, range: Option<Ipv4Net>) -> Result<()> {
+        let Some((nft, range)) = self.0.as_ref().zip(range).filter(|_| is_here(network)) else {
+            return Ok(());
+        };
+        if self.fault(network, Some(range)).await.is_some() {
+            nft.load(format!("{}{}", without(&table(network)), rules(network, range))).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes that back, when the network is gone.
+    pub(super) async fn open(&self, network: &str) -> Result<()> {
+        match &self.0 {
+            Some(nft) => nft.load(without(&table(network))).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What is not closed that this process could close.
+    pub(super) async fn fault(&self, network: &str, range: Option<Ipv4Net>) -> Option<String> {
+        let (nft, range) = self.0.as_ref().zip(range).filter(|_| is_here(network))?;
+        let found = nft.table(&table(network)).await;
+        let found = match &found {
+            Ok(Some(found)) => found,
+            Ok(None) => return Some("the host's other DNS servers can be reached".to_owned()),
+            Err(error) => return Some(format!("the host's rules cannot be read: {error}")),
+        };
+        match words(found) == words(&rules(network, range)) {
+            true => None,
+            false => Some(format!("the host's table {} is another one", table(network))),
+        }
+    }
+}
+
+/// Whether the network's device is one of this machine.
+fn is_here(network: &str) -> bool {
+    Path::new("/sys/class/net").join(network).exists()
+}
+
+fn table(network: &str) -> String {
+    format!("sbx-apply-{network}")
+}
+
+/// The table, in the words in which nft(8) prints it.
+fn rules(network: &str, range: Ipv4Net) -> String {
+    format!(
+        "table inet {} {{
+  chain to-host {{
+    type filter hook input priority filter - 10; policy accept;
+    iifname \"{network}\" udp dport 67 accept
+    iifname \"{network}\" ip daddr != {} drop
+    iifname \"{network}\" meta nfproto ipv6 drop
+  }}
+}}
+",
+        table(network),
+        range.addr()
+    )
+}
+
+/// A text without regard to its spaces and lines.
+fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
+}

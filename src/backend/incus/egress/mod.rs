@@ -1,0 +1,301 @@
+//! Outbound network policy, enforced outside the guest: a managed network for each policy, with a network ACL and a DNS
+//! server that knows the pinned names alone.
+//!
+//! What was tried on 6.0.4: an ACL on a network works on every kernel, one on a card needs `nf_conntrack_bridge`. A
+//! change of either takes hold at once, and connections that are allowed survive it. The daemon lets every network
+//! with an ACL reach port 53 of the host, whatever the address, so also the DNS servers of other networks, which ask
+//! the world: see `guard`.
+
+mod card;
+mod guard;
+mod network;
+mod rules;
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use ipnet::Ipv4Net;
+use reqwest::Method;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub(super) use guard::Guard;
+pub(super) use network::{Acl, Network};
+
+use super::client::Etag;
+use super::{Incus, convert, wire};
+use crate::backend::retry::{retry, retry_when};
+use crate::backend::{Error, ErrorKind, NetworkPolicy, ReadPolicy, Result};
+use crate::model::{InstanceName, LivePolicy, PinnedPolicy, PolicyKey};
+use network::{AclsPost, NetworksPost};
+
+impl ReadPolicy for Incus {}
+
+#[async_trait]
+impl NetworkPolicy for Incus {
+    async fn set_policy(&self, name: &InstanceName, policy: Option<&PinnedPolicy>) -> Result<()> {
+        let set = async {
+            let keys = self.keys_of(name).await?;
+            // Nobody deletes a network between its making and the moment when somebody is on it.
+            let shared = self.networks.read().await;
+            let moved = match policy {
+                Some(policy) => {
+                    let network = self.ensure(policy).await?;
+                    self.put_on(name, &network).await?
+                }
+                None => self.take_off(name).await?,
+            };
+            drop(shared);
+            match moved {
+                true => self.prune(&keys).await,
+                false => Ok(()),
+            }
+        };
+        set.await
+            .map_err(|error: Error| error.within(format_args!("cannot set the egress policy of `{name}`")))
+    }
+}
+
+impl Incus {
+    /// The policies of networks that some instances are on, by the network's name. Two requests, and none where no
+    /// instance is on a network that may be ours.
+    pub(super) async fn policies(&self, instances: &[wire::Instance]) -> Result<BTreeMap<String, LivePolicy>> {
+        let is_needed = |instance: &wire::Instance| card::networks(&instance.expanded_devices).any(network::may_be_ours);
+        if !instances.iter().any(is_needed) {
+            return Ok(BTreeMap::new());
+        }
+        let networks: Vec<Network> = self.listed("networks").await?;
+        let acls: Vec<Acl> = self.listed("network-acls").await?;
+        let project = self.client.project();
+        let mut policies = BTreeMap::new();
+        for found in networks.iter().filter(|found| network::may_be_ours(&found.name)) {
+            let acl = acls.iter().find(|acl| acl.name == found.name);
+            if let Some(mut live) = network::live(project, found, acl) {
+                if live.fault.is_none() {
+                    live.fault = self.guard.fault(&found.name, network::range(found)).await;
+                }
+                policies.insert(found.name.clone(), live);
+            }
+        }
+        Ok(policies)
+    }
+
+    /// The policy that an instance is under, among those of its networks.
+    pub(super) fn policy_of(instance: &wire::Instance, policies: &BTreeMap<String, LivePolicy>) -> Option<LivePolicy> {
+        let devices = &instance.expanded_devices;
+        let (network, found) = card::networks(devices).find_map(|name| Some((name, policies.get(name)?)))?;
+        let mut live = found.clone();
+        live.fault = live.fault.or_else(|| card::fault(devices, network));
+        Some(live)
+    }
+
+    async fn listed<T: DeserializeOwned>(&self, what: &str) -> Result<Vec<T>> {
+        let mut url = self.client.url([what]);
+        url.query_pairs_mut().append_pair("recursion", "1");
+        let (all, _) = self
+            .client
+            .get(&url)
+            .await
+            .map_err(|error| error.within(format_args!("cannot list the {what}")))?;
+        Ok(all)
+    }
+
+    /// Sees that the network and the ACL of a policy are there and as they should be; the ACL first, so that the network
+    /// is never without. Gives their name.
+    async fn ensure(&self, policy: &PinnedPolicy) -> Result<String> {
+        // Sandboxes that share a policy ask for the same at once.
+        let _one = self.making.lock().await;
+        let name = network::name(self.client.project(), &policy.key);
+        self.ensure_acl(&name, policy).await?;
+        // The daemon stumbles over devices of others that go away while it looks at all of them.
+        let stumbled = |error: &Error| error.kind().is_transient() || error.to_string().contains("link show");
+        let range = retry_when(|| self.ensure_network(&name, policy), stumbled).await?;
+        self.guard.close(&name, range).await?;
+        Ok(name)
+    }
+
+    async fn ensure_acl(&self, name: &str, policy: &PinnedPolicy) -> Result<()> {
+        let url = self.client.url(["network-acls", name]);
+        let wanted = || network::acl(self.client.project(), policy);
+        retry(|| async {
+            let Some((found, etag)): Option<(Acl, Etag)> = self.find(&url).await? else {
+                let body = AclsPost {
+                    name: name.to_owned(),
+                    put: wanted(),
+                };
+                return self.send(Method::POST, "network-acls", None, &body, None).await;
+            };
+            self.check_ours("network ACL", name, &found.config, policy)?;
+            let wanted = wanted();
+            let mut egress = found.egress.clone();
+            egress.sort();
+            if egress == wanted.egress && found.ingress.is_empty() {
+                return Ok(());
+            }
+            self.send(Method::PUT, "network-acls", Some(name), &wanted, etag).await
+        })
+        .await
+    }
+
+    async fn ensure_network(&self, name: &str, policy: &PinnedPolicy) -> Result<Option<Ipv4Net>> {
+        let url = self.client.url(["networks", name]);
+        let wanted = network::network(self.client.project(), policy)?;
+        let found: Option<(Network, Etag)> = self.find(&url).await?;
+        let Some((found, etag)) = found else {
+            self.make_network(name, wanted).await?;
+            let made: Option<(Network, Etag)> = self.find(&url).await?;
+            return Ok(made.and_then(|(network, _)| network::range(&network)));
+        };
+        self.check_ours("network", name, &found.config, policy)?;
+        let range = network::range(&found);
+        if wanted.config.iter().all(|(key, value)| found.config.get(key) == Some(value)) {
+            return Ok(range);
+        }
+        let body = network::merged(&found, wanted);
+        self.send(Method::PUT, "networks", Some(name), &body, etag).await?;
+        Ok(range)
+    }
+
+    /// Makes a network in a range that the daemon chooses, or, where it finds none, in one of ours.
+    async fn make_network(&self, name: &str, put: network::NetworkPut) -> Result<()> {
+        let mut body = NetworksPost {
+            name: name.to_owned(),
+            kind: "bridge",
+            put,
+        };
+        body.put.config.extend([network::automatic()]);
+        let mut refused = match self.send(Method::POST, "networks", None, &body, None).await {
+            Err(error) if error.to_string().contains("unused IPv4 subnet") => error,
+            answer => return answer,
+        };
+        let networks: Vec<Network> = self.listed("networks").await?;
+        let taken: Vec<Ipv4Net> = networks.iter().filter_map(network::range).collect();
+        for range in network::candidates(name, &taken).take(5) {
+            body.put.config.extend([range]);
+            match self.send(Method::POST, "networks", None, &body, None).await {
+                Err(error) if error.kind() == ErrorKind::Failed => refused = error,
+                answer => return answer,
+            }
+        }
+        Err(refused)
+    }
+
+    /// Puts an instance on a policy's network; nothing where it is there already, as it should be.
+    async fn put_on(&self, name: &InstanceName, network: &str) -> Result<bool> {
+        self.change_devices(name, |own, profiles| card::put_on(own, profiles, network))
+            .await
+    }
+
+    async fn take_off(&self, name: &InstanceName) -> Result<bool> {
+        let default = self.network.as_deref().map(convert::network_device);
+        self.change_devices(name, |own, profiles| {
+            let ours = card::networks(own).find(|network| network::may_be_ours(network));
+            if let Some(ours) = ours.map(str::to_owned) {
+                card::take_off(own, profiles, &ours, default.clone());
+            }
+        })
+        .await
+    }
+
+    /// The policies that an instance is under, by their networks' labels.
+    pub(super) async fn keys_of(&self, name: &InstanceName) -> Result<Vec<PolicyKey>> {
+        let (instance, _) = self.fetch(name).await?;
+        let mut keys = Vec::new();
+        for network in card::networks(&instance.expanded_devices).filter(|network| network::may_be_ours(network)) {
+            let found: Option<(Network, Etag)> = self.find(&self.client.url(["networks", network])).await?;
+            keys.extend(found.and_then(|(network, _)| network::key(self.client.project(), &network.config)));
+        }
+        Ok(keys)
+    }
+
+    async fn change_devices(
+        &self,
+        name: &InstanceName,
+        change: impl Fn(&mut wire::Devices, &wire::Devices) + Sync,
+    ) -> Result<bool> {
+        let url = self.client.url(["instances", name.as_str()]);
+        retry(|| async {
+            let (instance, etag) = self.fetch(name).await?;
+            let profiles = self.devices_of(&instance.put.profiles).await?;
+            let mut put = instance.put.clone();
+            change(&mut put.devices, &profiles);
+            if put.devices == instance.put.devices {
+                return Ok(false);
+            }
+            self.client.act(Method::PUT, &url, Some(&put), etag).await.map(|_| true)
+        })
+        .await
+    }
+
+    /// Deletes the networks and ACLs that nobody is on any more: all those of the environments whose policies `left` are,
+    /// so that what a killed process has left goes, too.
+    pub(super) async fn prune(&self, left: &[PolicyKey]) -> Result<()> {
+        if left.is_empty() {
+            return Ok(());
+        }
+        let _alone = self.networks.write().await;
+        let project = self.client.project();
+        let ours = |config: &wire::Config| {
+            network::key(project, config)
+                .is_some_and(|key| left.iter().any(|left| left.environment == key.environment))
+        };
+        let networks: Vec<Network> = self.listed("networks").await?;
+        for found in networks.iter().filter(|found| ours(&found.config)) {
+            if found.used_by.is_empty() && found.managed {
+                self.remove_object("networks", &found.name).await?;
+                self.guard.open(&found.name).await?;
+            }
+        }
+        let acls: Vec<Acl> = self.listed("network-acls").await?;
+        for found in acls.iter().filter(|found| ours(&found.config)) {
+            if found.used_by.is_empty() {
+                self.remove_object("network-acls", &found.name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove_object(&self, what: &str, name: &str) -> Result<()> {
+        let url = self.client.url([what, name]);
+        match self.client.act(Method::DELETE, &url, None::<&()>, None).await {
+            // Somebody has been put on it, or it is gone.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid | ErrorKind::Busy)
+                    || error.to_string().to_lowercase().contains("in use") =>
+            {
+                Ok(())
+            }
+            answer => answer.map(drop),
+        }
+    }
+
+    async fn find<T: DeserializeOwned>(&self, url: &reqwest::Url) -> Result<Option<(T, Etag)>> {
+        match self.client.get(url).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            answer => answer.map(Some),
+        }
+    }
+
+    async fn send<B: Serialize + Sync>(
+        &self,
+        method: Method,
+        what: &str,
+        name: Option<&str>,
+        body: &B,
+        etag: Etag,
+    ) -> Result<()> {
+        let url = self.client.url([what].into_iter().chain(name));
+        self.client.act(method, &url, Some(body), etag).await.map(drop)
+    }
+
+    fn check_ours(&self, what: &str, name: &str, config: &wire::Config, policy: &PinnedPolicy) -> Result<()> {
+        if network::key(self.client.project(), config).as_ref() == Some(&policy.key) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Failed,
+            format!("the {what} `{name}` stands in the way: sbx-apply did not make it for this policy"),
+        )
+        .with_hint("rename or delete it, or give the environment another name"))
+    }
+}

@@ -1,0 +1,222 @@
+//! The network and the ACL of a policy: their names, their settings, whose they are. Pure.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use super::rules::{self, Rule};
+use crate::backend::Result;
+use crate::backend::incus::wire::{Config, nullable};
+use crate::model::{Digest, Enforcement, EnvironmentName, LivePolicy, PinnedPolicy, PolicyKey};
+
+const ENVIRONMENT: &str = "user.sbx-apply.environment";
+const PROJECT: &str = "user.sbx-apply.project";
+const POLICY: &str = "user.sbx-apply.policy";
+const DNS: &str = "raw.dnsmasq";
+const ADDRESS: &str = "ipv4.address";
+/// The names of devices have 15 characters at most.
+const PREFIX: &str = "sbx-";
+
+/// A network.
+#[derive(Debug, Clone, Deserialize)]
+pub(in crate::backend::incus) struct Network {
+    #[serde(default)]
+    pub(super) name: String,
+    #[serde(default, deserialize_with = "nullable")]
+    pub(super) config: Config,
+    #[serde(default)]
+    pub(super) managed: bool,
+    #[serde(default, deserialize_with = "nullable")]
+    pub(super) used_by: Vec<String>,
+}
+
+/// A network's settings; those that are not named stay.
+#[derive(Debug, Serialize)]
+pub(super) struct NetworkPut {
+    pub(super) config: Config,
+    pub(super) description: String,
+}
+
+/// A new network.
+#[derive(Debug, Serialize)]
+pub(super) struct NetworksPost {
+    pub(super) name: String,
+    #[serde(rename = "type")]
+    pub(super) kind: &'static str,
+    #[serde(flatten)]
+    pub(super) put: NetworkPut,
+}
+
+/// An ACL.
+#[derive(Debug, Clone, Deserialize)]
+pub(in crate::backend::incus) struct Acl {
+    #[serde(default)]
+    pub(super) name: String,
+    #[serde(default, deserialize_with = "nullable")]
+    pub(super) config: Config,
+    #[serde(default, deserialize_with = "nullable")]
+    pub(super) egress: Vec<Rule>,
+    #[serde(default, deserialize_with = "nullable")]
+    pub(super) ingress: Vec<Rule>,
+    #[serde(default, deserialize_with = "nullable")]
+    pub(super) used_by: Vec<String>,
+}
+
+/// What of an ACL can be written.
+#[derive(Debug, Serialize)]
+pub(super) struct AclPut {
+    pub(super) config: Config,
+    pub(super) description: String,
+    pub(super) egress: Vec<Rule>,
+    pub(super) ingress: Vec<Rule>,
+}
+
+/// A new ACL.
+#[derive(Debug, Serialize)]
+pub(super) struct AclsPost {
+    pub(super) name: String,
+    #[serde(flatten)]
+    pub(super) put: AclPut,
+}
+
+/// The name that a policy's network and ACL have. It follows from what they are of, so that after a kill the same is
+/// found again.
+pub(super) fn name(project: &str, key: &PolicyKey) -> String {
+    let digest = Digest::of(format!("{project}\0{}\0{}", key.environment, key.name).as_bytes());
+    format!("{PREFIX}{}", digest.as_str().get(..11).unwrap_or_default())
+}
+
+/// Whether a network's name may be one of ours.
+pub(in crate::backend::incus) fn may_be_ours(name: &str) -> bool {
+    name.len() == 15 && name.starts_with(PREFIX)
+}
+
+fn labels(project: &str, key: &PolicyKey) -> Config {
+    Config::from([
+        (ENVIRONMENT.to_owned(), key.environment.to_string()),
+        (PROJECT.to_owned(), project.to_owned()),
+        (POLICY.to_owned(), key.name.clone()),
+    ])
+}
+
+/// Whose a network or an ACL is; none where it is not ours, or another project's.
+pub(super) fn key(project: &str, config: &Config) -> Option<PolicyKey> {
+    (config.get(PROJECT).map(String::as_str) == Some(project)).then_some(())?;
+    Some(PolicyKey {
+        environment: EnvironmentName::new(config.get(ENVIRONMENT)?.as_str()).ok()?,
+        name: config.get(POLICY)?.clone(),
+    })
+}
+
+/// The ACL of a policy.
+pub(super) fn acl(project: &str, policy: &PinnedPolicy) -> AclPut {
+    AclPut {
+        config: labels(project, &policy.key),
+        description: described(&policy.key),
+        egress: rules::rules(policy),
+        ingress: Vec::new(),
+    }
+}
+
+fn described(key: &PolicyKey) -> String {
+    format!("Egress policy {} of the environment {}, kept by sbx-apply", key.name, key.environment)
+}
+
+/// The network of a policy: what counts of it.
+pub(super) fn network(project: &str, policy: &PinnedPolicy) -> Result<NetworkPut> {
+    let mut config = labels(project, &policy.key);
+    config.extend(fixed(&name(project, &policy.key)));
+    config.insert(DNS.to_owned(), rules::dns(policy)?);
+    Ok(NetworkPut {
+        config,
+        description: described(&policy.key),
+    })
+}
+
+/// The settings that keep it closed, the same for every policy. What comes in is nobody's policy: port isolation keeps
+/// neighbours apart, and whoever answers has been asked.
+fn fixed(name: &str) -> Config {
+    let set = [
+        ("security.acls", name),
+        ("security.acls.default.egress.action", "drop"),
+        ("security.acls.default.ingress.action", "allow"),
+        ("ipv4.nat", "true"),
+        ("ipv6.address", "none"),
+        ("dns.mode", "none"),
+    ];
+    set.into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// What a network and its ACL keep in force.
+pub(super) fn live(project: &str, network: &Network, acl: Option<&Acl>) -> Option<LivePolicy> {
+    let key = key(project, &network.config)?;
+    let (open, addresses) = rules::opened(acl.map(|acl| acl.egress.as_slice()).unwrap_or_default());
+    let policy = PinnedPolicy {
+        key,
+        enforce: Enforcement::Host,
+        open,
+        addresses,
+    };
+    let fault = fault(project, network, acl, &policy);
+    Some(LivePolicy { policy, fault })
+}
+
+fn fault(project: &str, network: &Network, acl: Option<&Acl>, policy: &PinnedPolicy) -> Option<String> {
+    let Some(acl) = acl else {
+        return Some("its network ACL is gone".to_owned());
+    };
+    if network.name != name(project, &policy.key) {
+        return Some("its network has another name".to_owned());
+    }
+    for (setting, wanted) in fixed(&network.name) {
+        let found = network.config.get(&setting).map_or("", String::as_str);
+        if found != wanted {
+            return Some(format!("the network's {setting} is \"{found}\", not {wanted}"));
+        }
+    }
+    if key(project, &acl.config).as_ref() != Some(&policy.key) {
+        return Some("its network ACL is another policy's".to_owned());
+    }
+    let dns = network.config.get(DNS);
+    match rules::dns(policy) {
+        Ok(wanted) if dns == Some(&wanted) => None,
+        _ => Some("the network's DNS server answers something else (raw.dnsmasq)".to_owned()),
+    }
+}
+
+/// Where the network's own address is, and its range.
+pub(super) fn range(network: &Network) -> Option<Ipv4Net> {
+    network.config.get(ADDRESS)?.parse().ok()
+}
+
+/// Asks the daemon to choose a range.
+pub(super) fn automatic() -> (String, String) {
+    (ADDRESS.to_owned(), "auto".to_owned())
+}
+
+/// Ranges for a network, for a daemon that finds none by itself: private ones (RFC 1918) that no network of the daemon
+/// has, in an order that follows from the name.
+pub(super) fn candidates(name: &str, taken: &[Ipv4Net]) -> impl Iterator<Item = (String, String)> {
+    let digest = Digest::of(name.as_bytes());
+    let start = digest.as_str().get(..6).and_then(|text| u32::from_str_radix(text, 16).ok());
+    let start = start.unwrap_or_default();
+    (0..64_u32).filter_map(move |index| {
+        let number = start.wrapping_add(index.wrapping_mul(7_919)) % (224 << 8);
+        // From 10.16.0.0 on: the first are everybody's first choice.
+        let address = Ipv4Addr::from_bits(0x0A10_0001 | (number << 8));
+        let range = Ipv4Net::new(address, 24).ok()?;
+        let free = taken.iter().all(|other| !other.contains(&range.trunc()) && !range.contains(&other.trunc()));
+        free.then(|| (ADDRESS.to_owned(), range.to_string()))
+    })
+}
+
+/// The settings of a network that a policy does not own: what a change must leave.
+pub(super) fn merged(network: &Network, put: NetworkPut) -> NetworkPut {
+    let mut config: BTreeMap<String, String> = network.config.clone();
+    config.extend(put.config);
+    NetworkPut { config, ..put }
+}

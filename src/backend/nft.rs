@@ -1,0 +1,81 @@
+//! This machine's packet filter, by the program nft(8).
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use super::{Error, ErrorKind, Result};
+
+/// The program, of this machine and not of whoever set `PATH`.
+#[derive(Debug, Clone)]
+pub(super) struct Nft(PathBuf);
+
+impl Nft {
+    /// Where it is, if it is there.
+    pub(super) fn find() -> Option<Self> {
+        let folders = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
+        let mut programs = folders.iter().map(|folder| Path::new(folder).join("nft"));
+        programs.find(|path| path.is_file()).map(Self)
+    }
+
+    /// Does what a text says: all of it or nothing.
+    pub(super) async fn load(&self, text: String) -> Result<()> {
+        let output = self.run(vec!["-f".to_owned(), "-".to_owned()], text).await?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::Failed,
+                format!("{} refuses the rules: {}", self.0.display(), first_line(&output)),
+            )),
+        }
+    }
+
+    /// A table of the family `inet`, as it prints it; none where there is no such table.
+    pub(super) async fn table(&self, name: &str) -> Result<Option<String>> {
+        let arguments = ["-s", "list", "table", "inet", name].map(str::to_owned);
+        let output = self.run(arguments.to_vec(), String::new()).await?;
+        if output.status.success() {
+            return Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()));
+        }
+        let said = first_line(&output);
+        match said.contains("No such file or directory") {
+            true => Ok(None),
+            false => Err(Error::new(
+                ErrorKind::Failed,
+                format!("{} cannot list the rules: {said}", self.0.display()),
+            )),
+        }
+    }
+
+    async fn run(&self, arguments: Vec<String>, stdin: String) -> Result<Output> {
+        let program = self.0.clone();
+        let run = move || -> io::Result<Output> {
+            let mut child = Command::new(&program)
+                .args(arguments)
+                .env_clear()
+                .current_dir("/")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()?;
+            if let Some(mut pipe) = child.stdin.take() {
+                pipe.write_all(stdin.as_bytes())?;
+            }
+            child.wait_with_output()
+        };
+        let done = tokio::task::spawn_blocking(run).await.map_err(io::Error::other);
+        done.flatten().map_err(|source| {
+            Error::new(ErrorKind::Failed, format!("cannot run {}", self.0.display())).with_source(source)
+        })
+    }
+}
+
+fn first_line(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    said.lines().next().unwrap_or("it failed").trim().to_owned()
+}
+
+/// What removes a table, also where there is none: deleting that is an error, so it is made first.
+pub(super) fn without(table: &str) -> String {
+    format!("table inet {table}\ndelete table inet {table}\n")
+}

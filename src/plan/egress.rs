@@ -1,0 +1,359 @@
+//! Outbound network policy: its facts, what stands in its way, and what is put in force.
+//!
+//! Names are compared by the addresses that are pinned. A name whose answers rotate is as it should be while any of
+//! them is pinned, so that what is wanted stays what was applied; where none is any more, its addresses have moved.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::diff::{Diff, Subject};
+use super::{Change, FieldChange, Origin, Refusal};
+use crate::model::{
+    Capabilities, Capability, Destination, EgressMode, EgressRule, EnvironmentName, Facts, Field, Kind, LiveInstance, Opening,
+    PinnedPolicy, Policy, PolicyKey, Sandbox,
+};
+
+/// The field that says whether there is a policy, and of which mode.
+pub(super) const MODE: &str = "mode";
+/// The field that names the policy.
+pub(super) const POLICY: &str = "policy";
+/// The field that says whether it is enforced as it should be.
+pub(super) const ENFORCED: &str = "enforced";
+/// Before what is open.
+pub(super) const ALLOW: &str = "allow:";
+/// Before a name whose addresses are pinned.
+pub(super) const ADDRESSES: &str = "addresses:";
+
+/// What [`ENFORCED`] says when all is well.
+const YES: &str = "yes";
+/// What a field of [`ALLOW`] says.
+const OPEN: &str = "open";
+
+/// Link-local addresses at which clouds tell an instance its credentials.
+const METADATA: [&str; 2] = ["169.254.169.254", "fd00:ec2::254"];
+
+pub(super) fn field(field: impl Into<String>) -> Field {
+    Field::of(Kind::Egress, "", field)
+}
+
+fn of_opening(opening: &Opening) -> Field {
+    field(format!("{ALLOW}{opening}"))
+}
+
+fn of_name(name: &str) -> Field {
+    field(format!("{ADDRESSES}{name}"))
+}
+
+/// The policy of a sandbox, where it closes anything.
+fn closing(sandbox: &Sandbox) -> Option<&Policy> {
+    let policy = sandbox.egress.as_ref()?;
+    (policy.mode != EgressMode::Unrestricted).then_some(policy)
+}
+
+/// What a spec says of it, but for addresses: see [`settle`].
+pub(super) fn desired(facts: &mut Facts, sandbox: &Sandbox) {
+    let Some(policy) = &sandbox.egress else { return };
+    facts.set(field(MODE), policy.mode.as_str());
+    if policy.mode == EgressMode::Unrestricted {
+        return;
+    }
+    facts.set(field(POLICY), PolicyKey::name_of(&sandbox.name, policy.name.as_deref()));
+    facts.set(field(ENFORCED), YES);
+    for rule in &policy.allow {
+        facts.set(of_opening(&rule.opening()), OPEN);
+    }
+}
+
+/// Pins the names: to what was applied as long as any of their addresses is among it, else to what they resolve to
+/// now. A name of the preset that resolves to nothing stays closed.
+pub(super) fn settle(subject: &Subject<'_>, desired: &mut Facts, applied: &Facts) {
+    let Some(policy) = closing(subject.sandbox) else { return };
+    for rule in &policy.allow {
+        let Destination::Domain(name) = &rule.to else { continue };
+        let now = usable(subject, name);
+        let pinned = applied.get(&of_name(name)).filter(|pinned| {
+            let pinned = addresses(pinned);
+            now.is_empty() || pinned.iter().any(|address| now.contains(address))
+        });
+        match pinned {
+            Some(pinned) => desired.set(of_name(name), pinned),
+            None if now.is_empty() => drop(desired.unset(&of_opening(&rule.opening()))),
+            None => desired.set(of_name(name), joined(&now)),
+        }
+    }
+}
+
+/// The addresses of a name that the backend can open.
+fn usable(subject: &Subject<'_>, name: &str) -> BTreeSet<IpAddr> {
+    let all = subject.names.get(name).and_then(|resolved| resolved.as_ref().ok());
+    let ipv6 = subject.capabilities.can(Capability::EgressIpv6);
+    let all = all.into_iter().flatten().copied();
+    all.filter(|address| ipv6 || address.is_ipv4()).collect()
+}
+
+fn joined(addresses: &BTreeSet<IpAddr>) -> String {
+    let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    texts.join(",")
+}
+
+fn addresses(text: &str) -> BTreeSet<IpAddr> {
+    text.split(',').filter_map(|address| address.parse().ok()).collect()
+}
+
+/// What is in force, where the spec or the record says anything of it.
+pub(super) fn live(facts: &mut Facts, instance: &LiveInstance, desired: &Facts, applied: &Facts) {
+    let closes = |facts: &Facts| facts.get(&field(MODE)).is_some_and(|mode| mode != EgressMode::Unrestricted.as_str());
+    let says = |facts: &Facts| facts.get(&field(MODE)).is_some();
+    if !says(desired) && !says(applied) {
+        return;
+    }
+    let Some(found) = &instance.egress else {
+        // That there is none says all.
+        facts.set(field(MODE), EgressMode::Unrestricted.as_str());
+        let of_egress = |(found, _): &(&Field, &str)| found.kind == Kind::Egress && found.field != MODE;
+        facts.extend(
+            applied
+                .iter()
+                .filter(of_egress)
+                .map(|(field, value)| (field.clone(), value.to_owned())),
+        );
+        return;
+    };
+    // The word for it is nowhere but in the record: what it opens is compared by itself.
+    let recorded = [applied, desired].into_iter().find(|facts| closes(facts));
+    let mode = recorded.and_then(|facts| facts.get(&field(MODE)));
+    facts.set(field(MODE), mode.unwrap_or(EgressMode::Allowlist.as_str()));
+    facts.set(field(POLICY), &*found.policy.key.name);
+    facts.set(field(ENFORCED), found.fault.as_deref().unwrap_or(YES));
+    for opening in &found.policy.open {
+        facts.set(of_opening(opening), OPEN);
+    }
+    for (name, pinned) in &found.policy.addresses {
+        facts.set(of_name(name), joined(pinned));
+    }
+}
+
+/// Which side moved. That a name leads elsewhere is neither the spec's doing nor that of anybody here: drift.
+pub(super) fn origin(field: &Field, applied: Option<&str>, origin: Origin) -> Origin {
+    match origin {
+        Origin::Pending | Origin::Conflict if is_address(field) && applied.is_some() => Origin::Drift,
+        _ => origin,
+    }
+}
+
+fn is_address(field: &Field) -> bool {
+    field.kind == Kind::Egress && field.field.starts_with(ADDRESSES)
+}
+
+/// Whether names have moved, and nothing else has.
+pub(super) fn has_moved(fields: &[FieldChange]) -> bool {
+    let moved = |field: &FieldChange| is_address(&field.field) && field.before.is_some() && field.after.is_some();
+    !fields.is_empty() && fields.iter().all(moved)
+}
+
+/// Whether the sandbox comes to lie on another network.
+pub(super) fn changes_network(fields: &[FieldChange]) -> bool {
+    let unrestricted = |value: &Option<String>| {
+        value
+            .as_deref()
+            .is_none_or(|mode| mode == EgressMode::Unrestricted.as_str())
+    };
+    fields.iter().any(|change| match change.field.field.as_str() {
+        MODE => unrestricted(&change.before) != unrestricted(&change.after),
+        POLICY => true,
+        _ => false,
+    })
+}
+
+/// Whether a field that left the spec is undone. The policy is lifted as a whole, which its mode says.
+pub(super) fn is_undone(subject: &Subject<'_>, field: &Field, live: &Facts) -> bool {
+    match field.field.as_str() {
+        MODE => live.get(field) != Some(EgressMode::Unrestricted.as_str()),
+        rule if rule.starts_with(ALLOW) || rule.starts_with(ADDRESSES) => closing(subject.sandbox).is_some(),
+        _ => false,
+    }
+}
+
+/// What is put in force when a change is carried out: what the spec wants, but for what is accepted as it is.
+pub(super) fn pinned(subject: &Subject<'_>, diff: &Diff, environment: &EnvironmentName) -> Option<PinnedPolicy> {
+    let policy = closing(subject.sandbox)?;
+    let accepted = |field: &Field| diff.accepted.iter().find(|change| change.field == *field);
+    let mut open: BTreeSet<Opening> = policy.allow.iter().map(EgressRule::opening).collect();
+    open.retain(|opening| {
+        let field = of_opening(opening);
+        diff.desired.get(&field).is_some() && accepted(&field).is_none_or(|change| change.before.is_some())
+    });
+    open.extend(diff.accepted.iter().filter_map(|change| {
+        let text = change.field.field.strip_prefix(ALLOW).filter(|_| change.before.is_some())?;
+        text.parse::<Opening>().ok()
+    }));
+    let name = |opening: &Opening| match &opening.to {
+        Destination::Domain(name) => Some(name.clone()),
+        Destination::Network(_) => None,
+    };
+    let pin = |name: String| {
+        let field = of_name(&name);
+        let kept = accepted(&field).and_then(|change| change.before.as_deref());
+        let pinned = addresses(kept.or(diff.desired.get(&field))?);
+        Some((name, pinned))
+    };
+    Some(PinnedPolicy {
+        key: PolicyKey::of(environment, &subject.sandbox.name, policy.name.as_deref()),
+        enforce: super::capability::enforcement(policy, subject.capabilities),
+        addresses: open.iter().filter_map(name).filter_map(pin).collect(),
+        open,
+    })
+}
+
+/// What is true of it once it is in force.
+pub(super) fn facts(diff: &Diff) -> Vec<(Field, Option<String>)> {
+    let of_egress = |field: &&Field| field.kind == Kind::Egress;
+    let gone = diff.applied.iter().map(|(field, _)| field).filter(of_egress);
+    let gone = gone.filter(|field| diff.desired.get(field).is_none());
+    let gone: Vec<(Field, Option<String>)> = gone.map(|field| (field.clone(), None)).collect();
+    let accepted = |field: &Field| diff.accepted.iter().any(|change| change.field == *field);
+    let set = diff.desired.iter().filter(|(field, _)| of_egress(field) && !accepted(field));
+    let set = set.map(|(field, value)| (field.clone(), Some(value.to_owned())));
+    gone.into_iter().chain(set).collect()
+}
+
+/// The names that lead nowhere, each at its rule: an error, not a hole. Nobody wrote down those of the preset, so they
+/// stay closed; but where not one of them leads anywhere, it is this machine that cannot resolve names.
+pub(super) fn unresolved(subject: &Subject<'_>) -> Vec<Refusal> {
+    let Some(policy) = closing(subject.sandbox) else {
+        return Vec::new();
+    };
+    let mut refusals = Vec::new();
+    let mut preset = (0, 0);
+    for rule in &policy.allow {
+        let Destination::Domain(name) = &rule.to else { continue };
+        let leads = !usable(subject, name).is_empty();
+        if rule.preset {
+            preset = (preset.0 + 1, preset.1 + usize::from(leads));
+            continue;
+        }
+        if leads {
+            continue;
+        }
+        let (why, help) = match subject.names.get(name) {
+            Some(Ok(all)) if !all.is_empty() => (
+                format!("`{name}` has IPv6 addresses only, and IPv6 stays closed on this backend"),
+                "allow a name with an IPv4 address".to_owned(),
+            ),
+            Some(Err(why)) => (
+                format!("`{name}` does not resolve: {why}"),
+                "names are resolved on this machine, and their addresses pinned: see that it resolves here".to_owned(),
+            ),
+            _ => (
+                format!("`{name}` does not resolve: it has no address"),
+                "names are resolved on this machine, and their addresses pinned: see that it resolves here".to_owned(),
+            ),
+        };
+        refusals.push(Refusal::invalid("plan::unresolved-name", why, &rule.at, "leads nowhere", help));
+    }
+    if preset.0 > 0 && preset.1 == 0 {
+        refusals.push(Refusal::invalid(
+            "plan::unresolved-name",
+            "not one name of the `agent` preset resolves on this machine".to_owned(),
+            &policy.at,
+            "needs names",
+            "names are resolved on this machine, and their addresses pinned: see that it can resolve names".to_owned(),
+        ));
+    }
+    refusals
+}
+
+/// What is worth knowing of a policy that is about to be put in force: holes that are easily overlooked, and names of
+/// the preset that stay closed.
+pub(super) fn notices(subject: &Subject<'_>, changes: &[Change]) -> Vec<String> {
+    let Some(policy) = closing(subject.sandbox) else {
+        return Vec::new();
+    };
+    let mut notices = Vec::new();
+    if changes.iter().any(|change| change.kind == Kind::Egress) {
+        let metadata: Vec<IpAddr> = METADATA.iter().filter_map(|text| text.parse().ok()).collect();
+        for rule in policy.allow.iter().filter(|rule| !rule.preset) {
+            let (everything, reaches) = match &rule.to {
+                Destination::Network(network) => (
+                    network.prefix_len() == 0,
+                    metadata.iter().any(|address| network.contains(address)),
+                ),
+                Destination::Domain(name) => {
+                    let all = usable(subject, name);
+                    (false, metadata.iter().any(|address| all.contains(address)))
+                }
+            };
+            let to = rule.opening();
+            if everything {
+                notices.push(format!(
+                    "egress: `{to}` opens every address, those of this network and of the host included"
+                ));
+            } else if reaches {
+                notices.push(format!(
+                    "egress: `{to}` opens the metadata service of clouds, which hands out credentials"
+                ));
+            }
+        }
+        notices.extend(overlapping(policy));
+    }
+    let closed: BTreeSet<&str> = policy
+        .allow
+        .iter()
+        .filter(|rule| rule.preset)
+        .filter_map(|rule| match &rule.to {
+            Destination::Domain(name) if usable(subject, name).is_empty() => Some(name.as_str()),
+            _ => None,
+        })
+        .collect();
+    if !closed.is_empty() {
+        let names: Vec<&str> = closed.iter().copied().take(3).collect();
+        let more = match closed.len() - names.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        notices.push(format!(
+            "egress: of the `agent` preset, {}{more} do not resolve here and stay closed",
+            names.join(", ")
+        ));
+    }
+    notices
+}
+
+/// Rules that another one opens already.
+fn overlapping(policy: &Policy) -> Vec<String> {
+    let covers = |wide: &Opening, narrow: &Opening| {
+        let to = match (&wide.to, &narrow.to) {
+            (Destination::Network(wide), Destination::Network(narrow)) => wide.contains(narrow),
+            (wide, narrow) => wide == narrow,
+        };
+        let ports = match (wide.ports, narrow.ports) {
+            (None, _) => true,
+            (Some(wide), Some(narrow)) => wide.first <= narrow.first && narrow.last <= wide.last,
+            (Some(_), None) => false,
+        };
+        to && ports && (wide.protocol.is_none() || wide.protocol == narrow.protocol)
+    };
+    let all: Vec<(Opening, bool)> = policy
+        .allow
+        .iter()
+        .map(|rule| (rule.opening(), rule.preset))
+        .collect();
+    let mut notices = Vec::new();
+    for (index, (narrow, preset)) in all.iter().enumerate() {
+        let wider = all.iter().enumerate().find(|(other, (wide, _))| {
+            let twice = wide == narrow;
+            *other != index && covers(wide, narrow) && (!twice || *other < index)
+        });
+        if let Some((_, (wide, _))) = wider
+            && !preset
+        {
+            notices.push(format!("egress: `{narrow}` adds nothing: `{wide}` opens it already"));
+        }
+    }
+    notices
+}
+
+/// Whether a backend restarts a sandbox to put it on another network.
+pub(super) fn restarts(capabilities: &Capabilities, fields: &[FieldChange]) -> bool {
+    capabilities.egress_restarts && changes_network(fields)
+}
