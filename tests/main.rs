@@ -6,6 +6,7 @@ mod conformance;
 mod convergence;
 mod crash;
 mod documents;
+mod egress;
 mod errors;
 mod floors;
 mod hostile;

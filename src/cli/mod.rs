@@ -11,6 +11,7 @@ mod exit_code;
 mod host;
 mod interrupt;
 mod lock;
+mod probing;
 mod process;
 mod sandbox;
 mod saved;

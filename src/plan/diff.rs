@@ -250,7 +250,11 @@ fn differing<'a>(
     live: &'a Facts,
 ) -> impl Iterator<Item = (&'a Field, [Option<&'a str>; 3])> {
     Facts::side_by_side([desired, applied, live])
-        .filter(|(_, [wanted, before, now])| wanted != now && (wanted.is_some() || before.is_some()))
+        .filter(|(field, [wanted, before, now])| {
+            // What is closed is not written down: all else is open by somebody's hand.
+            let declared = wanted.is_some() || before.is_some() || field.kind == Kind::Egress;
+            wanted != now && declared
+        })
         .filter(|(field, _)| is_compared(field))
 }
 

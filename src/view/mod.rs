@@ -26,6 +26,7 @@ pub use output::{Channel, Output, Sink};
 
 use crate::apply::Event;
 use crate::plan::Plan;
+use crate::probe::Probe;
 
 /// One way to follow a plan from its making to its end.
 pub trait View {
@@ -34,6 +35,9 @@ pub trait View {
 
     /// Something happens while it is applied.
     fn event(&mut self, plan: &Plan, event: &Event<'_>);
+
+    /// Sandboxes were looked out of, when it was over.
+    fn probes(&mut self, probes: &[Probe]);
 
     /// It is over.
     fn outcome(&mut self, outcome: &Outcome<'_>);

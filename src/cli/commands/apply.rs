@@ -7,10 +7,11 @@ use super::super::consent::{ConsentArgs, Purpose, consent};
 use super::super::error::Error;
 use super::super::interrupt::Interrupts;
 use super::super::lock::{LockArgs, Place, Worked};
+use super::super::probing::{ProbeArgs, leaks};
 use super::super::saved::{SavedPlan, is_saved};
 use super::super::session::{self, Made, PlanArgs, SpecArg};
 use super::super::settings::Settings;
-use crate::apply::{Lock, Report, apply, keep_key, scope_of, verify};
+use crate::apply::{Lock, Report, apply, keep_key, observe, scope_of, verify};
 use crate::backend::Sandboxes;
 use crate::model::{Desired, Live};
 use crate::plan::Plan;
@@ -50,6 +51,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     lock: LockArgs,
+
+    #[command(flatten)]
+    probe: ProbeArgs,
 }
 
 /// How steps are carried out and shown.
@@ -279,7 +283,25 @@ impl Job<'_> {
             ended => ended,
         };
         let code = ending.tell(view, ended);
+        let code = match code {
+            Code::Done if self.args.probe.probe => self.probe(&made, view).await?,
+            code => code,
+        };
         Ok(Worked::reported(code, ending.report.as_ref()))
+    }
+}
+
+impl Job<'_> {
+    /// Looks out of what was applied.
+    async fn probe(&self, made: &Made, view: &mut dyn View) -> Result<Code, Error> {
+        let desired = &self.given.loaded.desired;
+        let looked = async {
+            let live = observe(self.backend, desired, &made.plan.selected).await?;
+            Ok::<_, Error>(self.args.probe.run(self.backend, desired, &made.plan, &live).await)
+        };
+        let probes = self.interrupts.guard(looked).await??;
+        view.probes(&probes);
+        Ok(if leaks(&probes) { Code::Drift } else { Code::Done })
     }
 }
 

@@ -24,7 +24,14 @@ pub(super) fn egress(field: &FieldChange) -> String {
             _ => format!("{to} moved: {}", transition(field)),
         };
     }
-    format!("{}: {}", short(name, 80), transition(field))
+    match name.as_str() {
+        "enforced" if field.before.is_some() => {
+            let why = field.before.as_deref().unwrap_or_default();
+            format!("not enforced as it should be: {}", short(why, 160))
+        }
+        "mode" if field.after.is_none() => format!("mode: {} → unrestricted", value(field.before.as_deref())),
+        _ => format!("{}: {}", short(name, 80), transition(field)),
+    }
 }
 
 /// Whether a change takes a policy away.

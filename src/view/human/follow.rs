@@ -2,9 +2,10 @@
 
 use super::super::progress::Progress;
 use super::super::{Outcome, Output, View};
-use super::{outcome, plan};
+use super::{outcome, plan, probes};
 use crate::apply::Event;
 use crate::plan::Plan;
+use crate::probe::Probe;
 
 /// Follows an apply for people: results on one stream, progress and what went wrong on the other.
 #[derive(Debug)]
@@ -33,6 +34,10 @@ impl View for Follow {
         self.progress
             .get_or_insert_with(|| Progress::new(output.clone(), plan))
             .event(event);
+    }
+
+    fn probes(&mut self, seen: &[Probe]) {
+        self.output.result(&probes(seen));
     }
 
     fn outcome(&mut self, ended: &Outcome<'_>) {

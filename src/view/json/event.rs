@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::super::{Outcome, Verdict, clean};
-use super::plan::{FORMAT_VERSION, PlanDocument};
+use super::plan::{FORMAT_VERSION, PlanDocument, Probe};
 use crate::apply::{self, StepError, Stream};
 use crate::plan::Summary;
 
@@ -22,7 +22,7 @@ pub struct Line<'a> {
     pub event: Event<'a>,
 }
 
-/// What happened. The first event is the plan, the last one the summary.
+/// What happened. The first event is the plan, the last one the summary, but for probes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event<'a> {
@@ -87,6 +87,12 @@ pub enum Event<'a> {
         sandbox: &'a str,
         /// The one that failed.
         because: &'a str,
+    },
+    /// A sandbox was looked out of (`apply --probe`). These come after the summary.
+    Probe {
+        /// One check of it.
+        #[serde(flatten)]
+        probe: Probe<'a>,
     },
     /// Somebody asked for an end: nothing new is started any more.
     Interrupted,

@@ -2,9 +2,9 @@
 
 use super::super::{Outcome, Output, View};
 use super::event::Event;
-use super::plan::PlanDocument;
-use crate::apply;
+use super::plan::{PlanDocument, Probe};
 use crate::plan::Plan;
+use crate::{apply, probe};
 
 /// Follows an apply for programs: one event on each line.
 #[derive(Debug)]
@@ -28,6 +28,13 @@ impl View for Follow {
 
     fn event(&mut self, _: &Plan, event: &apply::Event<'_>) {
         self.output.result(&Event::of(event).line());
+    }
+
+    fn probes(&mut self, probes: &[probe::Probe]) {
+        for probe in probes {
+            let probe = Probe::of(probe);
+            self.output.result(&Event::Probe { probe }.line());
+        }
     }
 
     fn outcome(&mut self, outcome: &Outcome<'_>) {

@@ -7,7 +7,7 @@ mod plan;
 pub use event::{Event, Line};
 pub use follow::Follow;
 pub use plan::{
-    Accepted, Change, FORMAT_VERSION, Field, Leftover, Notice, PlanDocument, Probe, ProbeOutcome, Refusal, Step,
+    Accepted, Change, FORMAT_VERSION, Field, Leftover, Notice, PlanDocument, Probe, Refusal, Step,
 };
 
 use serde::Serialize;
@@ -36,9 +36,9 @@ pub fn document(plan: &Plan) -> String {
 
 /// What a check found as one document: the plan, and its probes.
 #[must_use]
-pub fn check(plan: &Plan) -> String {
+pub fn check(plan: &Plan, probes: &[crate::probe::Probe]) -> String {
     pretty(&PlanDocument {
-        probes: Some(Vec::new()),
+        probes: Some(probes.iter().map(Probe::of).collect()),
         ..PlanDocument::of(plan)
     })
 }

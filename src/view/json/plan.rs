@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::model::Kind;
 use crate::plan::saved::Saved;
+use crate::probe::{self, Outcome};
 use crate::plan::{self, Action, Impact, Origin, Plan, Reason, RefusalKind, Summary};
 
 /// The version of the documents' form. Keys may be added to it; what a key means never changes.
@@ -54,19 +55,21 @@ pub struct Probe<'a> {
     /// What was tried.
     pub check: Cow<'a, str>,
     /// What came of it.
-    pub outcome: ProbeOutcome,
+    pub outcome: Outcome,
+    /// What was seen, for people.
+    pub detail: &'a str,
 }
 
-/// What came of a probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum ProbeOutcome {
-    /// The rule holds.
-    Held,
-    /// It does not.
-    Leak,
-    /// It cannot be told.
-    Unknown,
+impl<'a> Probe<'a> {
+    /// One check of one sandbox.
+    pub(super) fn of(probe: &'a probe::Probe) -> Self {
+        Self {
+            sandbox: probe.sandbox.as_str(),
+            check: Cow::Borrowed(&probe.check),
+            outcome: probe.outcome,
+            detail: &probe.detail,
+        }
+    }
 }
 
 /// One object of one sandbox that is not as it should be.

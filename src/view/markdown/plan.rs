@@ -1,11 +1,12 @@
 //! A whole plan, or what a check found.
 
 use super::super::alike::{by_sandbox, merged};
-use super::super::human::{counted, kept, summary, value};
+use super::super::human::{counted, kept, probe_outcome, summary, value};
 use super::neutral::{code, fenced, sentence};
 use super::row::Part;
 use crate::model::SandboxName;
 use crate::plan::{Origins, Plan};
+use crate::probe::{Outcome, Probe};
 
 /// A diff of more lines is folded away.
 const SHORT: usize = 12;
@@ -32,7 +33,7 @@ pub fn plan(plan: &Plan) -> String {
 
 /// What a check found as a comment.
 #[must_use]
-pub fn check(plan: &Plan) -> String {
+pub fn check(plan: &Plan, probes: &[Probe]) -> String {
     let line = if plan.in_sync() {
         in_sync(plan)
     } else {
@@ -45,7 +46,37 @@ pub fn check(plan: &Plan) -> String {
             origins.pending
         )
     };
-    document(plan, "check", line)
+    let mut text = document(plan, "check", line);
+    if !probes.is_empty() {
+        text.push_str("\n\n");
+        text.push_str(&probed(probes));
+    }
+    text
+}
+
+/// What looking out of sandboxes has shown.
+fn probed(probes: &[Probe]) -> String {
+    let rows = probes.iter().map(|probe| {
+        let outcome = match probe.outcome {
+            Outcome::Leak => "**LEAK**",
+            other => probe_outcome(other),
+        };
+        format!(
+            "| `{}` | {outcome} | {} | {} |",
+            probe.sandbox,
+            code(&probe.check),
+            sentence(&probe.detail)
+        )
+    });
+    let (shown, more) = fitting(rows, LIST);
+    let more = match more {
+        0 => String::new(),
+        more => format!("\n\n… and {} more.", counted(more, "check", "checks")),
+    };
+    format!(
+        "**Egress, probed from inside**\n\n| sandbox | outcome | check | seen from inside |\n| --- | --- | --- | --- |\n{}{more}",
+        shown.join("\n")
+    )
 }
 
 fn in_sync(plan: &Plan) -> String {

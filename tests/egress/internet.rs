@@ -1,0 +1,189 @@
+//! An internet of the tests' own: a network namespace with documentation addresses (RFC 5737), a DNS server and small
+//! TCP servers. What is asked of it is kept.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::process::{Command, Output};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The host's address in it.
+pub(super) const HOST: &str = "198.51.100.1";
+/// What `allowed.test` leads to.
+pub(super) const ALLOWED: &str = "198.51.100.10";
+/// What no policy opens.
+pub(super) const CANARY: &str = "198.51.100.20";
+/// A DNS server.
+pub(super) const DNS: &str = "198.51.100.53";
+
+/// The device on the host's side. It is there once, so that two tests never have one at the same time.
+const DEVICE: &str = "sbxinternet";
+
+type Names = BTreeMap<String, Vec<Ipv4Addr>>;
+
+/// It lasts as long as this.
+pub(super) struct Internet {
+    /// Settings for the program's own resolver.
+    folder: TempDir,
+    names: Arc<Mutex<Names>>,
+    asked: Arc<Mutex<Vec<String>>>,
+    /// Ends the thread that keeps the namespace.
+    _alive: mpsc::Sender<()>,
+}
+
+impl Internet {
+    /// None where this process may not make networks, which is said aloud.
+    pub(super) fn start() -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            crate::support::daemon::skipped("egress: only root can make networks");
+            return None;
+        }
+        let names = Arc::new(Mutex::new(Names::new()));
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (alive, ended) = mpsc::channel::<()>();
+        let (ready, started) = mpsc::channel();
+        let (known, heard) = (names.clone(), asked.clone());
+        thread::spawn(move || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).expect("a network namespace");
+            join(rustix::thread::gettid().as_raw_nonzero().get());
+            serve(known, heard);
+            ready.send(()).expect("somebody waits");
+            // While this thread lives, so does the namespace.
+            let _ = ended.recv();
+        });
+        started.recv().expect("the internet starts");
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("hosts"), "127.0.0.1 localhost\n").expect("written");
+        fs::write(folder.path().join("resolv.conf"), format!("nameserver {DNS}\noptions timeout:1 attempts:2\n"))
+            .expect("written");
+        let internet = Self {
+            folder,
+            names,
+            asked,
+            _alive: alive,
+        };
+        internet.name("allowed.test", &[ALLOWED]);
+        // Foreign names that everybody can look up.
+        internet.name("example.com", &["198.51.100.99"]);
+        Some(internet)
+    }
+
+    /// Sets what a name leads to.
+    pub(super) fn name(&self, name: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|text| text.parse().expect("an address")).collect();
+        self.names.lock().expect("no panic").insert(name.to_owned(), addresses);
+    }
+
+    /// Takes a name away.
+    pub(super) fn forget(&self, name: &str) {
+        self.names.lock().expect("no panic").remove(name);
+    }
+
+    /// The names that its DNS server was asked for since this was last called.
+    pub(super) fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut *self.asked.lock().expect("no panic"))
+    }
+
+    /// Runs the program on this machine, with this internet's DNS server.
+    pub(super) fn program(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("runs")
+    }
+
+    /// The same, to be started.
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
+        let script = "mount --bind \"$0/hosts\" /etc/hosts && mount --bind \"$0/resolv.conf\" /etc/resolv.conf && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", script])
+            .arg(self.folder.path())
+            .arg(env!("CARGO_BIN_EXE_sbx-apply"))
+            .args(arguments);
+        command
+    }
+}
+
+fn ip(arguments: &str) -> bool {
+    let status = Command::new("ip").args(arguments.split(' ')).status();
+    status.is_ok_and(|status| status.success())
+}
+
+/// Joins this thread's namespace to the one of the process.
+fn join(tid: i32) {
+    let until = Instant::now() + Duration::from_secs(180);
+    let outside = |arguments: &str| {
+        // The process itself is where it was.
+        let here = format!("--net=/proc/{}/ns/net", std::process::id());
+        let status = Command::new("nsenter")
+            .args([&here, "ip"])
+            .args(arguments.split(' '))
+            .stderr(std::process::Stdio::null())
+            .status();
+        status.is_ok_and(|status| status.success())
+    };
+    while !outside(&format!("link add {DEVICE} type veth peer name eth0 netns {tid}")) {
+        assert!(Instant::now() < until, "the network device {DEVICE} is taken, or cannot be made");
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert!(outside(&format!("addr add {HOST}/24 dev {DEVICE}")) && outside(&format!("link set {DEVICE} up")));
+    for address in [ALLOWED, "198.51.100.11", "198.51.100.12", CANARY, DNS, "198.51.100.99"] {
+        assert!(ip(&format!("addr add {address}/24 dev eth0")));
+    }
+    assert!(ip("link set lo up") && ip("link set eth0 up") && ip(&format!("route add default via {HOST}")));
+}
+
+/// Answers on ports 8080 and 9000, and on 53.
+fn serve(names: Arc<Mutex<Names>>, asked: Arc<Mutex<Vec<String>>>) {
+    for port in [8080, 9000] {
+        let listener = TcpListener::bind(("0.0.0.0", port)).expect("a port");
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                thread::spawn(move || {
+                    let mut writer = stream.try_clone().expect("a socket");
+                    let _ = writer.write_all(b"REACHED\n");
+                    for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                        let _ = writer.write_all(format!("echo {line}\n").as_bytes());
+                    }
+                });
+            }
+        });
+    }
+    let socket = UdpSocket::bind("0.0.0.0:53").expect("a port");
+    thread::spawn(move || {
+        let mut question = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut question) {
+            if let Some((name, answer)) = answer(&question[..length], &names.lock().expect("no panic")) {
+                asked.lock().expect("no panic").push(name);
+                let _ = socket.send_to(&answer, from);
+            }
+        }
+    });
+}
+
+/// A DNS answer (RFC 1035), and the name that was asked for.
+fn answer(question: &[u8], names: &Names) -> Option<(String, Vec<u8>)> {
+    let mut labels = Vec::new();
+    let mut at = 12;
+    while let Some(&length) = question.get(at).filter(|length| **length > 0) {
+        let label = question.get(at + 1..at + 1 + usize::from(length))?;
+        labels.push(String::from_utf8_lossy(label).to_lowercase());
+        at += 1 + usize::from(length);
+    }
+    let (name, end) = (labels.join("."), at + 5);
+    let wants_four = question.get(at + 1..at + 3)? == [0, 1];
+    let found = names.get(&name);
+    let addresses = found.filter(|_| wants_four).cloned().unwrap_or_default();
+    let code = if found.is_some() { 0x80 } else { 0x83 };
+    let mut bytes = question.get(..end)?.to_vec();
+    bytes[2..12].copy_from_slice(&[0x81, code, 0, 1, 0, u8::try_from(addresses.len()).ok()?, 0, 0, 0, 0]);
+    for address in addresses {
+        bytes.extend([0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+        bytes.extend(address.octets());
+    }
+    Some((name, bytes))
+}

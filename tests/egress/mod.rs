@@ -1,0 +1,4 @@
+//! Outbound network policy, with an internet of the tests' own.
+
+mod incus;
+mod internet;
