@@ -12,7 +12,7 @@ use crate::apply::{observe_scope, scope_of};
 use crate::backend::{self, Account, ErrorKind, Reader};
 use crate::model::{
     Desired, Diagnostic, EnvironmentName, Field, GuestPath, InstanceName, Labels, Live, LiveInstance, Owner, Ownership,
-    Place, Power, SandboxName, Status, User,
+    Place, PolicyKey, Power, SandboxName, Status, User,
 };
 use crate::plan::Matched;
 use crate::spec::{Loaded, nearest};
@@ -223,6 +223,19 @@ impl Found {
             instance.labels.applied().get(&Field::sandbox("clone-from")) == Some(source.as_str())
         });
         clones.map(|(name, _)| name.to_string()).collect()
+    }
+
+    /// The environment that it is of.
+    pub(super) fn environment(&self) -> &EnvironmentName {
+        &self.environment
+    }
+
+    /// The sandboxes under a policy, this one among them, as they are counted.
+    pub(super) fn sharing(&self, key: &PolicyKey) -> Vec<String> {
+        let matched = Matched::owned_by(&self.environment, &self.live);
+        let under = |instance: &LiveInstance| instance.egress.as_ref().is_some_and(|live| live.policy.key == *key);
+        let sharing = matched.in_order().into_iter().filter(|(name, instance)| **name == self.name || under(instance));
+        sharing.map(|(name, _)| name.to_string()).collect()
     }
 
     /// Whether its disk is guarded, by its label or by the spec.

@@ -33,3 +33,17 @@ pub use source::{FILE_LIMIT, Source, Sources};
 pub use suggest::nearest;
 pub use syntax::Format;
 pub use write::{sayable, write};
+
+/// Reads a destination of an egress policy: a host name, an address or a network.
+///
+/// # Errors
+/// What is wrong with it, and what to do.
+pub fn destination(text: &str) -> Result<crate::model::Destination, (String, String)> {
+    language::destination(text).map_err(|complaint| (complaint.message, complaint.help))
+}
+
+/// Reads `443` or `8000-8100`.
+#[must_use]
+pub fn ports(text: &str) -> Option<crate::model::PortRange> {
+    language::ports(text)
+}

@@ -7,6 +7,7 @@ mod alike;
 mod clean;
 pub mod diagnostics;
 pub mod doctor;
+pub mod egress;
 pub mod files;
 pub mod graph;
 pub mod human;

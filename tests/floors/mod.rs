@@ -130,9 +130,10 @@ fn only_view_and_the_command_line_print() {
 }
 
 /// The commands that change something.
-const CHANGING: [&str; 10] = [
+const CHANGING: [&str; 11] = [
     "adopt.rs",
     "apply.rs",
+    "change.rs",
     "console.rs",
     "create.rs",
     "delete.rs",

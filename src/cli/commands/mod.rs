@@ -8,6 +8,7 @@ mod console;
 mod convert;
 mod destroy;
 mod doctor;
+mod egress;
 mod exec;
 mod export;
 mod file;
@@ -54,6 +55,8 @@ pub(super) enum Command {
     File(file::Args),
     /// List, take, delete and restore snapshots of a sandbox
     Snapshot(snapshot::Args),
+    /// Show and change what a sandbox may reach
+    Egress(egress::Args),
     /// Look whether sandboxes can be made here, and what is missing
     Doctor(doctor::Args),
     /// Draw the plan's steps as a graph
@@ -82,6 +85,7 @@ pub(super) async fn run(command: Command, settings: &Settings) -> Result<Code, E
         Command::Console(args) => console::run(&args, settings).await,
         Command::File(args) => file::run(&args, settings).await,
         Command::Snapshot(args) => snapshot::run(&args, settings).await,
+        Command::Egress(args) => egress::run(&args, settings).await,
         Command::Doctor(args) => doctor::run(&args, settings).await,
         Command::Graph(args) => graph::run(&args, settings).await,
         Command::Convert(args) => convert::run(&args, settings),
