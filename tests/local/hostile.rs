@@ -9,6 +9,11 @@ use sbx_apply::model::{Content, GuestPath, Mode, Owner};
 
 use crate::support::namespaces::Sandbox;
 
+/// A folder that is kept open over a change of the root leads out of the latter, and no further than the sandbox's own.
+const ESCAPE: &str = "python3 -c 'import os; os.makedirs(\"/tmp/jail\", exist_ok=True); f = os.open(\"/\", 0); \
+                      os.chroot(\"/tmp/jail\"); os.fchdir(f); [os.chdir(\"..\") for _ in range(64)]; os.chroot(\".\"); \
+                      os.stat(\"/etc/shadow\")'";
+
 #[tokio::test]
 async fn what_root_inside_tries_is_denied() {
     let sandbox = Sandbox::start().await;
@@ -50,6 +55,28 @@ async fn what_root_inside_tries_is_denied() {
         ("read pid 1's memory", "head -c 1 /proc/1/mem".to_owned()),
         ("leave through pid 1's root", "ls /proc/1/root/etc/shadow".to_owned()),
         ("load a module", "modprobe loop".to_owned()),
+        ("make a terminal", "mknod /tmp/terminal c 4 1".to_owned()),
+        ("see pid 1's program", "cat /proc/1/exe > /dev/null".to_owned()),
+        ("see what pid 1 has open", "readlink /proc/1/fd/0".to_owned()),
+        (
+            "find disks or memory",
+            "find /dev -type b -o -name mem -o -name kmsg -o -name port | grep .".to_owned(),
+        ),
+        ("make a control group", "mkdir /sys/fs/cgroup/own".to_owned()),
+        ("put a device down", "ip link set lo down".to_owned()),
+        ("take an address", "ip addr add 127.0.0.9/8 dev lo".to_owned()),
+        ("flush rules", "nft flush ruleset".to_owned()),
+        ("make a device", "ip link add type veth".to_owned()),
+        (
+            "trace pid 1",
+            "strace -p 1 -o /tmp/trace & sleep 0.2; grep . /tmp/trace".to_owned(),
+        ),
+        (
+            "swap",
+            "head -c 65536 /dev/zero > /tmp/swap; mkswap /tmp/swap; swapon /tmp/swap".to_owned(),
+        ),
+        ("rename the host", "hostname other && hostname | grep other".to_owned()),
+        ("leave by two roots", ESCAPE.to_owned()),
     ] {
         let output = sandbox.shell(&script).await;
         assert_ne!(output.code, 0, "{what}: {}", String::from_utf8_lossy(&output.stdout));

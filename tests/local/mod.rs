@@ -5,5 +5,6 @@ mod archives;
 mod hostile;
 mod limits;
 mod network;
+mod packages;
 mod planning;
 mod user;

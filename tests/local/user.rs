@@ -1,4 +1,4 @@
-//! The conformance suite once more, as an ordinary user of this machine.
+//! The conformance suite once more, and what hostile sandboxes try, as an ordinary user of this machine.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -39,7 +39,13 @@ fn an_ordinary_user_has_the_same_promises() {
         skipped("the suite as an ordinary user: who cannot reach the tests, or make user namespaces, on this machine");
         return;
     }
-    let output = run(&["conformance::suite::on_local::", "--test-threads", "2"]).expect("runs");
+    let own = [
+        "conformance::suite::on_local::",
+        "local::hostile::",
+        "local::packages::",
+        "local::limits::",
+    ];
+    let output = run(&[&own[..], &["--test-threads", "2"]].concat()).expect("runs");
     let said = String::from_utf8_lossy(&output.stdout);
     let end: String = said
         .chars()

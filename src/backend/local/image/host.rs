@@ -10,12 +10,14 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::Parts;
 use super::mask::{self, Hidden};
 use crate::backend::Result;
 use crate::backend::local::Local;
 use crate::backend::local::ids::Ids;
-use crate::backend::local::state::{Lock, failed, folder_of, id, private};
+use crate::backend::local::state::{Lock, failed, folder_of, id, private, write};
 use crate::backend::local::wire::{Lower, Part};
 use crate::model::Hasher;
 
@@ -58,36 +60,49 @@ const EMPTY: [(&str, u32); 20] = [
     ("var/tmp", 0o1777),
 ];
 
+/// The file, among the images, that says which mask holds.
+const CURRENT: &str = "host.json";
+
+/// Which mask holds, for as long as the machine looks the same.
+#[derive(Debug, Serialize, Deserialize)]
+struct Current {
+    stamp: String,
+    key: String,
+}
+
 impl Local {
     pub(super) async fn host_parts(&self) -> Result<Parts> {
         let (ids, images) = (self.ids, self.store.images());
-        let look = tokio::task::spawn_blocking(move || Host::look(ids));
-        let host = look
-            .await
-            .map_err(io::Error::other)
-            .and_then(|host| host)
-            .map_err(|source| failed("cannot look at this machine's system folders", source))?;
-        let place = images.join(format!("host-{}", &host.key));
-        if !place.is_dir() {
-            let _lock = Lock::take(&self.store.names(), true, "the images").await?;
-            if !place.is_dir() {
-                let (made, to) = (host.clone(), place.clone());
-                tokio::task::spawn_blocking(move || made.make(ids, &images, &to))
-                    .await
-                    .map_err(io::Error::other)
-                    .and_then(|made| made)
-                    .map_err(|source| failed("cannot make the image `host`", source))?;
+        let host = blocking(move || Host::look(ids), "cannot look at this machine's system folders").await?;
+        let place = match host.current(&images) {
+            Some(place) => place,
+            None => {
+                let _lock = Lock::take(&self.store.names(), true, "the images").await?;
+                let host = host.clone();
+                let make = move || match host.current(&images) {
+                    Some(place) => Ok(place),
+                    None => host.make_current(ids, &images),
+                };
+                blocking(make, "cannot make the image `host`").await?
             }
-        }
+        };
         Ok(host.parts(&place))
     }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static, cannot: &str) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)
+        .and_then(|done| done)
+        .map_err(|source| failed(cannot, source))
 }
 
 /// This machine's system folders.
 #[derive(Debug, Clone)]
 struct Host {
-    /// Changes with whatever the mask depends on.
-    key: String,
+    /// Changes whenever the folders have to be looked through again.
+    stamp: String,
     /// Folders, as paths below `/`.
     folders: Vec<String>,
     /// Links in the root folder that lead into them: `bin` to `usr/bin`.
@@ -150,9 +165,9 @@ impl Host {
             .map_or(0, |now| now.as_secs() / 86_400);
         hasher.part(today.to_le_bytes());
         let etc = Hidden::in_folder(Path::new("/etc"), ids)?;
-        etc.hash(&mut hasher);
+        etc.hash(Path::new("/etc"), &mut hasher);
         Ok(Self {
-            key: hasher.finish().short().to_owned(),
+            stamp: hasher.finish().short().to_owned(),
             folders,
             links,
             etc,
@@ -185,8 +200,48 @@ impl Host {
         Parts(std::iter::once(root).chain(folders).collect())
     }
 
+    /// The mask that holds, where the machine looks as it did when that was found out.
+    fn current(&self, images: &Path) -> Option<PathBuf> {
+        let current: Current = serde_json::from_slice(&fs::read(images.join(CURRENT)).ok()?).ok()?;
+        let place = images.join(format!("host-{}", current.key));
+        (current.stamp == self.stamp && place.is_dir()).then_some(place)
+    }
+
+    /// Looks through the folders, and makes a mask where there is none yet for what is found: mostly nothing has
+    /// changed.
+    fn make_current(&self, ids: Ids, images: &Path) -> io::Result<PathBuf> {
+        let mut hasher = Hasher::new();
+        hasher.part(env!("CARGO_PKG_VERSION"));
+        for (name, target) in &self.links {
+            hasher.part(name);
+            hasher.part(target.as_os_str().as_encoded_bytes());
+        }
+        let mut all = Vec::new();
+        for folder in &self.folders {
+            let source = Path::new("/").join(folder);
+            let hidden = match folder.as_str() {
+                "etc" => self.etc.clone(),
+                _ => Hidden::in_folder(&source, ids)?,
+            };
+            hasher.part(folder);
+            hidden.hash(&source, &mut hasher);
+            all.push((folder.as_str(), source, hidden));
+        }
+        let key = hasher.finish().short().to_owned();
+        let place = images.join(format!("host-{key}"));
+        if !place.is_dir() {
+            self.make(ids, images, &place, &all)?;
+        }
+        let current = Current {
+            stamp: self.stamp.clone(),
+            key,
+        };
+        write(&images.join(CURRENT), &current)?;
+        Ok(place)
+    }
+
     /// Makes the root folder and the masks: all of them or nothing.
-    fn make(&self, ids: Ids, images: &Path, place: &Path) -> io::Result<()> {
+    fn make(&self, ids: Ids, images: &Path, place: &Path, all: &[(&str, PathBuf, Hidden)]) -> io::Result<()> {
         let half = images.join(format!(".{}", id()?));
         private().create(&half)?;
         let folder = |path: &Path, mode: u32| folder(path, mode, ids);
@@ -206,14 +261,10 @@ impl Host {
         for (path, target) in [("var/run", "/run"), ("var/lock", "/run/lock")] {
             symlink(target, root.join(path))?;
         }
-        for path in &self.folders {
-            let source = Path::new("/").join(path);
+        for (path, source, hidden) in all {
             let mask = half.join(folder_of(path));
             folder(&mask, 0o755)?;
-            match path.as_str() {
-                "etc" => mask::make(&self.etc, &source, &mask, ids)?,
-                _ => mask::make(&Hidden::in_folder(&source, ids)?, &source, &mask, ids)?,
-            }
+            mask::make(hidden, source, &mask, ids)?;
         }
         file(&half.join("etc/fstab"), "", ids)?;
         fs::rename(&half, place)

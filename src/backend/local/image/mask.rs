@@ -1,6 +1,6 @@
 //! What of this machine's folders a sandbox does not see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
@@ -16,6 +16,15 @@ use crate::model::Hasher;
 /// Folders up to this depth become root's inside where owners cannot be shifted, so that things can be put
 /// there.
 const OWN_DEPTH: usize = 3;
+/// Folders whose files are copied there: settings, and what package managers know. Not what is large and replaced
+/// as a whole.
+const COPIED: [(&str, &str); 3] = [
+    ("/etc", "alternatives"),
+    ("/var/lib/dpkg", "info"),
+    ("/var/lib/apt", "lists"),
+];
+/// No larger ones, in bytes.
+const LARGEST: u64 = 32 << 20;
 /// Threads that look through a folder.
 const WORKERS: usize = 8;
 
@@ -26,6 +35,8 @@ pub(super) struct Hidden {
     hidden: Vec<PathBuf>,
     /// Folders that a sandbox without shifted owners gets as its own, parents first.
     folders: Vec<PathBuf>,
+    /// Files that such a sandbox gets as its own, so that programs that change them in place can.
+    copies: Vec<PathBuf>,
 }
 
 impl Hidden {
@@ -36,6 +47,10 @@ impl Hidden {
             root: folder,
             device: fs::symlink_metadata(folder)?.dev(),
             own: !ids.is_root(),
+            copied: COPIED
+                .iter()
+                .find(|(copied, _)| folder == Path::new(copied))
+                .map(|(_, but)| *but),
             work: Mutex::new((vec![(PathBuf::new(), 0)], 0)),
             more: Condvar::new(),
         };
@@ -50,17 +65,46 @@ impl Hidden {
         for found in workers {
             all.hidden.extend(found.hidden);
             all.folders.extend(found.folders);
+            all.copies.extend(found.copies);
         }
         all.hidden.sort();
         // Parents sort before what they hold.
         all.folders.sort();
+        all.copies.sort();
         Ok(all)
     }
 
-    /// Adds what is hidden to a fingerprint.
-    pub(super) fn hash(&self, hasher: &mut Hasher) {
+    /// Adds to a fingerprint all that a layer made of it would depend on.
+    pub(super) fn hash(&self, source: &Path, hasher: &mut Hasher) {
+        hasher.part((self.hidden.len() as u64).to_le_bytes());
         for path in &self.hidden {
             hasher.part(path.as_os_str().as_encoded_bytes());
+        }
+        for path in &self.copies {
+            hasher.part(path.as_os_str().as_encoded_bytes());
+            if let Ok(found) = fs::symlink_metadata(source.join(path)) {
+                let numbers = [
+                    found.ino(),
+                    found.size(),
+                    found.mtime().cast_unsigned(),
+                    found.mtime_nsec().cast_unsigned(),
+                ];
+                numbers.iter().for_each(|number| hasher.part(number.to_le_bytes()));
+                hasher.part(found.mode().to_le_bytes());
+            }
+        }
+        let parents = self
+            .hidden
+            .iter()
+            .chain(&self.copies)
+            .flat_map(|path| path.ancestors().skip(1));
+        let folders: BTreeSet<&Path> = self.folders.iter().map(PathBuf::as_path).chain(parents).collect();
+        for path in folders {
+            hasher.part(path.as_os_str().as_encoded_bytes());
+            if let Ok(found) = fs::symlink_metadata(source.join(path)) {
+                let numbers = [found.mode(), found.uid(), found.gid()];
+                numbers.iter().for_each(|number| hasher.part(number.to_le_bytes()));
+            }
         }
     }
 }
@@ -70,6 +114,8 @@ struct Walk<'a> {
     root: &'a Path,
     device: u64,
     own: bool,
+    /// Whether files are copied where they would be nobody's, and in which folder of it not.
+    copied: Option<&'static str>,
     /// Folders to look into, each with its depth, and how many are being looked into.
     work: Mutex<(Vec<(PathBuf, usize)>, usize)>,
     more: Condvar,
@@ -134,6 +180,8 @@ impl Walk<'_> {
                 }
             } else if !kind.is_file() || mode & 0o004 == 0 {
                 found.hidden.push(path());
+            } else if self.own && self.copied.is_some_and(|but| !folder.starts_with(but)) && metadata.len() <= LARGEST {
+                found.copies.push(path());
             }
         }
         Ok(below)
@@ -145,6 +193,17 @@ pub(super) fn make(hidden: &Hidden, source: &Path, mask: &Path, ids: Ids) -> io:
     let mut made = BTreeMap::new();
     for folder in &hidden.folders {
         parents(folder, source, mask, ids, &mut made)?;
+    }
+    for path in &hidden.copies {
+        if let Some(parent) = path.parent() {
+            parents(parent, source, mask, ids, &mut made)?;
+        }
+        // Anew, for it may have been made private meanwhile; what cannot be read shows through.
+        let real = source.join(path);
+        let open = fs::symlink_metadata(&real).is_ok_and(|found| found.is_file() && found.mode() & 0o004 != 0);
+        if open && fs::copy(&real, mask.join(path)).is_err() {
+            let _ = fs::remove_file(mask.join(path));
+        }
     }
     for path in &hidden.hidden {
         if let Some(parent) = path.parent() {
