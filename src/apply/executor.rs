@@ -102,7 +102,8 @@ pub async fn apply(
                     level = next;
                     report.interrupted = true;
                 }
-                if level == Interrupt::Abort {
+                // Who has lost the lock must not even finish: somebody else works on the same by now.
+                if level >= Interrupt::Lost {
                     report.left_running = !running.is_empty();
                     break;
                 }

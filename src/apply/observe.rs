@@ -7,8 +7,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use super::secrets;
 use crate::backend::{ErrorKind, Reader, Result, Scope};
 use crate::model::{
-    Desired, EnvironmentName, Field, Inspection, InstanceName, Live, LiveInstance, Origin, Ownership, Sandbox,
-    SandboxName,
+    Desired, EnvironmentName, Field, GuestPath, Inspection, InstanceName, Live, LiveInstance, Origin, Ownership,
+    Sandbox, SandboxName,
 };
 use crate::plan::{self, Matched};
 
@@ -18,7 +18,7 @@ use crate::plan::{self, Matched};
 /// # Errors
 /// Whatever the backend says.
 pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet<SandboxName>) -> Result<Live> {
-    let mut live = instances(reader, &scope_of(desired)).await?;
+    let mut live = observe_scope(reader, &scope_of(desired)).await?;
     let matched = Matched::of(desired, &live);
     let there: Vec<(&Sandbox, &LiveInstance)> = desired
         .sandboxes
@@ -26,12 +26,12 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
         .filter(|sandbox| selected.contains(&sandbox.name))
         .filter_map(|sandbox| Some((sandbox, *matched.owned.get(&sandbox.name)?)))
         .collect();
-    let secret = there
+    let secret: BTreeMap<InstanceName, BTreeSet<GuestPath>> = there
         .iter()
-        .map(|(sandbox, instance)| (instance.name.clone(), plan::secret_paths(sandbox, instance)))
+        .map(|(sandbox, instance)| (instance.name.clone(), plan::secret_paths(desired, &matched, sandbox)))
         .collect();
     let sessions = there.iter().filter_map(|(sandbox, instance)| {
-        let query = plan::query(sandbox, instance);
+        let query = plan::query(sandbox, instance, &secret[&instance.name]);
         (!query.is_empty()).then(|| (instance.name.clone(), query))
     });
     let sessions: Vec<_> = sessions.collect();
@@ -102,7 +102,7 @@ async fn missing_images(reader: &dyn Reader, images: BTreeSet<String>) -> BTreeM
 /// # Errors
 /// Whatever the backend says.
 pub async fn observe_environment(reader: &dyn Reader, environment: &EnvironmentName) -> Result<Live> {
-    instances(reader, &scope_of_environment(environment)).await
+    observe_scope(reader, &scope_of_environment(environment)).await
 }
 
 /// Reads every instance of the environment, of the names that it wants, and one more, without files; and the hashes of the
@@ -116,7 +116,7 @@ pub async fn observe_with(reader: &dyn Reader, desired: &Desired, more: &Instanc
         environment: Some(desired.environment.clone()),
         names: BTreeSet::from([more.clone()]),
     };
-    live.instances.extend(instances(reader, &more).await?.instances);
+    live.instances.extend(observe_scope(reader, &more).await?.instances);
     Ok(live)
 }
 
@@ -129,7 +129,7 @@ pub async fn observe_owned(reader: &dyn Reader) -> Result<Live> {
         environment: None,
         names: BTreeSet::new(),
     };
-    let mut live = instances(reader, &everything).await?;
+    let mut live = observe_scope(reader, &everything).await?;
     live.instances
         .retain(|name, instance| instance.labels.ownership(name) != Ownership::Foreign);
     Ok(live)
@@ -155,7 +155,11 @@ pub fn scope_of_environment(environment: &EnvironmentName) -> Scope {
     }
 }
 
-async fn instances(reader: &dyn Reader, scope: &Scope) -> Result<Live> {
+/// Reads every instance in a scope, without files.
+///
+/// # Errors
+/// Whatever the backend says.
+pub async fn observe_scope(reader: &dyn Reader, scope: &Scope) -> Result<Live> {
     let instances = reader.observe(scope).await?;
     Ok(Live {
         instances: instances

@@ -31,9 +31,18 @@ impl Mask {
 
     /// The same bytes without the secrets.
     pub(super) fn over(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut masked = Vec::with_capacity(bytes.len());
+        self.over_first(bytes, bytes.len()).0
+    }
+
+    /// The same of the first bytes, at least so many as asked for: a secret that begins among them is masked whole.
+    /// Gives how many there were, too.
+    fn over_first(&self, bytes: &[u8], least: usize) -> (Vec<u8>, usize) {
+        let mut masked = Vec::with_capacity(least);
         let mut rest = bytes;
-        while let Some((first, after)) = rest.split_first() {
+        while bytes.len() - rest.len() < least {
+            let Some((first, after)) = rest.split_first() else {
+                break;
+            };
             // The longest come first.
             match self.0.iter().find(|secret| rest.starts_with(secret)) {
                 Some(secret) => {
@@ -46,7 +55,7 @@ impl Mask {
                 }
             }
         }
-        masked
+        (masked, bytes.len() - rest.len())
     }
 
     /// How many bytes the longest has.
@@ -114,10 +123,10 @@ impl AsyncWrite for Lines {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();
                 self.send(&line[..end]);
             } else if self.rest.len() >= enough {
-                let masked = self.mask.over(&self.rest);
-                let at = LINE.min(masked.len());
-                self.rest = masked[at..].to_vec();
-                self.send(&masked[..at]);
+                // All that begins in the piece ends in what is there.
+                let (masked, length) = self.mask.over_first(&self.rest, LINE);
+                self.rest.drain(..length);
+                self.send(&masked);
             } else {
                 return Poll::Ready(Ok(bytes.len()));
             }
@@ -167,6 +176,20 @@ mod tests {
             lines.push(line);
         }
         (lines, tail.text())
+    }
+
+    #[tokio::test]
+    async fn many_secrets_in_one_long_line_are_masked_to_the_last() {
+        let long = b"hunter2".repeat(3 * LINE / 7);
+        for size in [LINE, 3_000, 100_000] {
+            let writes: Vec<Vec<u8>> = long.chunks(size).map(<[u8]>::to_vec).collect();
+            let (lines, tail) = lines(&writes).await;
+            let whole = lines.concat() + &tail;
+            assert!(
+                whole.bytes().all(|byte| matches!(byte, b'*' | b'\n')),
+                "{size}: {whole}"
+            );
+        }
     }
 
     #[tokio::test]

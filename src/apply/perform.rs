@@ -313,6 +313,7 @@ impl Site<'_> {
                 mask.clone(),
             ))),
             stderr: Some(Box::new(Lines::new(Stream::Stderr, output, tail.clone(), mask))),
+            until: None,
         };
         let code = self.backend.run(name, &opts, streams).await;
         if let Some(path) = script {

@@ -5,6 +5,7 @@
 //! traits: what plan and check are handed can only read. This floor knows the model, not specs or plans.
 
 mod error;
+mod finding;
 pub mod incus;
 mod kept;
 pub mod local;
@@ -18,7 +19,10 @@ mod traits;
 
 pub use crate::model::{Changes, CreateOpts, FileChange};
 pub use error::{Error, ErrorKind, Result, is_not_found};
-pub use options::{Account, ConsoleOpts, ExecOpts, FileEntry, Output, Scope, Settings, Stop, Streams};
+pub use finding::{Examination, Finding, Health};
+pub use options::{
+    Account, ConsoleOpts, ExecOpts, FileEntry, Moment, Output, Scope, Settings, Stop, Streams, Terminal,
+};
 pub use registry::{Opener, Registry};
 pub use traits::{
     Backend, Exec, Files, KeepNotes, NetworkPolicy, Observe, ReadFiles, ReadNotes, ReadPolicy, Reader, Sandboxes,

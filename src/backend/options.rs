@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 
+use super::{Error, ErrorKind};
 use crate::model::{EnvironmentName, GuestPath, InstanceName, Mode, Owner};
 
 /// A backend's settings: flat, by the backend's own keys.
@@ -67,6 +71,9 @@ pub struct ExecOpts {
     pub timeout: Option<Duration>,
 }
 
+/// A moment to come.
+pub type Moment<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
 /// Where a command's streams lead. What is none is `/dev/null`.
 #[derive(Default)]
 pub struct Streams<'a> {
@@ -76,6 +83,17 @@ pub struct Streams<'a> {
     pub stdout: Option<Box<dyn AsyncWrite + Send + Unpin + 'a>>,
     /// Where its errors go.
     pub stderr: Option<Box<dyn AsyncWrite + Send + Unpin + 'a>>,
+    /// When this has come, the command is ended with all that it has started, and the call fails.
+    pub until: Option<Moment<'a>>,
+}
+
+/// Comes back when the moment has come, with the failure of what it was to end.
+pub(super) async fn ended(until: Option<Moment<'_>>) -> Error {
+    match until {
+        Some(until) => until.await,
+        None => std::future::pending().await,
+    }
+    Error::new(ErrorKind::Failed, "it was ended")
 }
 
 impl fmt::Debug for Streams<'_> {
@@ -114,14 +132,47 @@ pub struct ConsoleOpts {
     pub account: Account,
     /// Environment variables, over those of the sandbox.
     pub env: BTreeMap<String, String>,
-    /// Columns and rows at the start.
-    pub size: (u16, u16),
+}
+
+impl ConsoleOpts {
+    /// The program and its arguments: a login shell, of the image's, where none was named.
+    pub(super) fn words(&self) -> Vec<String> {
+        const SHELL: [&str; 3] = [
+            "/bin/sh",
+            "-c",
+            "if [ -x /bin/bash ]; then exec /bin/bash -l; else exec /bin/sh -l; fi",
+        ];
+        match self.command.is_empty() {
+            true => SHELL.map(str::to_owned).to_vec(),
+            false => self.command.clone(),
+        }
+    }
+}
+
+/// The caller's end of an interactive session.
+pub struct Terminal<'a> {
+    /// What is typed. Its end is not the session's.
+    pub input: Box<dyn AsyncRead + Send + Unpin + 'a>,
+    /// Where everything is shown.
+    pub output: Box<dyn AsyncWrite + Send + Unpin + 'a>,
+    /// Columns and rows, at the start and as they change.
+    pub size: watch::Receiver<(u16, u16)>,
+    /// When this has come, the session is ended with all that it has started, and the call fails.
+    pub until: Option<Moment<'a>>,
+}
+
+impl fmt::Debug for Terminal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Terminal")
+            .field("size", &*self.size.borrow())
+            .finish_non_exhaustive()
+    }
 }
 
 /// One entry of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileEntry {
-    /// Absolute path.
+    /// Absolute path, as it was found; what is no UTF-8 in it is replaced by U+FFFD.
     pub path: GuestPath,
     /// Bytes.
     pub size: u64,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Error, ErrorKind, Reader, Result, Sandboxes, Settings};
+use super::{Error, ErrorKind, Examination, Finding, Reader, Result, Sandboxes, Settings};
 
 /// Opens one kind of backend.
 #[async_trait]
@@ -18,6 +18,25 @@ pub trait Opener: Send + Sync {
 
     /// Opens it. May read its own configuration files; must not change anything.
     async fn open(&self, settings: &Settings) -> Result<Arc<dyn Sandboxes>>;
+
+    /// Looks whether it could be used, and what is missing, even where it cannot be opened. Changes nothing.
+    async fn examine(&self, settings: &Settings) -> Examination {
+        let answer = async {
+            let backend = self.open(settings).await?;
+            Ok((backend.describe().await?, backend.capabilities().clone()))
+        };
+        match answer.await {
+            Ok((answers, capabilities)) => Examination {
+                answers: Some(answers),
+                capabilities: Some(capabilities),
+                findings: Vec::new(),
+            },
+            Err(error) => Examination {
+                findings: vec![Finding::broken("connection", &error)],
+                ..Examination::default()
+            },
+        }
+    }
 }
 
 /// The backends that a program knows.
@@ -68,6 +87,19 @@ impl Registry {
     /// # Errors
     /// [`ErrorKind::Unsupported`] for a name or a setting that is not known, and whatever the backend says.
     pub async fn open(&self, name: &str, settings: &Settings) -> Result<Arc<dyn Sandboxes>> {
+        self.opener(name, settings)?.open(settings).await
+    }
+
+    /// Looks whether a backend could be used, and what is missing.
+    ///
+    /// # Errors
+    /// For a name or a setting that is not known, as [`Self::open`]; all else is a finding.
+    pub async fn examine(&self, name: &str, settings: &Settings) -> Result<Examination> {
+        Ok(self.opener(name, settings)?.examine(settings).await)
+    }
+
+    /// The opener of that name, for settings that it knows.
+    fn opener(&self, name: &str, settings: &Settings) -> Result<&dyn Opener> {
         let opener = self.0.get(name).ok_or_else(|| {
             let known: Vec<_> = self.names().collect();
             Error::unsupported(format!("this build has no backend `{name}`")).with_hint(format!(
@@ -86,7 +118,7 @@ impl Registry {
             )
             .with_hint(format!("it has: {}", known.join(", "))));
         }
-        opener.open(settings).await
+        Ok(&**opener)
     }
 
     /// Opens a backend for reading only: what comes back has no method that changes anything, and no way back to what

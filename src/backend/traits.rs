@@ -17,6 +17,7 @@ use tokio::io::AsyncRead;
 
 use super::{
     Changes, ConsoleOpts, CreateOpts, Error, ExecOpts, FileChange, FileEntry, Output, Result, Scope, Stop, Streams,
+    Terminal,
 };
 use crate::model::{
     Capabilities, Content, EgressMode, EnvironmentName, GuestPath, Inspection, Instance, InstanceName, Labels,
@@ -71,7 +72,8 @@ pub trait ReadFiles: Send + Sync {
     /// The first `max_bytes` bytes of a file, and whether there are more.
     async fn read(&self, name: &InstanceName, path: &GuestPath, max_bytes: u64) -> Result<(Vec<u8>, bool)>;
 
-    /// What lies in a folder, or, when `recursive`, anywhere below it, ordered by path.
+    /// What lies in a folder, or, when `recursive`, anywhere below it, ordered by path: everything, whatever it is
+    /// called. The folder may be [`GuestPath::root`].
     async fn list_files(&self, name: &InstanceName, path: &GuestPath, recursive: bool) -> Result<Vec<FileEntry>>;
 }
 
@@ -147,8 +149,9 @@ pub trait Exec: Send + Sync {
     /// Runs a command and gives what it said: of each stream the first [`Output::KEPT`] bytes.
     async fn output(&self, name: &InstanceName, opts: &ExecOpts) -> Result<Output>;
 
-    /// An interactive session on the caller's terminal. Gives its exit code.
-    async fn console(&self, name: &InstanceName, _opts: &ConsoleOpts, _streams: Streams<'_>) -> Result<i32> {
+    /// An interactive session on the caller's terminal, whose size it follows. Gives its exit code, 128 + N after
+    /// signal N.
+    async fn console(&self, name: &InstanceName, _opts: &ConsoleOpts, _terminal: Terminal<'_>) -> Result<i32> {
         Err(Error::unsupported(format!(
             "no console on `{name}`: this backend has none yet"
         )))

@@ -1,8 +1,9 @@
 //! The arguments as they are typed.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Arg, CommandFactory, FromArgMatches as _, Parser, ValueEnum};
 
 use super::commands::Command;
 use crate::model::Field;
@@ -48,11 +49,61 @@ pub struct Args {
     /// How to reach the backend.
     #[command(flatten)]
     pub(super) connection: Connection,
+    /// `--root DIR`, which is no flag of every command: see [`Args::read`].
+    #[arg(skip)]
+    pub(super) root: Option<PathBuf>,
 }
+
+/// `--root`, of the program and of every command that has no such flag of its own.
+const ROOT: &str = "root";
+
+impl Args {
+    /// The definition, with `--root DIR` where it can stand: `exec` and `console` have a `--root` that means something
+    /// else, so for them it stands before the command.
+    pub(super) fn definition() -> clap::Command {
+        with_root(<Self as CommandFactory>::command())
+    }
+
+    /// Reads arguments, the program's own name first.
+    pub(super) fn read(arguments: &[OsString]) -> Result<Self, clap::Error> {
+        let matches = Self::definition().try_get_matches_from(arguments)?;
+        let mut args = Self::from_arg_matches(&matches)?;
+        let mut next = Some(&matches);
+        while let Some(matches) = next {
+            if let Ok(Some(root)) = matches.try_get_one::<PathBuf>(ROOT) {
+                args.root = Some(root.clone());
+            }
+            next = matches.subcommand().map(|(_, matches)| matches);
+        }
+        Ok(args)
+    }
+}
+
+fn with_root(command: clap::Command) -> clap::Command {
+    let names: Vec<String> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    let taken = command.get_arguments().any(|arg| arg.get_long() == Some(ROOT));
+    let mut command = names
+        .into_iter()
+        .fold(command, |command, name| command.mut_subcommand(name, with_root));
+    if !taken {
+        command = command.arg(
+            Arg::new(ROOT)
+                .long(ROOT)
+                .value_name("DIR")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("The folder that everything the spec reads must lie in [default: the spec's own]")
+                .help_heading(EVERYWHERE),
+        );
+    }
+    command
+}
+
+/// What flags of every command stand below, in help.
+const EVERYWHERE: &str = "Options of every command";
 
 /// Flags of every command.
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Options of every command")]
+#[command(next_help_heading = EVERYWHERE)]
 pub(super) struct Global {
     /// Use this environment's name instead of the spec's
     #[arg(long, value_name = "E", global = true)]
@@ -65,10 +116,6 @@ pub(super) struct Global {
     /// Set a variable of the spec
     #[arg(long = "var", value_name = "N=V", value_parser = pair, global = true)]
     pub(super) variables: Vec<(String, String)>,
-
-    /// The folder that everything the spec reads must lie in [default: the spec's own]
-    #[arg(long, value_name = "DIR", global = true)]
-    pub(super) root: Option<PathBuf>,
 
     /// Accept drift of a sandbox's field, such as base/file:/etc/hosts
     #[arg(long, value_name = "S/F", value_parser = ignored, global = true)]
@@ -189,13 +236,11 @@ pub(super) fn ignored(text: &str) -> Result<(String, Field), String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_definition_is_sound() {
-        Args::command().debug_assert();
+        Args::definition().debug_assert();
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::error::Error;
 use super::interrupt::Interrupts;
 use super::settings::Settings;
 use crate::plan::Plan;
+use crate::view::clean;
 use crate::view::human::{counted, losses};
 
 /// What was said on the command line.
@@ -83,18 +84,60 @@ pub(super) async fn consent(
             .output
             .message(&format!("\n{count} what is on a disk, for ever{list}"));
     }
-    let prompt = match (question, purpose) {
-        (Question::DataLoss, _) => "Type yes to go on",
-        (Question::Ordinary, Purpose::Apply) => "Apply this plan?",
-        (Question::Ordinary, Purpose::Destroy) => "Destroy all of this?",
+    let prompt = match purpose {
+        Purpose::Apply => "Apply this plan?",
+        Purpose::Destroy => "Destroy all of this?",
     };
-    let answer = interrupts.guard(tokio::task::spawn_blocking(move || ask(question, prompt)));
+    answered(settings, interrupts, question, prompt).await.map(|()| true)
+}
+
+/// What is lost by something that is no plan.
+#[derive(Debug)]
+pub(super) struct Loss {
+    /// Who loses what.
+    pub(super) what: String,
+    /// What nobody consented to: `restoring it`.
+    pub(super) consented: &'static str,
+}
+
+/// Comes back when there is a yes to something that is no plan. `prompt` is the ordinary question.
+pub(super) async fn consent_to(
+    settings: &Settings,
+    interrupts: &Interrupts,
+    args: ConsentArgs,
+    loss: Option<&Loss>,
+    prompt: &str,
+    interactive: bool,
+) -> Result<(), Error> {
+    let Some(question) = args.open_question(loss.is_some(), interactive) else {
+        return Ok(());
+    };
+    if let (Question::DataLoss, Some(loss)) = (question, loss) {
+        if !interactive {
+            return Err(Error::Consent {
+                message: format!("{}; nobody consented to {}", loss.what, loss.consented),
+                details: None,
+                hint: Some("pass --allow-data-loss if that is what you want".to_owned()),
+            });
+        }
+        settings.output.message(&format!("{}.", clean(&loss.what)));
+    }
+    answered(settings, interrupts, question, prompt).await
+}
+
+/// Asks, and comes back when the answer is yes.
+async fn answered(settings: &Settings, interrupts: &Interrupts, question: Question, prompt: &str) -> Result<(), Error> {
+    let prompt = match question {
+        Question::DataLoss => "Type yes to go on".to_owned(),
+        Question::Ordinary => prompt.to_owned(),
+    };
+    let answer = interrupts.guard(tokio::task::spawn_blocking(move || ask(question, &prompt)));
     let answer = answer.await.inspect_err(|_| {
         // The question's line has no end yet.
         settings.output.message("");
     });
     match answer? {
-        Ok(Ok(true)) => Ok(true),
+        Ok(Ok(true)) => Ok(()),
         Ok(Ok(false)) => Err(Error::Consent {
             message: "declined; nothing was changed".to_owned(),
             details: None,

@@ -20,6 +20,8 @@ pub enum Code {
     Refused,
     /// 130: interrupted.
     Interrupted,
+    /// What a command in a sandbox ended with (`exec`, `console`); 125 when it could not be run at all.
+    Inside(u8),
 }
 
 impl Code {
@@ -32,6 +34,12 @@ impl Code {
         }
     }
 
+    /// What a command in a sandbox has ended with.
+    pub(super) fn inside(code: i32) -> Self {
+        // What a kernel gives fits; anything else is a failure all the same.
+        Self::Inside(u8::try_from(code).unwrap_or(u8::MAX))
+    }
+
     /// The number.
     #[must_use]
     pub fn number(self) -> u8 {
@@ -42,6 +50,7 @@ impl Code {
             Self::Drift => 3,
             Self::Refused => 4,
             Self::Interrupted => 130,
+            Self::Inside(code) => code,
         }
     }
 }

@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::io::AsyncRead;
+
 use super::process;
 use crate::apply::{Clock, Process};
 use crate::backend::Registry;
@@ -28,6 +30,8 @@ pub struct Host {
     pub variables: BTreeMap<String, String>,
     /// Which streams are terminals.
     pub terminals: Terminals,
+    /// What commands in sandboxes, and files that are written there, are given to read.
+    pub stdin: Box<dyn AsyncRead + Send + Unpin>,
     /// Where results go.
     pub stdout: Box<dyn Write + Send>,
     /// Where everything else goes.
@@ -74,6 +78,7 @@ impl Host {
                 stdout: std::io::stdout().is_terminal(),
                 stderr: std::io::stderr().is_terminal(),
             },
+            stdin: Box::new(tokio::io::stdin()),
             stdout: Box::new(std::io::stdout()),
             stderr: Box::new(std::io::stderr()),
             registry: Registry::standard(),

@@ -12,18 +12,21 @@ mod host;
 mod interrupt;
 mod lock;
 mod process;
+mod sandbox;
 mod saved;
 mod secrets;
 mod session;
 mod settings;
+mod stdin;
+mod streams;
+mod terminal;
+mod unknown;
 
 pub use args::Args;
 pub use exit_code::Code;
 pub use host::{Host, Terminals};
 
 use std::process::ExitCode;
-
-use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::backend::local;
 use crate::view::diagnostics::Style;
@@ -60,11 +63,7 @@ pub fn run() -> ExitCode {
 
 /// Runs the program for a host: reads its arguments, carries the command out and reports what went wrong.
 pub async fn main(host: Host) -> Code {
-    let matches = match Args::command().try_get_matches_from(&host.arguments) {
-        Ok(matches) => matches,
-        Err(error) => return usage(&error, host),
-    };
-    let args = match Args::from_arg_matches(&matches) {
+    let args = match Args::read(&host.arguments) {
         Ok(args) => args,
         Err(error) => return usage(&error, host),
     };

@@ -1,4 +1,4 @@
-//! The caller's environment, as far as a spec's secrets are in it.
+//! The caller's environment, as far as sandboxes get any of it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use rustls::crypto::ring;
 use super::error::Error;
 use crate::model::{Desired, SecretKey, Secrets};
 
-/// The variables of the caller's environment. Only those that a spec names leave it.
+/// The variables of the caller's environment. Only those that a spec or the caller names leave it.
 #[derive(Clone)]
 pub(super) struct Caller(Arc<BTreeMap<String, String>>);
 
@@ -23,6 +23,11 @@ impl fmt::Debug for Caller {
 impl Caller {
     pub(super) fn new(variables: BTreeMap<String, String>) -> Self {
         Self(Arc::new(variables))
+    }
+
+    /// A variable that the caller has named.
+    pub(super) fn variable(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
     }
 
     /// The values of a spec's secrets: each the variable's bytes as they are.

@@ -8,6 +8,7 @@ use super::Host;
 use super::args::{self, Args, Color, Connection, Global};
 use super::commands::Command;
 use super::secrets::Caller;
+use super::stdin::Stdin;
 use crate::apply::{Clock, Process};
 use crate::backend::Registry;
 use crate::model::{BackendChoice, Field};
@@ -46,8 +47,12 @@ pub(super) struct Settings {
     pub(super) process: Process,
     /// Whether a process of the same realm lives.
     pub(super) is_alive: fn(&Process) -> bool,
-    /// The caller's environment, for secrets.
+    /// The caller's environment, for secrets, and for what commands are handed by name.
     pub(super) caller: Caller,
+    /// Standard input.
+    pub(super) stdin: Stdin,
+    /// Which streams are terminals.
+    pub(super) terminals: super::Terminals,
     /// Backend settings by their keys, as flags say.
     flags: BTreeMap<String, String>,
     /// Backend settings by their keys, as the environment says: for the backends that have them.
@@ -80,6 +85,7 @@ impl Settings {
             command,
             global,
             connection,
+            root,
         } = args;
         trace(global.verbose);
         let output = output(&global, host.terminals, &host.variables, host.stdout, host.stderr);
@@ -93,7 +99,7 @@ impl Settings {
             environment: global.environment,
             backend: global.backend,
             variables: global.variables,
-            root: global.root,
+            root,
             ignore: global.ignore,
             allow_unsafe_config: global.allow_unsafe_config,
             registry: Arc::new(host.registry),
@@ -107,6 +113,8 @@ impl Settings {
             flags: flags(connection),
             ambient: ambient(&host.variables),
             caller: Caller::new(host.variables),
+            stdin: Stdin::new(host.stdin),
+            terminals: host.terminals,
             pinned: None,
         };
         (settings, command)

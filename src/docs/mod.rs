@@ -12,6 +12,9 @@ pub mod language {}
 #[doc = include_str!("planning.md")]
 pub mod planning {}
 
+#[doc = include_str!("applying.md")]
+pub mod applying {}
+
 #[doc = include_str!("local.md")]
 pub mod local {}
 

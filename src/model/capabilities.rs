@@ -49,6 +49,61 @@ pub enum Capability {
     Expiry,
 }
 
+impl Capability {
+    /// All of them.
+    pub const ALL: [Self; 21] = [
+        Self::Snapshots,
+        Self::CloneFromDisk,
+        Self::CloneFromSnapshot,
+        Self::CpuLimit,
+        Self::MemoryLimit,
+        Self::DiskSize,
+        Self::Files,
+        Self::FilesWhenStopped,
+        Self::Secrets,
+        Self::Exec,
+        Self::Users,
+        Self::Owners,
+        Self::Config,
+        Self::Target,
+        Self::Network,
+        Self::EgressHost,
+        Self::EgressGuest,
+        Self::Mounts,
+        Self::Volumes,
+        Self::Ports,
+        Self::Expiry,
+    ];
+
+    /// Its name: `clone-from-snapshot`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Snapshots => "snapshots",
+            Self::CloneFromDisk => "clone-from-disk",
+            Self::CloneFromSnapshot => "clone-from-snapshot",
+            Self::CpuLimit => "cpu-limit",
+            Self::MemoryLimit => "memory-limit",
+            Self::DiskSize => "disk-size",
+            Self::Files => "files",
+            Self::FilesWhenStopped => "files-when-stopped",
+            Self::Secrets => "secrets",
+            Self::Exec => "exec",
+            Self::Users => "users",
+            Self::Owners => "owners",
+            Self::Config => "config",
+            Self::Target => "target",
+            Self::Network => "network",
+            Self::EgressHost => "egress-host",
+            Self::EgressGuest => "egress-guest",
+            Self::Mounts => "mounts",
+            Self::Volumes => "volumes",
+            Self::Ports => "ports",
+            Self::Expiry => "expiry",
+        }
+    }
+}
+
 /// What a backend can do and how fast it wants to be driven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {

@@ -57,6 +57,19 @@ impl GuestPath {
         Self(text)
     }
 
+    /// The root folder: nothing can be put there, but it can be listed.
+    #[must_use]
+    pub fn root() -> Self {
+        Self("/".to_owned())
+    }
+
+    /// A path that was found in a sandbox, taken as it is: it may have control characters in it. To be shown, and for
+    /// nothing else.
+    #[must_use]
+    pub fn observed(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
     /// The path as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -73,7 +86,7 @@ impl GuestPath {
     /// The path of `relative` below this one. `relative` must be normal, as the keys of [`Tree::entries`] are.
     #[must_use]
     pub fn join(&self, relative: &str) -> Self {
-        Self::trusted(format!("{}/{relative}", self.0))
+        Self::trusted(format!("{}/{relative}", self.0.trim_end_matches('/')))
     }
 
     /// What is left of this path below `ancestor`; none where it does not lie below it.

@@ -56,6 +56,7 @@ mod tests {
             snapshots: BTreeMap::new(),
             created_at,
             location: None,
+            image: None,
         }
     }
 

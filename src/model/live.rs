@@ -92,6 +92,9 @@ pub struct LiveInstance {
     pub created_at: Option<u64>,
     /// Where it lives, in a cluster.
     pub location: Option<String>,
+    /// The image that it was made from, as far as the backend knows, by a name that a spec can have. No plan looks at
+    /// it: what counts is what the spec said when it was made.
+    pub image: Option<String>,
 }
 
 impl LiveInstance {

@@ -5,6 +5,7 @@
 //! other floor.
 
 mod capabilities;
+mod clean;
 mod desired;
 mod diagnostic;
 mod digest;
@@ -28,6 +29,7 @@ mod user;
 mod workspace;
 
 pub use capabilities::{Capabilities, Capability};
+pub use clean::{clean, steers};
 pub use desired::{BackendChoice, Desired};
 pub use diagnostic::{Diagnostic, Mark};
 pub use digest::{Digest, Hasher};

@@ -40,6 +40,8 @@ pub(super) struct Subject<'a> {
     pub(super) is_cloned: bool,
     /// Hashes of secrets.
     pub(super) secrets: &'a SecretHashes,
+    /// The files in it whose contents are, or were, secret.
+    pub(super) secret_paths: &'a BTreeSet<GuestPath>,
 }
 
 impl Subject<'_> {
@@ -84,6 +86,9 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
     let labels = subject.instance.map(|instance| &instance.labels);
     let mut applied = labels.map(Labels::applied).unwrap_or_default();
     let mut desired = facts::desired(subject.sandbox, &subject.secrets.sources, &applied);
+    for path in subject.secret_paths {
+        desired.set(facts::of_file(path, facts::SECRET), "true");
+    }
     if let Some(recipe) = &subject.source {
         desired.set(Field::sandbox(SOURCE_RECIPE), recipe.to_string());
     }
@@ -101,7 +106,13 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
         };
     };
     let complete = instance.labels.is_true(Labels::COMPLETE);
-    let mut live = facts::live(instance, subject.inspection, subject.secrets, &desired, &applied);
+    let mut live = facts::live(
+        instance,
+        subject.inspection,
+        (subject.secrets, subject.secret_paths),
+        &desired,
+        &applied,
+    );
     settle_seeds(subject, complete, &desired, &mut live);
     let going = settle_extras(subject, &mut desired, &mut applied, &mut live);
 
@@ -222,7 +233,8 @@ fn is_source(field: &str) -> bool {
 
 /// Whether the three-way rule is for it. The others are recorded for what else they are needed for.
 fn is_compared(field: &Field) -> bool {
-    ![facts::DELETE, facts::DEPENDS_ON, SOURCE_RECIPE].contains(&&*field.field)
+    let secret = field.kind == Kind::File && field.field == facts::SECRET;
+    !secret && ![facts::DELETE, facts::DEPENDS_ON, SOURCE_RECIPE].contains(&&*field.field)
 }
 
 /// The fields that are declared, or were, and are not as they should be: each with what is wanted, what was
@@ -512,6 +524,11 @@ fn impact(
     action: Action,
     fields: &[FieldChange],
 ) -> Impact {
+    // A folder in a file's place goes with all that is in it.
+    let folder = |field: &FieldChange| field.field.field == "content" && field.before.as_deref() == Some(facts::FOLDER);
+    if kind == Kind::File && instance.labels.is_true(Labels::COMPLETE) && fields.iter().any(folder) {
+        return Impact::DataLoss;
+    }
     let restart = match kind {
         Kind::Power => action == Action::Stop,
         Kind::Sandbox => fields.iter().any(|field| {
@@ -561,6 +578,9 @@ fn change(
 fn text_change(subject: &Subject<'_>, name: &str, fields: &[FieldChange]) -> Option<TextChange> {
     fields.iter().find(|field| field.field.field == "content")?;
     let path = GuestPath::new(name).ok()?;
+    if subject.secret_paths.contains(&path) {
+        return None;
+    }
     let before = match subject.inspection?.get(&path).map(|found| &found.shape) {
         Some(Shape::File { content, .. }) => content.clone()?,
         _ => return None,

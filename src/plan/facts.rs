@@ -21,7 +21,11 @@ pub const ABSENT: &str = "absent";
 pub(super) const ROOT: &str = "";
 
 /// What a tree's folder is.
-const FOLDER: &str = "a folder";
+pub(super) const FOLDER: &str = "a folder";
+
+/// The field of a file that says that its contents are, or were, secret. It stays in the record, and is never
+/// compared.
+pub(super) const SECRET: &str = "secret";
 
 /// The field of a tree that says that nothing else lies in it. No entry's path starts with `/`.
 pub(super) const DELETE: &str = "/delete";
@@ -156,7 +160,7 @@ fn entry_symlink(target: &str) -> String {
 pub(super) fn live(
     instance: &LiveInstance,
     inspection: Option<&Inspection>,
-    hashes: &SecretHashes,
+    (hashes, secret_paths): (&SecretHashes, &BTreeSet<GuestPath>),
     desired: &Facts,
     applied: &Facts,
 ) -> Facts {
@@ -212,8 +216,8 @@ pub(super) fn live(
     if let Some(inspection) = inspection {
         live_user(&mut facts, inspection, desired, applied);
         let hashes = hashes.files.get(&instance.name);
-        live_files(&mut facts, inspection, hashes, desired, applied);
-        live_trees(&mut facts, inspection, desired, applied);
+        live_files(&mut facts, inspection, (hashes, secret_paths), desired, applied);
+        live_trees(&mut facts, inspection, secret_paths, desired, applied);
     }
     facts
 }
@@ -248,7 +252,7 @@ fn live_user(facts: &mut Facts, inspection: &Inspection, desired: &Facts, applie
 fn live_files(
     facts: &mut Facts,
     inspection: &Inspection,
-    hashes: Option<&BTreeMap<GuestPath, String>>,
+    (hashes, secret_paths): (Option<&BTreeMap<GuestPath, String>>, &BTreeSet<GuestPath>),
     desired: &Facts,
     applied: &Facts,
 ) {
@@ -259,7 +263,11 @@ fn live_files(
             |found| {
                 let plain = content_or_kind(found);
                 let hash = hashes.and_then(|hashes| hashes.get(&path));
-                secret::live(&path, found, &plain, hash, desired, applied).unwrap_or(plain)
+                if secret_paths.contains(&path) {
+                    secret::live(&path, found, plain, hash, applied)
+                } else {
+                    plain
+                }
             },
         );
         facts.set(of_file(&path, "content"), value);
@@ -304,7 +312,13 @@ fn is_reached(path: &GuestPath, inspection: &Inspection) -> bool {
     true
 }
 
-fn live_trees(facts: &mut Facts, inspection: &Inspection, desired: &Facts, applied: &Facts) {
+fn live_trees(
+    facts: &mut Facts,
+    inspection: &Inspection,
+    secret_paths: &BTreeSet<GuestPath>,
+    desired: &Facts,
+    applied: &Facts,
+) {
     let roots: BTreeSet<GuestPath> = paths(desired, applied, Kind::Tree).collect();
     for root in &roots {
         if let Some(found) = inspection.get(root).filter(|_| is_reached(root, inspection)) {
@@ -321,7 +335,18 @@ fn live_trees(facts: &mut Facts, inspection: &Inspection, desired: &Facts, appli
         let value = match &found.shape {
             Shape::File {
                 digest: Some(digest), ..
-            } => entry_file(found.mode, found.owner, digest),
+            } => {
+                let value = entry_file(found.mode, found.owner, digest);
+                let field = of_tree(root, entry);
+                let known = [desired, applied]
+                    .iter()
+                    .any(|facts| facts.get(&field) == Some(&*value));
+                if known || !secret_paths.contains(path) {
+                    value
+                } else {
+                    format!("file {} {} a secret", found.mode, found.owner)
+                }
+            }
             Shape::File { size, .. } => format!("file {} {} of {size} bytes", found.mode, found.owner),
             Shape::Directory => entry_directory(found.mode, found.owner),
             Shape::Symlink(target) => entry_symlink(target),

@@ -1,8 +1,8 @@
 //! What must not be done to a sandbox, whatever the consent.
 
 use super::diff::{Diff, Fate, Subject};
-use super::{Reason, Refusal};
-use crate::model::{Bytes, Labels, Live, Origin, Ownership, Sandbox};
+use super::{Change, Impact, Reason, Refusal};
+use crate::model::{Bytes, Kind, Labels, Live, Origin, Ownership, Sandbox};
 
 /// What must not be done to one sandbox, whatever the consent.
 pub(super) fn guard(subject: &Subject<'_>, diff: &Diff, live: &Live) -> Vec<Refusal> {
@@ -13,6 +13,19 @@ pub(super) fn guard(subject: &Subject<'_>, diff: &Diff, live: &Live) -> Vec<Refu
     };
     let sandbox = subject.sandbox;
     let protected = sandbox.protect.is_some() || instance.labels.is_true(Labels::PROTECT);
+    let lost = |change: &&Change| change.kind == Kind::File && change.impact == Impact::DataLoss;
+    if let Some(change) = diff.changes.iter().find(lost).filter(|_| protected) {
+        refusals.push(Refusal::refused(
+            "plan::protected",
+            format!(
+                "`{}` is protected, and a folder stands where the file {} is declared",
+                sandbox.name, change.name
+            ),
+            sandbox.protect.as_ref().unwrap_or(&sandbox.at),
+            "its disk is guarded",
+            "move the folder away, or apply once with `protect false`".to_owned(),
+        ));
+    }
     if fate == Fate::Replace && protected && instance.labels.is_true(Labels::COMPLETE) {
         refusals.push(Refusal::refused(
             "plan::protected",

@@ -461,6 +461,7 @@ fn record_facts(subject: &Subject<'_>, diff: &Diff, made: bool) -> Vec<(Field, O
 /// that we took a snapshot which is still there.
 fn stays_recorded(subject: &Subject<'_>, field: &Field) -> bool {
     match field.kind {
+        Kind::File if field.field == facts::SECRET => true,
         Kind::File if field.field == "made" => subject
             .sandbox
             .files

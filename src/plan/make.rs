@@ -171,6 +171,7 @@ pub fn plan(
                     .map(|source| source.recipes.of(snapshot.as_ref()).clone()),
                 Origin::Image { .. } => None,
             };
+            let secret_paths = secret::secret_paths(desired, &matched, sandbox);
             let subject = Subject {
                 sandbox,
                 inspection: instance.and_then(|instance| live.files.get(&instance.name)),
@@ -182,6 +183,7 @@ pub fn plan(
                 source,
                 is_cloned: cloned.contains(&sandbox.name),
                 secrets: &live.secrets,
+                secret_paths: &secret_paths,
             };
             Part::of(&subject, &around, &matched, live)
         });

@@ -1,17 +1,17 @@
 //! Which files of an instance a plan needs to see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::facts;
-use super::secret::secret_paths;
 use crate::model::{Entry, Facts, Field, FileState, GuestPath, Kind, LiveInstance, Query, Sandbox};
 
 /// What to look at in an instance, for the sandbox that it is; none for one that the spec does not name.
 #[must_use]
-pub fn query(sandbox: &Sandbox, instance: &LiveInstance) -> Query {
+///
+/// `secrets` are the paths in it that are, or were, secret: see [`super::secret_paths`].
+pub fn query(sandbox: &Sandbox, instance: &LiveInstance, secrets: &BTreeSet<GuestPath>) -> Query {
     let applied = instance.labels.applied();
     let desired = facts::desired(sandbox, &BTreeMap::new(), &applied);
-    let secrets = secret_paths(sandbox, instance);
     let mut query = Query::default();
     if desired.get(&Field::sandbox("user")).is_some() {
         query.paths.insert(GuestPath::trusted(facts::PASSWD.to_owned()));

@@ -3,14 +3,15 @@
 //! Nothing that is carried out is ever taken from a kept plan. The plan is made again from the spec and the live
 //! system, and a kept one only says what must not have changed meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::facts;
 use super::match_up::Matched;
-use crate::model::{Desired, Digest, Facts, Field, Kind, Labels, Live, LiveInstance, SandboxName};
+use super::secret::secret_paths;
+use crate::model::{Desired, Digest, Facts, Field, GuestPath, Kind, Labels, Live, LiveInstance, SandboxName};
 
 /// What a plan was made from, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -91,8 +92,11 @@ pub fn state(
         let sandbox = desired.sandboxes.get(name);
         let wanted = sandbox.map(|sandbox| facts::desired(sandbox, &live.secrets.sources, &applied));
         let fields = match &wanted {
-            Some(wanted) if selected(name) => fields(instance, live, wanted),
-            None if pruned => fields(instance, live, &Facts::new()),
+            Some(wanted) if selected(name) => {
+                let secret = sandbox.map(|sandbox| secret_paths(desired, &matched, sandbox));
+                fields(instance, live, wanted, &secret.unwrap_or_default())
+            }
+            None if pruned => fields(instance, live, &Facts::new(), &BTreeSet::new()),
             _ => BTreeMap::new(),
         };
         let instance = instance.name.to_string();
@@ -101,12 +105,17 @@ pub fn state(
     states.collect()
 }
 
-fn fields(instance: &LiveInstance, live: &Live, desired: &Facts) -> BTreeMap<String, String> {
+fn fields(
+    instance: &LiveInstance,
+    live: &Live,
+    desired: &Facts,
+    secret: &BTreeSet<GuestPath>,
+) -> BTreeMap<String, String> {
     let applied = instance.labels.applied();
     let all = facts::live(
         instance,
         live.files.get(&instance.name),
-        &live.secrets,
+        (&live.secrets, secret),
         desired,
         &applied,
     );

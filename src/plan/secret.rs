@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::diff::{Fate, Subject};
-use super::facts::of_file;
+use super::facts::{SECRET, of_file};
+use super::match_up::Matched;
 use super::{Action, Change, FieldChange, Refusal};
-use crate::model::{Facts, FileState, Found, GuestPath, Kind, LiveInstance, Place, Sandbox, Shape};
+use crate::model::{Desired, Facts, FileState, Found, GuestPath, Kind, Place, Sandbox, Shape};
 
 /// How the value of a secret file's content begins in facts and records.
 const PREFIX: &str = "secret:";
@@ -34,39 +35,38 @@ pub(super) fn desired(path: &GuestPath, variable: &str, sources: &BTreeMap<Strin
     }
 }
 
-/// What stands at the path of a file that is, or was, secret; none where it never was. `plain` is what any other
-/// file's content would be.
-pub(super) fn live(
-    path: &GuestPath,
-    found: &Found,
-    plain: &str,
-    hash: Option<&String>,
-    desired: &Facts,
-    applied: &Facts,
-) -> Option<String> {
-    let content = of_file(path, "content");
-    let (wanted, before) = (desired.get(&content), applied.get(&content));
-    // It was not secret when it was last applied, and is as it was then.
-    let as_before = before == Some(plain);
-    if as_before || !(is_secret(wanted) || is_secret(before)) || !matches!(found.shape, Shape::File { .. }) {
-        return None;
+/// What stands at the path of a file that is, or was, secret. `plain` is what any other file's content would be.
+pub(super) fn live(path: &GuestPath, found: &Found, plain: String, hash: Option<&String>, applied: &Facts) -> String {
+    // What was not secret when it was last applied, and is as it was then, is in the record anyhow.
+    let as_before = applied.get(&of_file(path, "content")) == Some(&*plain);
+    if as_before || !matches!(found.shape, Shape::File { .. }) {
+        return plain;
     }
-    Some(hash.map_or_else(|| "a file".to_owned(), |hash| value(hash)))
+    hash.map_or_else(|| "a file".to_owned(), |hash| value(hash))
 }
 
-/// The paths in an instance whose contents are, or were, secret.
+/// The paths in a sandbox whose contents are, or were, secret: its own, and those of what it was cloned from.
 #[must_use]
-pub fn secret_paths(sandbox: &Sandbox, instance: &LiveInstance) -> BTreeSet<GuestPath> {
-    recorded(&instance.labels.applied())
-        .chain(declared(sandbox).map(|(path, _, _)| path.clone()))
-        .collect()
+pub fn secret_paths(desired: &Desired, matched: &Matched<'_>, sandbox: &Sandbox) -> BTreeSet<GuestPath> {
+    let mut paths = BTreeSet::new();
+    let mut next = Some(sandbox);
+    // The spec's floor has refused circles.
+    for _ in 0..=desired.sandboxes.len() {
+        let Some(sandbox) = next else { break };
+        paths.extend(declared(sandbox).map(|(path, _, _)| path.clone()));
+        if let Some(instance) = matched.owned.get(&sandbox.name) {
+            paths.extend(recorded(&instance.labels.applied()));
+        }
+        next = sandbox.source().and_then(|name| desired.sandboxes.get(name));
+    }
+    paths
 }
 
 /// The paths whose contents were secret when last applied.
 pub(super) fn recorded(applied: &Facts) -> impl Iterator<Item = GuestPath> {
     applied
         .iter()
-        .filter(|(field, value)| field.kind == Kind::File && is_secret(Some(value)))
+        .filter(|(field, value)| field.kind == Kind::File && (field.field == SECRET || is_secret(Some(value))))
         .filter_map(|(field, _)| GuestPath::new(&*field.name).ok())
 }
 

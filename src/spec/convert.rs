@@ -20,7 +20,12 @@ use super::syntax::{Format, Value};
 /// Everything that is wrong with the text, as `check_text` tells it.
 pub fn convert(name: &str, bytes: &[u8], from: Format, to: Format) -> Result<String, Rejected> {
     let block = decoded(name, bytes, from)?;
-    Ok(match to {
+    Ok(text_of(&block, to))
+}
+
+/// A whole file as text.
+pub(super) fn text_of(block: &Block, format: Format) -> String {
+    match format {
         Format::Kdl => {
             let mut text = String::new();
             for entry in &block.entries {
@@ -28,8 +33,8 @@ pub fn convert(name: &str, bytes: &[u8], from: Format, to: Format) -> Result<Str
             }
             text
         }
-        Format::Yaml => yaml_text(&block),
-    })
+        Format::Yaml => yaml_text(block),
+    }
 }
 
 /// A string of KDL, with the escapes that versions 1 and 2 share.

@@ -22,6 +22,7 @@ mod source;
 mod suggest;
 mod syntax;
 mod validate;
+mod write;
 mod yaml;
 
 pub use convert::convert;
@@ -31,3 +32,4 @@ pub use schema::schema;
 pub use source::{FILE_LIMIT, Source, Sources};
 pub use suggest::nearest;
 pub use syntax::Format;
+pub use write::{sayable, write};

@@ -1,32 +1,9 @@
-//! Texts of others, made harmless and short: names, values and contents come from specs and from inside
-//! sandboxes, and must not be able to steer a terminal.
+//! Texts of others, short and harmless.
 
 use std::borrow::Cow;
 
-/// The text with every character that could steer a terminal, or hide what is there, written as an escape.
-/// Tabs stay.
-#[must_use]
-pub fn clean(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(steers) {
-        return Cow::Borrowed(text);
-    }
-    let mut cleaned = String::with_capacity(text.len() + 8);
-    for character in text.chars() {
-        if steers(character) {
-            cleaned.extend(character.escape_default());
-        } else {
-            cleaned.push(character);
-        }
-    }
-    Cow::Owned(cleaned)
-}
-
-/// Controls, and the format characters that reorder or hide what stands beside them (Unicode TR 36, 3.2).
-fn steers(character: char) -> bool {
-    (character.is_control() && character != '\t')
-        || matches!(character,
-            '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
+pub use crate::model::clean;
+use crate::model::steers;
 
 /// A JSON text that means the same, and has no such character in it but line breaks: outside of its strings, JSON has none.
 #[must_use]
@@ -50,7 +27,7 @@ pub(super) fn json(text: String) -> String {
     cleaned
 }
 
-/// The same, cut to at most `most` characters, an ellipsis included.
+/// The harmless text, cut to at most `most` characters, an ellipsis included.
 #[must_use]
 pub(super) fn short(text: &str, most: usize) -> Cow<'_, str> {
     // Enough characters to fill the room; what is behind them need not be looked at.
@@ -67,15 +44,6 @@ pub(super) fn short(text: &str, most: usize) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_steers_a_terminal() {
-        assert_eq!(clean("plain ä text\t"), "plain ä text\t");
-        assert_eq!(
-            clean("\u{1b}[2J\u{9b}1m\r\n\u{202e}\u{7}"),
-            "\\u{1b}[2J\\u{9b}1m\\r\\n\\u{202e}\\u{7}"
-        );
-    }
 
     #[test]
     fn json_means_the_same_without_them() {

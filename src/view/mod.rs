@@ -6,6 +6,8 @@
 mod alike;
 mod clean;
 pub mod diagnostics;
+pub mod doctor;
+pub mod files;
 pub mod graph;
 pub mod human;
 pub mod json;
@@ -15,11 +17,12 @@ mod output;
 mod palette;
 pub mod progress;
 pub mod show;
+pub mod snapshots;
 mod table;
 
 pub use clean::clean;
 pub use outcome::{Outcome, Verdict};
-pub use output::{Output, Sink};
+pub use output::{Channel, Output, Sink};
 
 use crate::apply::Event;
 use crate::plan::Plan;

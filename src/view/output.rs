@@ -20,6 +20,15 @@ impl fmt::Debug for Sink {
     }
 }
 
+/// One of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channel {
+    /// Where results go.
+    Results,
+    /// Where everything else goes.
+    Messages,
+}
+
 /// Where everything is written to. Clones write to the same streams.
 ///
 /// A reader that goes away, as `head` does, ends the output and not the work: an apply is carried on.
@@ -73,6 +82,22 @@ impl Output {
     /// Writes what went wrong, and a line's end where it has none.
     pub fn message(&self, text: &str) {
         self.0.messages.line(text);
+    }
+
+    /// Writes bytes of a sandbox's to where results go, or to where messages go: as they are, for they are no text of
+    /// ours.
+    ///
+    /// # Errors
+    /// Whatever writing says; a reader that has gone away included.
+    pub fn bytes(&self, channel: Channel, bytes: &[u8]) -> io::Result<()> {
+        let stream = match channel {
+            Channel::Results => &self.0.results,
+            Channel::Messages => &self.0.messages,
+        };
+        match &mut stream.lock().sink {
+            Some(sink) => sink.writer.write_all(bytes).and_then(|()| sink.writer.flush()),
+            None => Err(ErrorKind::BrokenPipe.into()),
+        }
     }
 
     /// Writes a remark that nobody has to read; nothing when quiet.

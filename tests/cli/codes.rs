@@ -27,6 +27,8 @@ enum Before {
     Twice,
     /// The spec, applied; then a plan is kept, and a limit changed.
     Moved,
+    /// The spec, applied; then somebody else works on it.
+    Locked,
 }
 
 /// Which spec the command is given: each is the first one with an edit.
@@ -47,7 +49,7 @@ enum Spec {
     Failing,
 }
 
-use Before::{Accepted, Applied, Drifted, Expired, Foreign, Moved, Nothing, Twice};
+use Before::{Accepted, Applied, Drifted, Expired, Foreign, Locked, Moved, Nothing, Twice};
 use Spec::{Edited, Failing, Fewer, Image, Lacking, Same, Wrong};
 
 /// Words, what there was, which spec, the code, and the case as the documents tell it.
@@ -83,6 +85,20 @@ const CASES: &[Case] = &[
     ("validate", Nothing, Same, 0, "`validate`, `show`, `graph`: done"),
     ("show", Nothing, Same, 0, ""),
     ("graph", Nothing, Same, 0, ""),
+    ("file list base /etc", Applied, Same, 0, "`file`, `snapshot`: done"),
+    ("file write base /etc/new", Applied, Same, 0, ""),
+    ("snapshot list other", Applied, Same, 0, ""),
+    ("snapshot create base new", Applied, Same, 0, ""),
+    ("snapshot delete other ready", Applied, Same, 0, ""),
+    ("snapshot restore other ready --allow-data-loss", Applied, Same, 0, ""),
+    ("doctor", Nothing, Same, 0, "`doctor`: sandboxes can be made"),
+    (
+        "export --environment demo --backend local",
+        Applied,
+        Same,
+        0,
+        "`export`: written",
+    ),
     ("plan --nothing", Nothing, Same, 1, "wrong usage"),
     ("plan", Nothing, Wrong, 1, "an invalid spec"),
     ("check", Nothing, Wrong, 1, ""),
@@ -97,6 +113,13 @@ const CASES: &[Case] = &[
     ("check", Nothing, Lacking, 1, ""),
     ("apply", Nothing, Lacking, 1, ""),
     (
+        "export --environment demo --backend local",
+        Nothing,
+        Same,
+        1,
+        "`export`: nothing of that name, or several environments at once",
+    ),
+    (
         "adopt base nothing",
         Nothing,
         Same,
@@ -110,6 +133,22 @@ const CASES: &[Case] = &[
         Edited,
         1,
         "`apply plan.json`: of another version, edited, or damaged",
+    ),
+    (
+        "file read base /none",
+        Applied,
+        Same,
+        1,
+        "`file`, `snapshot`: no such sandbox, file or snapshot",
+    ),
+    ("file list none /etc", Applied, Same, 1, ""),
+    ("snapshot restore other none --allow-data-loss", Applied, Same, 1, ""),
+    (
+        "exec base -- /bin/sh -ec false",
+        Applied,
+        Same,
+        1,
+        "`exec`, `console`: whatever the command ends with, here 1",
     ),
     (
         "plan --detailed-exitcode",
@@ -176,9 +215,46 @@ const CASES: &[Case] = &[
         4,
         "`apply plan.json`: the spec, a source or the live system has moved",
     ),
+    (
+        "apply",
+        Locked,
+        Edited,
+        4,
+        "`apply`, `destroy`, `gc`, `adopt`, `snapshot`: somebody else works on the environment",
+    ),
+    ("destroy --allow-data-loss", Locked, Same, 4, ""),
+    ("adopt other demo-base", Locked, Same, 4, ""),
+    ("snapshot create base new", Locked, Same, 4, ""),
+    ("check", Locked, Same, 0, ""),
+    (
+        "exec base -- true",
+        Foreign,
+        Same,
+        4,
+        "`exec`, `console`, `file`, `snapshot`: the name is held by what is not ours",
+    ),
+    ("file read base /etc/passwd", Foreign, Same, 4, ""),
+    ("snapshot create base new", Foreign, Same, 4, ""),
+    (
+        "snapshot restore other ready --yes",
+        Applied,
+        Same,
+        4,
+        "`snapshot`: data would be lost, and nobody consented",
+    ),
+    (
+        "exec base -- true",
+        Nothing,
+        Same,
+        125,
+        "`exec`, `console`: no command ran, whatever the reason",
+    ),
+    ("exec base -- true", Drifted, Same, 125, ""),
+    ("exec base -- true", Applied, Wrong, 125, ""),
+    ("console base", Applied, Same, 125, ""),
 ];
 
-const SPEC: &str = "environment \"demo\"\nsandbox \"other\" { image \"debian/12\"; }\n\
+const SPEC: &str = "environment \"demo\"\nsandbox \"other\" { image \"debian/12\"; snapshot \"ready\"; }\n\
                     sandbox \"base\" { image \"debian/12\"; cpu 1; memory \"1GiB\"; ignore \"memory\"; }\n";
 
 fn spec(spec: Spec) -> String {
@@ -229,6 +305,10 @@ async fn run(words: &str, before: Before, given: Spec) -> (u8, String, bool) {
                 claims.expect("is there");
             }
         }
+        Locked => {
+            let holder = crate::locking::lock(1);
+            crate::locking::take(&memory, &holder).await;
+        }
         Nothing | Applied | Moved => {}
     }
     fs::write(&file, spec(given)).expect("writes");
@@ -241,8 +321,9 @@ async fn run(words: &str, before: Before, given: Spec) -> (u8, String, bool) {
             fs::write(&kept, text.replace("\"update\"", "\"none\"")).expect("writes");
         }
         words.push(&kept);
-    } else {
-        words.insert(1, &file);
+    } else if words[0] != "export" {
+        let verbs = if matches!(words[0], "file" | "snapshot") { 2 } else { 1 };
+        words.insert(verbs, &file);
     }
     if before == Moved {
         edit(&memory, |machine| machine.cpu = Some("9".to_owned()));
@@ -261,7 +342,7 @@ async fn each_case_has_its_exit_code() {
     for (words, before, given, code, _) in CASES {
         let (ended, said, changed) = run(words, *before, *given).await;
         assert_eq!(ended, *code, "{words} {before:?} {given:?}\n{said}");
-        let changes = ["adopt", "apply", "destroy", "gc"]
+        let changes = ["adopt", "apply", "destroy", "exec", "file write", "gc", "snapshot"]
             .iter()
             .any(|word| words.starts_with(word));
         assert!(
@@ -284,7 +365,7 @@ fn the_documents_have_the_same_table() {
     let page = fs::read_to_string(page).expect("the page");
     let is_case = |line: &&str| {
         let code = line.strip_prefix("| ").and_then(|line| line.split(' ').next());
-        code.is_some_and(|code| code.parse::<u8>().is_ok_and(|code| code < 100))
+        code.is_some_and(|code| code.parse::<u8>().is_ok_and(|code| code != 130))
     };
     let shown: Vec<&str> = page.lines().filter(is_case).collect();
     assert_eq!(shown, rows());

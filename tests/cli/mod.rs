@@ -5,7 +5,9 @@
 
 mod codes;
 mod ending;
+mod inside;
 mod saved;
+mod sessions;
 
 #[test]
 fn texts() {

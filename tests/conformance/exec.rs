@@ -70,6 +70,7 @@ pub(crate) async fn stdin_reaches_the_command(f: &Fixture) {
         stdin: Some(Box::new(&bytes[..])),
         stdout: Some(Box::new(&mut stdout)),
         stderr: None,
+        until: None,
     };
     let code = f.backend.run(&name, &shell("cat"), streams).await.expect("runs");
     assert_eq!(code, 0);
@@ -175,6 +176,25 @@ pub(crate) async fn a_command_that_times_out_leaves_nothing_behind(f: &Fixture) 
     let sleeps = f.shell(&name, "ps | grep -o '[s]leep [0-9][0-9]*'").await;
     // What another command has left is none of its business.
     assert_eq!(String::from_utf8_lossy(&sleeps.stdout), "sleep 500\n");
+}
+
+pub(crate) async fn a_command_that_is_ended_leaves_nothing_behind(f: &Fixture) {
+    if !f.real_exec {
+        daemon::skipped("a command that is ended leaves nothing behind: there are no processes here");
+        return;
+    }
+    let name = f.running("one").await;
+    let command = ExecOpts {
+        timeout: None,
+        ..shell("(sleep 1008 & sleep 1009) & sleep 1010")
+    };
+    let streams = Streams {
+        until: Some(Box::pin(tokio::time::sleep(Duration::from_secs(1)))),
+        ..Streams::default()
+    };
+    fails(f.backend.run(&name, &command, streams).await, ErrorKind::Failed);
+    let sleeps = f.shell(&name, "ps | grep -o '[s]leep [0-9][0-9]*'").await;
+    assert_eq!(String::from_utf8_lossy(&sleeps.stdout), "");
 }
 
 pub(crate) async fn a_command_in_a_stopped_instance_fails(f: &Fixture) {

@@ -5,6 +5,7 @@
 //! forgotten one is a warning about dead code.
 
 mod clones;
+mod console;
 mod exec;
 mod files;
 pub(crate) mod fixture;

@@ -1,9 +1,10 @@
 //! Contents and listings.
 
 use sbx_apply::backend::{ErrorKind, FileEntry};
-use sbx_apply::model::Owner;
+use sbx_apply::model::{GuestPath, Owner};
 
 use super::fixture::{Fixture, fails, file, file_as, folder, link, mode, path};
+use crate::support::daemon;
 
 pub(crate) async fn reading_stops_at_its_bound(f: &Fixture) {
     let name = f.stopped("one").await;
@@ -89,4 +90,43 @@ pub(crate) async fn a_listing_may_be_of_everything_below(f: &Fixture) {
             .expect("lists"),
         []
     );
+}
+
+pub(crate) async fn a_listing_hides_no_name(f: &Fixture) {
+    if !f.real_exec {
+        daemon::skipped("a listing hides no name: odd ones cannot be made here");
+        return;
+    }
+    let name = f.running("one").await;
+    let made = f
+        .shell(
+            &name,
+            "mkdir -p /list && cd /list && touch \"$(printf 'a\\033[2Jb')\" \"$(printf 'line\\nbreak')\" && \
+             mkdir \"$(printf 'no\\377text')\" && touch \"$(printf 'no\\377text/below')\"",
+        )
+        .await;
+    assert_eq!(made.code, 0, "{}", String::from_utf8_lossy(&made.stderr));
+    let listed = f.backend.list_files(&name, &path("/list"), true).await.expect("lists");
+    let paths: Vec<_> = listed.iter().map(|entry| entry.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            "/list/a\u{1b}[2Jb",
+            "/list/line\nbreak",
+            "/list/no\u{fffd}text",
+            "/list/no\u{fffd}text/below"
+        ]
+    );
+}
+
+pub(crate) async fn the_root_folder_can_be_listed(f: &Fixture) {
+    let name = f.stopped("one").await;
+    f.change(&name, &[file("/srv/text", "x")]).await;
+    for recursive in [false, true] {
+        let listed = f.backend.list_files(&name, &GuestPath::root(), recursive).await;
+        let listed = listed.expect("lists");
+        let has = |at: &str| listed.iter().any(|entry| entry.path.as_str() == at);
+        assert!(has("/srv") && has("/etc"));
+        assert_eq!(has("/srv/text"), recursive);
+    }
 }

@@ -15,7 +15,18 @@ macro_rules! suite {
                 clone_and_source_part_ways,
                 many_clones_of_one_source_at_once,
             }
+            console {
+                a_session_follows_the_size,
+                a_session_has_a_terminal,
+                a_session_has_its_account,
+                a_session_tells_signals,
+                a_session_that_is_ended_leaves_nothing_behind,
+                keys_reach_a_session,
+                no_session_without_a_running_instance,
+                what_a_short_session_says_is_whole,
+            }
             exec {
+                a_command_that_is_ended_leaves_nothing_behind,
                 a_command_in_a_stopped_instance_fails,
                 a_command_that_takes_too_long_times_out,
                 a_command_that_times_out_leaves_nothing_behind,
@@ -98,10 +109,12 @@ macro_rules! suite {
             }
             reading {
                 a_link_is_read_inside_only,
+                a_listing_hides_no_name,
                 a_listing_is_ordered,
                 a_listing_may_be_of_everything_below,
                 reading_nothing_is_not_found,
                 reading_stops_at_its_bound,
+                the_root_folder_can_be_listed,
             }
             settings {
                 a_refused_change_changes_nothing,

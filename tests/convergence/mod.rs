@@ -20,7 +20,7 @@ use sbx_apply::plan::{Action, Options, Origin, Plan, Reason, plan};
 use tokio::sync::watch;
 
 use crate::support::fault::Faulty;
-use crate::support::program::{DEAD, NOW, process};
+use crate::support::program::{DEAD, NOW, process, program};
 
 async fn planned(backend: &dyn Sandboxes, desired: &Desired, options: &Options) -> (Live, Plan) {
     let selected = desired.sandboxes.keys().cloned().collect();
@@ -285,6 +285,36 @@ proptest! {
                 let marked = following.contains(&sandbox.name);
                 prop_assert_eq!(machine.read(generate::MARK).is_some(), marked, "{}", sandbox.name);
             }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn what_is_exported_plans_empty_at_once(desired in generate::desired(), yaml in any::<bool>(), edited in any::<bool>()) {
+        run(async {
+            let memory = generate::backend();
+            settles(&memory, &desired, &PRUNE()).await?;
+            if edited {
+                // Drift is what there is, and so what the spec says.
+                let name = format!("demo-{}", desired.sandboxes.keys().next().expect("one"));
+                memory.edit(&name, |machine| {
+                    machine.cpu = Some("7".to_owned());
+                    machine.env.insert("A".to_owned(), "${x} $${y}\"\\".to_owned());
+                    machine.write("/etc/a", "by ${hand}\n")
+                }).expect("edits");
+            }
+            let _ = memory.take_journal();
+            let format = if yaml { "yaml" } else { "kdl" };
+            let words = ["export", "--environment", "demo", "--backend", "local", "--format", format];
+            let exported = program(&memory, &words).await;
+            prop_assert_eq!(exported.code, 0, "{}", exported.stderr);
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join(format!("sbx.{format}"));
+            std::fs::write(&path, &exported.stdout).expect("writes");
+            let path = path.to_str().expect("a path");
+            let plan = program(&memory, &["plan", path, "--detailed-exitcode", "-q"]).await;
+            prop_assert_eq!(plan.code, 0, "{}\n{}\n{}", exported.stdout, plan.stdout, plan.stderr);
+            prop_assert_eq!(memory.journal(), Vec::<String>::new());
             Ok(())
         })?;
     }

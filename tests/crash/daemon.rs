@@ -65,6 +65,7 @@ async fn a_daemon_that_dies_is_told_and_the_next_run_goes_on() {
                     "no whole answer",
                     "has forgotten the operation",
                     "broke off",
+                    "unavailable on this server",
                 ];
                 assert!(clear.iter().any(|text| said.contains(text)), "{said}");
             }

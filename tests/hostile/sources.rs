@@ -26,7 +26,7 @@ fn codes(folder: &Path, holds: &str) -> Vec<&'static str> {
     .expect("writes");
     let (done, waiting) = mpsc::channel();
     let request = Request::file(path);
-    std::thread::spawn(move || done.send(spec::load(&request)));
+    std::thread::spawn(move || drop(done.send(spec::load(&request))));
     let loaded = waiting.recv_timeout(LONG).unwrap_or_else(|_| panic!("{holds} hangs"));
     match loaded {
         Ok(_) => Vec::new(),

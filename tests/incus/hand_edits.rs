@@ -192,11 +192,6 @@ const CASES: &[(&str, Hand, Comes)] = &[
         Drift(&["file:/etc/conf.content"]),
     ),
     (
-        "file, a folder",
-        Guest("rm /etc/conf; mkdir /etc/conf"),
-        Drift(&["file:/etc/conf.content"]),
-    ),
-    (
         "file, a pipe",
         Guest("rm /etc/conf; mkfifo /etc/conf"),
         Drift(&["file:/etc/conf.content"]),

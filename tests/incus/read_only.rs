@@ -45,7 +45,9 @@ async fn what_only_reads_sends_nothing_but_reads() {
     write("one");
     let spec = path.to_str().expect("a path");
     let kept = folder.path().join("plan.json").display().to_string();
-    let reading: [&[&str]; 10] = [
+    let environment = format!("reads-{}", std::process::id());
+    let base = format!("{environment}-base");
+    let reading: [&[&str]; 12] = [
         &["plan", spec],
         &["plan", spec, "--detailed-exitcode", "--json"],
         &["plan", spec, "--out", &kept],
@@ -56,6 +58,8 @@ async fn what_only_reads_sends_nothing_but_reads() {
         &["show", spec, "--json"],
         &["graph", spec],
         &["validate", spec],
+        &["export", "--environment", &environment, "--backend", "incus"],
+        &["export", &base, "--backend", "incus", "--format", "yaml"],
     ];
     let mut packets = BTreeSet::new();
     let mut requests = 0;
@@ -64,7 +68,13 @@ async fn what_only_reads_sends_nothing_but_reads() {
         write(content);
         for command in reading {
             let differs = round != 1 && (command[0] == "check" || command.contains(&"--detailed-exitcode"));
-            run(command, &proxy, if differs { 2 } else { 0 }).await;
+            let code = match command[0] {
+                // There is nothing yet.
+                "export" if round == 0 => 1,
+                _ if differs => 2,
+                _ => 0,
+            };
+            run(command, &proxy, code).await;
             let asked = proxy.take();
             let writes: Vec<&Asked> = asked.iter().filter(|asked| !asked.is_read()).collect();
             assert!(writes.is_empty(), "{command:?}: {writes:?}");

@@ -60,7 +60,7 @@ async fn a_secret_is_in_its_file_and_nowhere_else() {
     run(&["apply"], Some(OTHER), 0).await;
     assert_eq!(token(), OTHER);
     incus(&["exec", &instance, "--", "sh", "-c", "echo by hand > /home/dev/.token"]);
-    run(&["check", "--json"], None, 3).await;
+    run(&["check", "--json"], Some(OTHER), 3).await;
     run(&["apply"], Some(OTHER), 0).await;
     assert_eq!(token(), OTHER);
     for kept in [

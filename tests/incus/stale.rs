@@ -15,6 +15,7 @@ fn program(arguments: &[&str]) -> Run {
         .expect("the program starts");
     Run {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        bytes: output.stdout,
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         code: output
             .status

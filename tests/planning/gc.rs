@@ -5,7 +5,7 @@ use sbx_apply::model::Labels;
 use serde_json::Value;
 
 use super::{program_with, program_with_at, run};
-use crate::support::program::{NOW, Run, process, program_at};
+use crate::support::program::{NOW, Run, hold, program_at};
 
 /// When the simulated instances are made, or a moment after.
 const MADE: u64 = NOW;
@@ -199,28 +199,6 @@ async fn others_are_left_alone_and_all_means_ours_alone() {
         "{left:?}"
     );
     assert!(left.contains(&"demo-task".to_owned()), "{left:?}");
-}
-
-/// Somebody else works on an environment, and goes on doing so.
-async fn hold(memory: &Memory, environment: &str) {
-    use sbx_apply::apply::{Claim, Clock, scope_of_environment};
-    use sbx_apply::model::EnvironmentName;
-
-    let environment = EnvironmentName::new(environment).expect("a name");
-    let keeper: std::sync::Arc<dyn sbx_apply::backend::Sandboxes> = std::sync::Arc::new(memory.clone());
-    let claim = Claim {
-        process: &process("alice", 7),
-        is_alive: &|_| true,
-        clock: Clock::new(|| u64::MAX / 2),
-        doing: "apply",
-        patience: std::time::Duration::ZERO,
-        by_force: false,
-        on_wait: &|_, _| {},
-    };
-    let lock = claim
-        .lock(&keeper, &environment, &scope_of_environment(&environment))
-        .await;
-    std::mem::forget(lock.expect("is free"));
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod accepted;
 mod adopt;
+mod export;
 mod gc;
 mod secrets;
 mod stale;
@@ -331,4 +332,30 @@ async fn nothing_is_lost_for_an_image_that_is_not_there() {
     let _ = memory.take_journal();
     let apply = program_with(&memory, &["apply", "-", "--allow-data-loss"], &spec("debain/12")).await;
     assert_eq!((apply.code, memory.journal()), (1, Vec::new()), "{}", apply.stderr);
+}
+
+#[tokio::test]
+async fn a_folder_in_a_files_place_goes_with_consent_only() {
+    let memory = Memory::new();
+    let spec = |more: &str| format!("sandbox \"one\" {{ image \"debian/12\"; {more} }}");
+    run(&memory, "apply", &spec(""), 0).await;
+    memory
+        .edit("demo-one", |machine| machine.write("/home/alice/work", "work"))
+        .expect("edits");
+    for holds in [
+        "file \"/home/alice\" absent=true;",
+        "file \"/home/alice\" content=\"x\";",
+    ] {
+        run(&memory, "apply", &spec(holds), 4).await;
+        let protected = format!("{holds} protect true;");
+        run(&memory, "apply", &spec(&protected), 4).await;
+        let forced = program_with(&memory, &["apply", "-", "--allow-data-loss"], &spec(&protected)).await;
+        assert_eq!(forced.code, 4, "{}", forced.stdout);
+    }
+    let machine = memory.machine("demo-one").expect("is there");
+    assert_eq!(machine.read("/home/alice/work"), Some(b"work".to_vec()));
+    let spec = spec("file \"/home/alice\" absent=true;");
+    let forced = program_with(&memory, &["apply", "-", "--allow-data-loss"], &spec).await;
+    assert_eq!(forced.code, 0, "{}", forced.stderr);
+    run(&memory, "plan", &spec, 0).await;
 }

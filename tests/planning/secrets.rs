@@ -197,3 +197,42 @@ async fn the_value_is_nowhere_but_in_the_file() {
         .await;
     assert_eq!(note.expect("reads"), None, "the key goes with the environment");
 }
+
+#[tokio::test]
+async fn what_was_secret_once_is_not_shown_in_clones_trees_and_after_a_release() {
+    let memory = Memory::new();
+    let base = "sandbox \"one\" { image \"debian/12\"; state \"stopped\"; file \"/srv/t/tok\" secret=\"TOKEN\"; \
+                file \"/etc/group\" secret=\"TOKEN\"; snapshot \"ready\"; }\n";
+    let leaf = |holds: &str| format!("{base}sandbox \"leaf\" {{ clone-from \"one\" snapshot=\"ready\"; {holds} }}");
+    assert_eq!(with(&memory, APPLY, &leaf(""), Some(ONE)).await.code, 0);
+    let plain = sbx_apply::model::Digest::of(ONE.as_bytes());
+    let hidden = async |spec: &str| {
+        for command in [PLAN, &["plan", "-", "--json"], &["check", "-", "--markdown"]] {
+            for value in [None, Some(ONE)] {
+                let run = with(&memory, command, spec, value).await;
+                let text = said(&run);
+                assert!(!text.contains(ONE), "{text}");
+                assert!(!text.contains(&plain.as_str()[..12]), "{text}");
+            }
+        }
+    };
+    for holds in [
+        "file \"/srv/t/tok\" content=\"plain\\n\";",
+        "tree \"/srv/t\" source=\"app\" delete=true;",
+        "tree \"/srv/t\" source=\"app\";",
+    ] {
+        hidden(&leaf(holds)).await;
+    }
+    // Released: it was there before us, so its contents stay, and stay secret.
+    let released = leaf("").replace("file \"/etc/group\" secret=\"TOKEN\";", "");
+    let apply = with(&memory, &["apply", "-", "--allow-data-loss"], &released, Some(ONE)).await;
+    assert_eq!(apply.code, 0, "{}{}", apply.stdout, apply.stderr);
+    let public = released.replace(
+        "state \"stopped\";",
+        "state \"stopped\"; file \"/etc/group\" content=\"new\\n\";",
+    );
+    hidden(&public).await;
+    let apply = with(&memory, &["apply", "-", "--allow-data-loss"], &public, Some(ONE)).await;
+    assert_eq!(apply.code, 0, "{}{}", apply.stdout, apply.stderr);
+    assert_eq!(with(&memory, PLAN, &public, Some(ONE)).await.code, 0);
+}

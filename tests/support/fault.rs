@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use sbx_apply::backend::{
     Backend, Changes, ConsoleOpts, CreateOpts, Error, ErrorKind, Exec, ExecOpts, FileChange, FileEntry, Files,
     KeepNotes, NetworkPolicy, Observe, Output, ReadFiles, ReadNotes, ReadPolicy, Result, Sandboxes, Scope, Stop,
-    Streams,
+    Streams, Terminal,
 };
 use sbx_apply::model::{
     Capabilities, Content, EgressMode, EnvironmentName, GuestPath, Inspection, Instance, InstanceName, Labels,
@@ -247,8 +247,8 @@ impl Exec for Faulty {
         self.change(self.inner.output(name, opts)).await
     }
 
-    async fn console(&self, name: &InstanceName, opts: &ConsoleOpts, streams: Streams<'_>) -> Result<i32> {
-        self.change(self.inner.console(name, opts, streams)).await
+    async fn console(&self, name: &InstanceName, opts: &ConsoleOpts, terminal: Terminal<'_>) -> Result<i32> {
+        self.change(self.inner.console(name, opts, terminal)).await
     }
 
     async fn ready(&self, name: &InstanceName, timeout: Duration) -> Result<()> {

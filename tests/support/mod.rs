@@ -6,3 +6,4 @@ pub(crate) mod fault;
 pub(crate) mod namespaces;
 pub(crate) mod program;
 pub(crate) mod proxy;
+pub(crate) mod pty;

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use sbx_apply::apply::{Clock, Process};
+use sbx_apply::apply::{Claim, Clock, Process, scope_of_environment};
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::backend::{Opener, Registry, Result, Sandboxes, Settings};
 use sbx_apply::cli::{self, Host, Terminals};
+use sbx_apply::model::EnvironmentName;
 use tokio::time::Instant;
 
 /// The moment at which every test runs.
@@ -18,6 +19,8 @@ pub(crate) const NOW: u64 = 1_800_000_000;
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) stdout: String,
+    /// The same as it came.
+    pub(crate) bytes: Vec<u8>,
     pub(crate) stderr: String,
     pub(crate) code: u8,
 }
@@ -44,8 +47,12 @@ impl Opener for Simulated {
 struct Buffer(Arc<Mutex<Vec<u8>>>);
 
 impl Buffer {
+    fn bytes(&self) -> Vec<u8> {
+        self.0.lock().expect("no panic").clone()
+    }
+
     fn text(&self) -> String {
-        String::from_utf8(self.0.lock().expect("no panic").clone()).expect("UTF-8")
+        String::from_utf8_lossy(&self.bytes()).into_owned()
     }
 }
 
@@ -74,6 +81,25 @@ pub(crate) fn process(user: &str, pid: u32) -> Process {
         pid,
         started: None,
     }
+}
+
+/// Somebody else works on an environment, and goes on doing so.
+pub(crate) async fn hold(memory: &Memory, environment: &str) {
+    let environment = EnvironmentName::new(environment).expect("a name");
+    let keeper: Arc<dyn Sandboxes> = Arc::new(memory.clone());
+    let claim = Claim {
+        process: &process("alice", 7),
+        is_alive: &|_| true,
+        clock: Clock::new(|| u64::MAX / 2),
+        doing: "apply",
+        patience: std::time::Duration::ZERO,
+        by_force: false,
+        on_wait: &|_, _| {},
+    };
+    let lock = claim
+        .lock(&keeper, &environment, &scope_of_environment(&environment))
+        .await;
+    std::mem::forget(lock.expect("is free"));
 }
 
 /// Runs the program: no terminal, no variables, and `memory` as its only backend.
@@ -107,7 +133,22 @@ pub(crate) async fn real_program_at(arguments: &[&str], now: u64) -> Run {
     run_on(Registry::standard(), arguments, &[], now).await
 }
 
+/// The same with something to read on standard input; what comes out need not be text.
+pub(crate) async fn program_reading(
+    memory: &Memory,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+    stdin: &[u8],
+) -> Run {
+    let registry = Registry::empty().with(Simulated(Arc::new(memory.clone())));
+    run_with(registry, arguments, variables, stdin, NOW).await
+}
+
 async fn run_on(registry: Registry, arguments: &[&str], variables: &[(&str, &str)], now: u64) -> Run {
+    run_with(registry, arguments, variables, b"", now).await
+}
+
+async fn run_with(registry: Registry, arguments: &[&str], variables: &[(&str, &str)], stdin: &[u8], now: u64) -> Run {
     let begun = Instant::now();
     let (stdout, stderr) = (Buffer::default(), Buffer::default());
     let host = Host {
@@ -120,6 +161,7 @@ async fn run_on(registry: Registry, arguments: &[&str], variables: &[(&str, &str
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect(),
         terminals: Terminals::default(),
+        stdin: Box::new(io::Cursor::new(stdin.to_vec())),
         stdout: Box::new(stdout.clone()),
         stderr: Box::new(stderr.clone()),
         registry,
@@ -130,6 +172,7 @@ async fn run_on(registry: Registry, arguments: &[&str], variables: &[(&str, &str
     };
     let code = cli::main(host).await.number();
     Run {
+        bytes: stdout.bytes(),
         stdout: stdout.text(),
         stderr: stderr.text(),
         code,

@@ -15,8 +15,8 @@ use super::remote::Remotes;
 use super::wire::Devices;
 use crate::backend::kept::Kept;
 use crate::backend::{
-    Backend, Changes, CreateOpts, Error, ErrorKind, Exec, ExecOpts, FileChange, FileEntry, Files, NetworkPolicy,
-    Observe, Output, ReadFiles, ReadPolicy, Result, Scope, Stop, Streams,
+    Backend, Changes, ConsoleOpts, CreateOpts, Error, ErrorKind, Exec, ExecOpts, FileChange, FileEntry, Files,
+    NetworkPolicy, Observe, Output, ReadFiles, ReadPolicy, Result, Scope, Stop, Streams, Terminal,
 };
 use crate::model::{
     Capabilities, Capability, EgressMode, GuestPath, Inspection, Instance, InstanceName, Labels, LiveInstance, Mode,
@@ -287,6 +287,7 @@ impl Exec for Incus {
             stdin: None,
             stdout: Some(Box::new(&mut stdout)),
             stderr: Some(Box::new(&mut stderr)),
+            until: None,
         };
         let code = self.run(name, opts, streams).await?;
         Ok(Output {
@@ -294,6 +295,12 @@ impl Exec for Incus {
             stdout: stdout.0,
             stderr: stderr.0,
         })
+    }
+
+    async fn console(&self, name: &InstanceName, opts: &ConsoleOpts, terminal: Terminal<'_>) -> Result<i32> {
+        self.session_at(name, opts, terminal)
+            .await
+            .map_err(|error| error.within(format_args!("cannot open a console in `{name}`")))
     }
 
     async fn ready(&self, name: &InstanceName, timeout: Duration) -> Result<()> {

@@ -29,6 +29,8 @@ const MEMORY: &str = "limits.memory";
 const GUEST_API: &str = "security.guestapi";
 /// Says which settings are our own hardening and nobody's declaration.
 const HARDENED: &str = "user.sbx-apply-hardened";
+/// The fingerprint of the image that an instance was made from.
+const BASE_IMAGE: &str = "volatile.base_image";
 /// Key of a root disk's size.
 const SIZE: &str = "size";
 
@@ -143,6 +145,7 @@ pub(super) fn live(from: &wire::Instance, snapshots: &[wire::Snapshot]) -> LiveI
             .collect(),
         created_at: moment(&from.created_at),
         location: Some(from.location.clone()).filter(|location| !location.is_empty() && location != "none"),
+        image: own.get(BASE_IMAGE).cloned(),
     }
 }
 

@@ -20,12 +20,13 @@ use super::Incus;
 use super::operation::started;
 use super::websocket::{Listener, Socket};
 use super::wire::{Config, Envelope, ExecPost};
+use crate::backend::options::ended;
 use crate::backend::retry::retry_when;
 use crate::backend::{Account, Error, ErrorKind, Exec as _, ExecOpts, Result, Streams};
 use crate::model::InstanceName;
 
 /// How long output may keep coming after the command has ended: what it left behind may hold the streams.
-const LINGER: Duration = Duration::from_secs(2);
+pub(super) const LINGER: Duration = Duration::from_secs(2);
 /// How long an end by force may take.
 const END: Duration = Duration::from_secs(5);
 /// How long the daemon takes to notice that a command's caller has gone (0.3 s on 6.0.4), in so many looks.
@@ -85,15 +86,8 @@ impl Incus {
     /// Runs a command to its end and gives its exit code.
     pub(super) async fn execute(&self, name: &InstanceName, opts: &ExecOpts, streams: Streams<'_>) -> Result<i32> {
         let mark = mark()?;
-        let (id, fds) = self.announce(name, opts, &mark).await?;
-        let secret = |fd: &str| {
-            fds.get(fd).and_then(Value::as_str).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Failed,
-                    format!("the daemon opened no stream {fd} for the command"),
-                )
-            })
-        };
+        let (id, fds) = self.announce(name, post(opts, true), &mark).await?;
+        let secret = |fd| secret(&fds, fd);
         let (stdin, stdout, stderr, control) = (secret("0")?, secret("1")?, secret("2")?, secret("control")?);
         // The command starts when all of them are connected.
         let (mut control, stdin, stdout, stderr) = tokio::try_join!(
@@ -103,24 +97,11 @@ impl Incus {
             self.client.listen(&id, stderr),
         )?;
 
+        let until = streams.until;
         let run = async {
             let output =
                 async { tokio::try_join!(drain(stdout, streams.stdout), drain(stderr, streams.stderr)).map(drop) };
-            let end = async {
-                let operation = match self.client.wait(&id).await {
-                    // So the daemon says of these codes, a shell's own included (Incus, `instance_exec.go`).
-                    Err(error) if error.to_string() == "Command not found" => return Ok(127),
-                    Err(error) if error.to_string() == "Command not executable" => return Ok(126),
-                    answer => answer?,
-                };
-                let code = operation
-                    .metadata
-                    .as_ref()
-                    .and_then(|metadata| metadata.get("return"))
-                    .and_then(Value::as_i64);
-                code.and_then(|code| i32::try_from(code).ok())
-                    .ok_or_else(|| Error::new(ErrorKind::Failed, "the daemon did not say how the command ended"))
-            };
+            let end = self.exit_code(&id);
             tokio::pin!(output, end);
             // A command need not read what it is given, so feeding it is never waited for.
             let feeding = OptionFuture::from(Some(feed(stdin, streams.stdin)));
@@ -143,6 +124,12 @@ impl Incus {
             }
             Ok(code)
         };
+        let run = async {
+            tokio::select! {
+                result = run => result,
+                error = ended(until) => Err(error),
+            }
+        };
         let result = match opts.timeout {
             None => run.await,
             Some(patience) => match timeout(patience, run).await {
@@ -158,19 +145,40 @@ impl Incus {
             },
         };
         if result.is_err() {
-            // Whatever went wrong, nothing of the command must go on unseen. The daemon's signal reaches its first
-            // process only; the others would go on, and keep a package manager's lock, for example.
-            if let Ok(Err(error)) = timeout(END, self.kill_all(name, &mark)).await {
-                tracing::debug!(instance = %name, %error, "cannot end what the command has started");
-            }
-            let signal = json!({ "command": "signal", "signal": KILL });
-            if control.send(Message::text(signal.to_string())).await.is_ok() {
-                let _ = timeout(END, self.client.wait(&id)).await;
-            }
+            self.end(name, &mark, &id, &mut control).await;
         }
         // Closing is a courtesy that nobody waits for.
         let _ = timeout(Duration::from_millis(100), control.close(None)).await;
         result
+    }
+
+    /// Waits for the end of a command, and gives its code.
+    pub(super) async fn exit_code(&self, id: &str) -> Result<i32> {
+        let operation = match self.client.wait(id).await {
+            // So the daemon says of these codes, a shell's own included (Incus, `instance_exec.go`).
+            Err(error) if error.to_string() == "Command not found" => return Ok(127),
+            Err(error) if error.to_string() == "Command not executable" => return Ok(126),
+            answer => answer?,
+        };
+        let code = operation
+            .metadata
+            .as_ref()
+            .and_then(|metadata| metadata.get("return"))
+            .and_then(Value::as_i64);
+        code.and_then(|code| i32::try_from(code).ok())
+            .ok_or_else(|| Error::new(ErrorKind::Failed, "the daemon did not say how the command ended"))
+    }
+
+    /// Ends a command: whatever went wrong, nothing of it must go on unseen. The daemon's signal reaches its first
+    /// process only; the others would go on, and keep a package manager's lock, for example.
+    pub(super) async fn end(&self, name: &InstanceName, mark: &str, id: &str, control: &mut Socket) {
+        if let Ok(Err(error)) = timeout(END, self.kill_all(name, mark)).await {
+            tracing::debug!(instance = %name, %error, "cannot end what the command has started");
+        }
+        let signal = json!({ "command": "signal", "signal": KILL });
+        if control.send(Message::text(signal.to_string())).await.is_ok() {
+            let _ = timeout(END, self.client.wait(id)).await;
+        }
     }
 
     /// Ends all processes of the command with that mark.
@@ -232,9 +240,14 @@ impl Incus {
         Ok(())
     }
 
-    async fn announce(&self, name: &InstanceName, opts: &ExecOpts, mark: &str) -> Result<(String, Value)> {
+    /// Asks for a command, and gives its operation and the secrets of its streams.
+    pub(super) async fn announce(
+        &self,
+        name: &InstanceName,
+        mut body: ExecPost<'_>,
+        mark: &str,
+    ) -> Result<(String, Value)> {
         let url = self.client.url(["instances", name.as_str(), "exec"]);
-        let mut body = post(opts, true);
         body.environment.insert(MARK.to_owned(), mark.to_owned());
         let envelope: Envelope<Value> = retry_when(
             || self.client.change(Method::POST, &url, Some(&body), None),
@@ -298,8 +311,18 @@ impl Incus {
     }
 }
 
+/// The secret of one of a command's streams.
+pub(super) fn secret<'a>(fds: &'a Value, fd: &str) -> Result<&'a str> {
+    fds.get(fd).and_then(Value::as_str).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Failed,
+            format!("the daemon opened no stream {fd} for the command"),
+        )
+    })
+}
+
 /// A value that no other command has.
-fn mark() -> Result<String> {
+pub(super) fn mark() -> Result<String> {
     let mut random = [0; 8];
     let filled = ring::default_provider().secure_random.fill(&mut random);
     filled.map_err(|_| Error::new(ErrorKind::Failed, "no randomness to mark a command with"))?;
@@ -326,6 +349,8 @@ fn post(opts: &ExecOpts, websockets: bool) -> ExecPost<'_> {
         user: account.owner.uid,
         group: account.owner.gid,
         cwd: &account.home,
+        width: 0,
+        height: 0,
     }
 }
 

@@ -196,7 +196,7 @@ impl Incus {
     }
 
     /// What the profiles of new instances give them.
-    async fn profile_devices(&self) -> Result<&Devices> {
+    pub(super) async fn profile_devices(&self) -> Result<&Devices> {
         self.profile_devices
             .get_or_try_init(|| async {
                 let mut devices = Devices::new();

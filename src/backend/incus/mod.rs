@@ -10,7 +10,9 @@
 
 mod backend;
 mod client;
+mod console;
 mod convert;
+mod examine;
 mod exec;
 mod failure;
 mod image;

@@ -10,7 +10,7 @@ use rustix::fs::{Access, access};
 use super::client::{Client, Endpoint};
 use super::remote::{Protocol, Remotes};
 use super::{Incus, tls};
-use crate::backend::{Error, ErrorKind, Result, Sandboxes, Settings};
+use crate::backend::{Error, ErrorKind, Examination, Result, Sandboxes, Settings};
 
 /// Opens [`Incus`] by its name, `incus`.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +66,10 @@ impl crate::backend::Opener for Opener {
         let mut incus = Incus::open(settings).await?;
         incus.learn().await?;
         Ok(Arc::new(incus))
+    }
+
+    async fn examine(&self, settings: &Settings) -> Examination {
+        super::examine::examine(settings).await
     }
 }
 

@@ -107,6 +107,16 @@ impl Remotes {
         }
     }
 
+    /// The names of those that show images to everybody.
+    pub(super) fn image_servers(&self) -> Vec<&str> {
+        let servers = self
+            .file
+            .remotes
+            .iter()
+            .filter(|(_, entry)| entry.public || entry.protocol == "simplestreams");
+        servers.map(|(name, _)| name.as_str()).collect()
+    }
+
     /// One remote.
     pub(super) fn get(&self, name: &str) -> Result<Remote> {
         let entry = self.file.remotes.get(name).ok_or_else(|| {

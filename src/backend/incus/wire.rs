@@ -267,4 +267,7 @@ pub(super) struct ExecPost<'a> {
     pub(super) user: u32,
     pub(super) group: u32,
     pub(super) cwd: &'a str,
+    /// Columns and rows of an interactive one's terminal.
+    pub(super) width: u16,
+    pub(super) height: u16,
 }

@@ -2,110 +2,116 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::stdio::stdin;
-use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
-use tokio::fs::File;
-use tokio::io::{AsyncRead, AsyncWrite, copy};
-use tokio::signal::unix::{SignalKind, signal};
+use rustix::io::ioctl_fionbio;
+use rustix::termios::{Winsize, tcsetwinsize};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy};
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::Local;
+use super::exec::{END, LINGER};
 use super::helper::unexpected;
 use super::state::failed;
 use super::wire::{Reply, Request};
-use crate::backend::{ConsoleOpts, Result, Streams};
+use crate::backend::options::ended;
+use crate::backend::{ConsoleOpts, Error, Result, Terminal};
 use crate::model::InstanceName;
 
-/// A login shell: that of the image, whichever it has.
-const SHELL: [&str; 3] = [
-    "/bin/sh",
-    "-c",
-    "if [ -x /bin/bash ]; then exec /bin/bash -l; else exec /bin/sh -l; fi",
-];
-
 impl Local {
-    /// Opens a session and passes bytes on until it ends. The terminal follows the size of this process's own, where
-    /// its standard input is one.
+    /// Opens a session and passes bytes on until it ends.
     pub(super) async fn session_at(
         &self,
         name: &InstanceName,
         opts: &ConsoleOpts,
-        streams: Streams<'_>,
+        terminal: Terminal<'_>,
     ) -> Result<i32> {
-        let command = match opts.command.is_empty() {
-            true => SHELL.map(str::to_owned).to_vec(),
-            false => opts.command.clone(),
-        };
+        let command = opts.words();
         let mut command = self.command(name, &command, &opts.account, &opts.env)?;
-        command.terminal = Some(opts.size);
+        command.terminal = Some(*terminal.size.borrow());
         let mut helper = self.helpers.ask(&Request::Exec(command)).await?;
         match helper.reply().await? {
             Reply::Ready => {}
             other => return Err(unexpected(&other)),
         }
-        let terminal = Terminal(helper.descriptor().await?);
+        let far = Far::new(helper.descriptor().await?)?;
+        let Terminal {
+            input,
+            output,
+            size,
+            until,
+        } = terminal;
         let result = {
-            let mut resized = signal(SignalKind::window_change())
-                .map_err(|source| failed("cannot follow the terminal's size", source))?;
-            let (typing, showing) = (terminal.feed(streams.stdin), terminal.show(streams.stdout));
-            let end = helper.reply();
-            tokio::pin!(typing, showing, end);
-            let (mut typed, mut shown) = (false, false);
+            let showing = far.show(output);
+            let passing = async { tokio::join!(far.feed(input), far.follow(size)) };
+            let (end, ended) = (helper.reply(), ended(until));
+            tokio::pin!(showing, passing, end, ended);
+            let (mut shown, mut passed) = (false, false);
             let code = loop {
                 tokio::select! {
-                    reply = &mut end => match reply {
-                        Ok(Reply::Code(code)) => break Ok(code),
-                        Ok(other) => break Err(unexpected(&other)),
-                        Err(error) => break Err(error),
+                    reply = &mut end => break match reply {
+                        Ok(Reply::Code(code)) => Ok(code),
+                        Ok(other) => Err(unexpected(&other)),
+                        Err(error) => Err(error),
                     },
-                    () = &mut typing, if !typed => typed = true,
                     () = &mut showing, if !shown => shown = true,
-                    _ = resized.recv() => terminal.follow(),
+                    _ = &mut passing, if !passed => passed = true,
+                    error = &mut ended => break Err(error),
                 }
             };
-            if !shown {
+            if !shown && code.is_ok() {
                 // What it said last; a process that it left behind may keep the terminal for ever.
-                let _ = tokio::time::timeout(super::exec::LINGER, showing).await;
+                let _ = timeout(LINGER, showing).await;
             }
             code
         };
-        let _ = tokio::time::timeout(super::exec::END, helper.end()).await;
+        let _ = timeout(END, helper.end()).await;
         result
     }
 }
 
-/// This side's end of a terminal.
-struct Terminal(OwnedFd);
+/// This side's end of the sandbox's terminal.
+struct Far(OwnedFd);
 
-impl Terminal {
-    /// Gives it the size of this process's own terminal.
-    fn follow(&self) {
-        if let Ok(size) = tcgetwinsize(stdin()) {
+impl Far {
+    fn new(descriptor: OwnedFd) -> Result<Self> {
+        // Nobody else has this end, so nobody minds.
+        ioctl_fionbio(&descriptor, true).map_err(cannot)?;
+        Ok(Self(descriptor))
+    }
+
+    /// Gives it the size of the caller's, again and again.
+    async fn follow(&self, mut size: watch::Receiver<(u16, u16)>) {
+        while size.changed().await.is_ok() {
+            let (columns, rows) = *size.borrow_and_update();
             let size = Winsize {
+                ws_col: columns,
+                ws_row: rows,
                 ws_xpixel: 0,
                 ws_ypixel: 0,
-                ..size
             };
             let _ = tcsetwinsize(&self.0, size);
         }
     }
 
     /// Types what comes, until there is no more, or nobody reads.
-    async fn feed(&self, from: Option<Box<dyn AsyncRead + Send + Unpin + '_>>) {
-        if let Some((mut from, mut to)) = from.zip(self.file()) {
+    async fn feed(&self, mut from: Box<dyn AsyncRead + Send + Unpin + '_>) {
+        let to = self.0.try_clone().and_then(pipe::Sender::from_owned_fd_unchecked);
+        if let Ok(mut to) = to {
             let _ = copy(&mut from, &mut to).await;
         }
     }
 
-    /// Shows what is said, until the last process lets go of the terminal.
-    async fn show(&self, to: Option<Box<dyn AsyncWrite + Send + Unpin + '_>>) {
-        if let Some((mut to, mut from)) = to.zip(self.file()) {
+    /// Shows what is said, until the last process lets go of the terminal, which reads as a failure.
+    async fn show(&self, mut to: Box<dyn AsyncWrite + Send + Unpin + '_>) {
+        let from = self.0.try_clone().and_then(pipe::Receiver::from_owned_fd_unchecked);
+        if let Ok(mut from) = from {
             let _ = copy(&mut from, &mut to).await;
+            let _ = to.flush().await;
         }
     }
+}
 
-    /// Its bytes. No terminal can be waited for without a thread of its own.
-    fn file(&self) -> Option<File> {
-        let own = self.0.try_clone().ok()?;
-        Some(File::from_std(own.into()))
-    }
+fn cannot(source: rustix::io::Errno) -> Error {
+    failed("cannot use the terminal", source)
 }

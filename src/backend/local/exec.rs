@@ -15,7 +15,8 @@ use super::helper::{Helper, unexpected};
 use super::state::failed;
 use super::wire::{Exec as Command, Reply, Request};
 use crate::backend::kept::Kept;
-use crate::backend::{Account, ConsoleOpts, Error, ErrorKind, Exec, ExecOpts, Output, Result, Streams};
+use crate::backend::options::ended;
+use crate::backend::{Account, ConsoleOpts, Error, ErrorKind, Exec, ExecOpts, Output, Result, Streams, Terminal};
 use crate::model::InstanceName;
 
 /// How long output may keep coming after the command has ended: what it left behind may hold the streams.
@@ -37,6 +38,7 @@ impl Exec for Local {
             stdin: None,
             stdout: Some(Box::new(&mut stdout)),
             stderr: Some(Box::new(&mut stderr)),
+            until: None,
         };
         let code = self.run(name, opts, streams).await?;
         Ok(Output {
@@ -46,8 +48,8 @@ impl Exec for Local {
         })
     }
 
-    async fn console(&self, name: &InstanceName, opts: &ConsoleOpts, streams: Streams<'_>) -> Result<i32> {
-        self.session_at(name, opts, streams)
+    async fn console(&self, name: &InstanceName, opts: &ConsoleOpts, terminal: Terminal<'_>) -> Result<i32> {
+        self.session_at(name, opts, terminal)
             .await
             .map_err(|error| error.within(format_args!("cannot open a console in `{name}`")))
     }
@@ -106,6 +108,7 @@ impl Local {
     async fn execute(&self, name: &InstanceName, opts: &ExecOpts, streams: Streams<'_>) -> Result<i32> {
         let mut command = self.command(name, &opts.command, &opts.account, &opts.env)?;
         command.stdin = streams.stdin.is_some();
+        let until = streams.until;
         let wanted = |wanted: bool| if wanted { Stdio::piped() } else { Stdio::null() };
         let request = Request::Exec(command);
         let mut helper = self
@@ -146,6 +149,12 @@ impl Local {
                 }
             }
             Ok(code)
+        };
+        let run = async {
+            tokio::select! {
+                result = run => result,
+                error = ended(until) => Err(error),
+            }
         };
         let result = match opts.timeout {
             None => run.await,

@@ -60,6 +60,7 @@ impl ReadFiles for Local {
             Ok(answer)
         })
         .await
+        .map_err(|error| error.within(format_args!("cannot read `{path}` in `{name}`")))
     }
 
     async fn list_files(&self, name: &InstanceName, path: &GuestPath, recursive: bool) -> Result<Vec<FileEntry>> {
@@ -73,19 +74,18 @@ impl ReadFiles for Local {
             session.end().await;
             let mut listed: Vec<_> = entries
                 .into_iter()
-                .filter_map(|entry| {
-                    Some(FileEntry {
-                        path: GuestPath::new(entry.path).ok()?,
-                        size: entry.size,
-                        mode: Mode::of_bits(entry.mode),
-                        is_dir: matches!(entry.shape, EntryShape::Directory),
-                    })
+                .map(|entry| FileEntry {
+                    path: GuestPath::observed(entry.path),
+                    size: entry.size,
+                    mode: Mode::of_bits(entry.mode),
+                    is_dir: matches!(entry.shape, EntryShape::Directory),
                 })
                 .collect();
             listed.sort_by(|a, b| a.path.cmp(&b.path));
             Ok(listed)
         })
         .await
+        .map_err(|error| error.within(format_args!("cannot list `{path}` in `{name}`")))
     }
 }
 

@@ -12,6 +12,7 @@
 mod cgroup;
 mod console;
 mod etc;
+mod examine;
 mod exec;
 mod files;
 mod helper;

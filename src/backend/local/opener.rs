@@ -12,7 +12,7 @@ use super::helper::{Helpers, OWN};
 use super::ids::{Ids, range};
 use super::network::Network;
 use super::state::Store;
-use crate::backend::{Error, ErrorKind, Result, Sandboxes, Settings};
+use crate::backend::{Error, ErrorKind, Examination, Result, Sandboxes, Settings};
 use crate::model::{Capabilities, Capability};
 
 /// Opens [`Local`] by its name, `local`.
@@ -61,6 +61,10 @@ impl crate::backend::Opener for Opener {
 
     async fn open(&self, settings: &Settings) -> Result<Arc<dyn Sandboxes>> {
         Ok(Arc::new(Local::open(settings, Path::new(OWN))?))
+    }
+
+    async fn examine(&self, settings: &Settings) -> Examination {
+        super::examine::examine(settings, Path::new(OWN)).await
     }
 }
 

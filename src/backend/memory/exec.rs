@@ -27,6 +27,7 @@ impl Exec for Memory {
             stdin: None,
             stdout: Some(Box::new(&mut stdout)),
             stderr: Some(Box::new(&mut stderr)),
+            until: None,
         };
         let code = self.simulate(name, opts, streams).await?;
         Ok(Output {

@@ -197,6 +197,7 @@ impl Machine {
             snapshots: snapshots.collect(),
             created_at: Some(self.created_at),
             location: self.location.clone(),
+            image: None,
         }
     }
 }

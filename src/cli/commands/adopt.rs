@@ -8,11 +8,12 @@ use super::super::interrupt::Interrupts;
 use super::super::lock::{LockArgs, Place, Worked};
 use super::super::session::{self, SpecArg};
 use super::super::settings::Settings;
+use super::super::unknown::{meant, some, unknown_instance};
 use crate::apply::{observe_with, scope_of};
 use crate::backend::{ErrorKind, Sandboxes};
 use crate::model::{Desired, InstanceName, Sandbox};
 use crate::plan::{Adoption, adopt};
-use crate::spec::{Loaded, nearest};
+use crate::spec::Loaded;
 use crate::view::clean;
 
 const NOTES: &str = "\
@@ -131,31 +132,4 @@ fn sandbox<'a>(desired: &'a Desired, name: &str) -> Result<&'a Sandbox, Error> {
         format!("no sandbox is named `{name}`{}", meant(name, &names)),
         format!("the spec has: {}", some(&names)),
     ))
-}
-
-async fn unknown_instance(name: &InstanceName, backend: &dyn Sandboxes) -> Result<Error, Error> {
-    let all = backend.list().await?;
-    let names: Vec<&str> = all.iter().map(|instance| instance.name.as_str()).collect();
-    Ok(Error::usage(
-        format!("no instance is named `{name}`{}", meant(name.as_str(), &names)),
-        match names[..] {
-            [] => "the backend has none at all; is it the right one, and the right project?".to_owned(),
-            _ => format!("there are: {}", some(&names)),
-        },
-    ))
-}
-
-fn meant(name: &str, names: &[&str]) -> String {
-    nearest(name, names.iter().copied()).map_or_else(String::new, |near| format!(", did you mean `{near}`?"))
-}
-
-/// A list that fits on a line or two.
-fn some(names: &[&str]) -> String {
-    const MANY: usize = 12;
-    let more = names.len().saturating_sub(MANY);
-    let shown = names[..names.len() - more].join(", ");
-    match more {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
 }

@@ -1,6 +1,5 @@
 //! `completions`: for the caller's shell.
 
-use clap::CommandFactory as _;
 use clap_complete::{Shell, generate};
 
 use super::super::Code;
@@ -22,7 +21,12 @@ pub(crate) struct Args {
 /// Prints the completions.
 pub(super) fn run(args: &Args, settings: &Settings) -> Code {
     let mut script = Vec::new();
-    generate(args.shell, &mut super::super::Args::command(), "sbx-apply", &mut script);
+    generate(
+        args.shell,
+        &mut super::super::Args::definition(),
+        "sbx-apply",
+        &mut script,
+    );
     settings.output.result(&String::from_utf8_lossy(&script));
     Code::Done
 }

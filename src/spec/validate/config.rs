@@ -37,6 +37,15 @@ fn matches(key: &str, pattern: &str) -> bool {
     }
 }
 
+/// Whether a spec may set a key without its caller's leave.
+pub(crate) fn is_allowed(key: &str) -> bool {
+    let refused = OWN_WORDS
+        .iter()
+        .chain(&REFUSED)
+        .any(|(pattern, _)| matches(key, pattern));
+    !refused && ALLOWED.iter().any(|pattern| matches(key, pattern))
+}
+
 /// Checks every `config` of a file. `unsafe_keys` are those that the caller lets through.
 pub(crate) fn config(block: &Block, unsafe_keys: &[String], problems: &mut Problems) {
     for (key, _) in block.map("config") {

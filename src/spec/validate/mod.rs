@@ -7,7 +7,7 @@ mod references;
 mod rules;
 mod values;
 
-pub(super) use config::config;
+pub(super) use config::{config, is_allowed};
 pub(super) use cycles::cycles;
 pub(super) use paths::paths;
 pub(super) use references::{references, undeclared};

@@ -45,7 +45,7 @@ impl Plain {
 }
 
 /// Said when nothing new is started for want of the lock.
-pub(super) const LOCK_LOST: &str = "The lock was lost: finishing what runs, starting nothing more.";
+pub(super) const LOCK_LOST: &str = "The lock was lost: leaving at once, for somebody else may be at work.";
 /// What the first interrupt is answered with.
 pub(super) const DRAINING: &str = "Interrupted: finishing what runs. Once more to leave at once.";
 

@@ -152,7 +152,7 @@ impl Incus {
             let entries = walk(&session, path, recursive).await?;
             Ok(entries
                 .into_iter()
-                .map(|(path, attributes)| entry(path, attributes))
+                .map(|(path, attributes)| entry(&path, attributes))
                 .collect())
         };
         bounded(LOOK, retry_lost(attempt)).await

@@ -29,6 +29,11 @@ pub(super) async fn inspect(session: &Session, query: &Query) -> Result<Inspecti
         looks.extend(
             entries
                 .into_iter()
+                // A name that no spec could say can be neither declared nor compared.
+                .filter_map(|(path, attributes)| {
+                    let path = GuestPath::new(String::from_utf8(path).ok()?).ok()?;
+                    Some((path, attributes))
+                })
                 .filter(|(path, _)| !query.paths.contains(path) && !query.opaque.contains(path))
                 .map(|(path, attributes)| look(session, path, Some(attributes), None, false)),
         );
@@ -126,23 +131,19 @@ async fn shape(
     })
 }
 
-/// What lies in a folder, or anywhere below it, ordered by path. Names that are no text, or that no spec could
-/// say, are left out. Where there is more than [`MOST`], an error.
-pub(super) async fn walk(
-    session: &Session,
-    folder: &GuestPath,
-    recursive: bool,
-) -> Result<Vec<(GuestPath, Attributes)>> {
+/// What lies in a folder, or anywhere below it, ordered by path. Where there is more than [`MOST`], an error.
+pub(super) async fn walk(session: &Session, folder: &GuestPath, recursive: bool) -> Result<Vec<(Vec<u8>, Attributes)>> {
     let mut found = Vec::new();
     let mut count = 0;
     let top = folder;
-    let mut round = vec![folder.clone()];
+    let mut round = vec![folder.as_str().trim_end_matches('/').as_bytes().to_vec()];
     while !round.is_empty() {
         let lists = round.drain(..).map(|folder| async move {
-            match session.list(folder.as_str().as_bytes(), MOST).await {
+            let path: &[u8] = if folder.is_empty() { b"/" } else { &folder };
+            match session.list(path, MOST).await {
                 Ok(entries) => Ok((folder, entries)),
                 Err(failure) if failure.is_missing() => Ok((folder, Vec::new())),
-                Err(failure) => Err(failure.within(&folder)),
+                Err(failure) => Err(failure.within(String::from_utf8_lossy(path))),
             }
         });
         let lists: Vec<_> = lists.collect();
@@ -156,10 +157,7 @@ pub(super) async fn walk(
         }
         for (folder, entries) in lists {
             for (name, attributes) in entries {
-                let path = String::from_utf8(join(folder.as_str().as_bytes(), &name)).ok();
-                let Some(path) = path.and_then(|path| GuestPath::new(path).ok()) else {
-                    continue;
-                };
+                let path = join(&folder, &name);
                 if recursive && attributes.kind() == Kind::Directory {
                     round.push(path.clone());
                 }
@@ -172,9 +170,9 @@ pub(super) async fn walk(
 }
 
 /// A listing's entry.
-pub(super) fn entry(path: GuestPath, attributes: Attributes) -> FileEntry {
+pub(super) fn entry(path: &[u8], attributes: Attributes) -> FileEntry {
     FileEntry {
-        path,
+        path: GuestPath::observed(String::from_utf8_lossy(path)),
         size: attributes.size,
         mode: Mode::of_bits(attributes.mode),
         is_dir: attributes.kind() == Kind::Directory,

@@ -34,7 +34,7 @@ pub(super) fn inspect(
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
             opened => {
                 let opened = opened.trying(folder)?;
-                walk(&opened, folder, true, 0, &mut found)?;
+                walk(&opened, folder, Names::Sayable, true, 0, &mut found)?;
             }
         }
     }
@@ -140,11 +140,27 @@ fn not_regular(path: &str) -> Failure {
 pub(super) fn list(root: &Root, path: &str, recursive: bool) -> Result<Vec<Entry>> {
     let folder = root.open(path, OFlags::RDONLY | OFlags::DIRECTORY).trying(path)?;
     let mut found = Vec::new();
-    walk(&folder, path, recursive, 0, &mut found)?;
+    walk(&folder, path, Names::All, recursive, 0, &mut found)?;
     Ok(found)
 }
 
-fn walk(folder: &OwnedFd, path: &str, recursive: bool, depth: usize, found: &mut Vec<Entry>) -> Result<()> {
+/// Which names are told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Names {
+    /// Those that a path of ours could say: others can be neither declared nor compared.
+    Sayable,
+    /// All of them.
+    All,
+}
+
+fn walk(
+    folder: &OwnedFd,
+    path: &str,
+    names: Names,
+    recursive: bool,
+    depth: usize,
+    found: &mut Vec<Entry>,
+) -> Result<()> {
     if depth > DEEPEST {
         return Err(super::invalid(format!(
             "{path}: more than {DEEPEST} folders in each other"
@@ -156,9 +172,8 @@ fn walk(folder: &OwnedFd, path: &str, recursive: bool, depth: usize, found: &mut
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
-        // A name that no path of ours could say is passed over: it can be neither declared nor shown.
-        let Ok(text) = name.to_str() else { continue };
-        if text.contains(char::is_control) {
+        let text = name.to_string_lossy();
+        if names == Names::Sayable && (name.to_str().is_err() || text.contains(char::is_control)) {
             continue;
         }
         let stat = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -177,7 +192,7 @@ fn walk(folder: &OwnedFd, path: &str, recursive: bool, depth: usize, found: &mut
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             match openat(folder, name, flags, Mode::empty()) {
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                below => walk(&below.trying(&own)?, &own, true, depth + 1, found)?,
+                below => walk(&below.trying(&own)?, &own, names, true, depth + 1, found)?,
             }
         }
     }

@@ -91,6 +91,7 @@ impl Record {
             snapshots: snapshots.collect(),
             created_at: Some(self.created_at),
             location: None,
+            image: None,
         }
     }
 }

@@ -1,0 +1,245 @@
+//! `console` and prompts on a real terminal, with real sandboxes.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::process::Signal;
+
+use crate::support::daemon;
+use crate::support::namespaces;
+use crate::support::pty::Pty;
+
+/// An environment with a running sandbox `on` and a stopped one `off`, that goes with this.
+struct Environment {
+    _folder: tempfile::TempDir,
+    spec: PathBuf,
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Environment {
+    fn local() -> Option<Self> {
+        let (_, image) = namespaces::open()?;
+        // Images lie beside their spec.
+        let folder = tempfile::tempdir_in(namespaces::folder()).expect("a folder");
+        let image = PathBuf::from(image);
+        let name = image.file_name()?.to_str()?.to_owned();
+        let state = folder.path().join("state").display().to_string();
+        let spec = namespaces::folder().join(format!("{}.kdl", unique()));
+        Some(Self::applied(folder, spec, "", &name, vec![("SBX_LOCAL_STATE", state)]))
+    }
+
+    fn incus() -> Option<Self> {
+        let daemon = daemon::find()?;
+        let folder = tempfile::tempdir().expect("a folder");
+        let spec = folder.path().join("sbx.kdl");
+        let socket = daemon.socket.display().to_string();
+        let backend = "backend \"incus\"\n";
+        Some(Self::applied(
+            folder,
+            spec,
+            backend,
+            "busybox",
+            vec![("INCUS_SOCKET", socket)],
+        ))
+    }
+
+    fn applied(
+        folder: tempfile::TempDir,
+        spec: PathBuf,
+        backend: &str,
+        image: &str,
+        variables: Vec<(&'static str, String)>,
+    ) -> Self {
+        let text = format!(
+            "environment \"{}\"\n{backend}sandbox \"on\" {{ image \"{image}\"; }}\n\
+             sandbox \"off\" {{ image \"{image}\"; state \"stopped\"; }}\n",
+            unique()
+        );
+        fs::write(&spec, text).expect("writes");
+        let environment = Self {
+            _folder: folder,
+            spec,
+            variables,
+        };
+        environment.run(&["apply"]);
+        environment
+    }
+
+    fn run(&self, words: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_sbx-apply"))
+            .args(&words[..1])
+            .arg(&self.spec)
+            .args(&words[1..])
+            .stdin(std::process::Stdio::null())
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .output()
+            .expect("runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{words:?}: {said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The program on a terminal of 100 columns and 30 rows.
+    fn pty(&self, words: &[&str]) -> Pty {
+        let spec = self.spec.display().to_string();
+        let mut words = words.to_vec();
+        let at = if matches!(words[0], "snapshot" | "file") { 2 } else { 1 };
+        words.insert(at, &spec);
+        let mut variables: Vec<(&str, &str)> = self.variables.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        variables.push(("TERM", "vt100"));
+        Pty::start(&words, &variables, (100, 30))
+    }
+}
+
+impl Drop for Environment {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.run(&["destroy", "--allow-data-loss"]);
+        }
+        let _ = fs::remove_file(&self.spec);
+    }
+}
+
+fn unique() -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    format!("pty{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn a_session_from_its_beginning_to_its_end(environment: &Environment) {
+    let mut pty = environment.pty(&["console", "on"]);
+    assert!(!pty.is_raw());
+    pty.types("stty size; echo $TERM; echo \"is $((40 + 2))\"\n");
+    pty.sees("30 100");
+    pty.sees("vt100");
+    pty.sees("is 42");
+    assert!(pty.is_raw());
+    pty.resize((90, 20));
+    pty.types("while [ \"$(stty size)\" != '20 90' ]; do sleep 1; done; echo fol\"lo\"wed\n");
+    pty.sees("followed");
+    pty.types("echo sta\"r\"ted; sleep 1011\n");
+    pty.sees("started");
+    pty.types("\u{3}");
+    // What is typed before that is dropped with what was interrupted (termios(3), NOFLSH).
+    pty.sees("^C");
+    pty.types("exit 9\n");
+    let (code, said, raw) = pty.ends();
+    assert_eq!((code, raw), (Some(9), false), "{said}");
+}
+
+fn signals_end_a_session_and_the_terminal_is_as_it_was(environment: &Environment) {
+    for (signal, code) in [
+        (Signal::TERM, 143),
+        (Signal::HUP, 129),
+        (Signal::INT, 130),
+        (Signal::QUIT, 131),
+    ] {
+        let mut pty = environment.pty(&["console", "on", "--", "sh", "-c", "echo rea\"d\"y; sleep 1012"]);
+        pty.sees("ready");
+        assert!(pty.is_raw());
+        pty.signal(signal);
+        let (ended, said, raw) = pty.ends();
+        assert_eq!((ended, raw), (Some(code), false), "{signal:?} {said}");
+    }
+    let left = environment.run(&["exec", "on", "--", "sh", "-c", "ps | grep '[s]leep 1012' || true"]);
+    assert_eq!(left, "");
+}
+
+fn a_session_can_be_stopped_and_goes_on(environment: &Environment) {
+    let mut pty = environment.pty(&[
+        "console",
+        "on",
+        "--",
+        "sh",
+        "-c",
+        "echo rea\"d\"y; read line; echo go\"t\" $line",
+    ]);
+    pty.sees("ready");
+    pty.signal(Signal::TSTP);
+    for _ in 0..100 {
+        if !pty.is_raw() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(!pty.is_raw(), "let go of while it is stopped");
+    pty.signal(Signal::CONT);
+    for _ in 0..100 {
+        if pty.is_raw() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    pty.types("more\n");
+    pty.sees("got more");
+    let (code, _, raw) = pty.ends();
+    assert_eq!((code, raw), (Some(0), false));
+}
+
+fn where_there_is_no_session_the_terminal_stays_as_it_is(environment: &Environment) {
+    for (words, told) in [
+        (&["console", "off"][..], "`off` does not run: it is stopped"),
+        (&["console", "onn"], "did you mean `on`?"),
+        (&["console", "on", "--", "/no/such/program"], ""),
+    ] {
+        let (code, said, raw) = environment.pty(words).ends();
+        let expected = if told.is_empty() { 127 } else { 125 };
+        assert_eq!((code, raw), (Some(expected), false), "{words:?} {said}");
+        assert!(said.contains(told), "{words:?} {said}");
+    }
+}
+
+fn losing_data_needs_a_typed_yes(environment: &Environment) {
+    environment.run(&["exec", "on", "--", "sh", "-c", "echo then > /kept"]);
+    let (code, said, _) = environment.pty(&["snapshot", "create", "on", "before"]).ends();
+    assert_eq!(code, Some(0), "{said}");
+    environment.run(&["exec", "on", "--", "sh", "-c", "echo now > /kept"]);
+    for (typed, code, kept) in [("no\n", 4, "now\n"), ("yes\n", 0, "then\n")] {
+        let mut pty = environment.pty(&["snapshot", "restore", "on", "before"]);
+        pty.sees("loses what is on its disk now");
+        pty.sees("Type yes to go on");
+        pty.types(typed);
+        let (ended, said, _) = pty.ends();
+        assert_eq!(ended, Some(code), "{said}");
+        assert_eq!(environment.run(&["exec", "on", "--", "cat", "/kept"]), kept);
+    }
+    let mut pty = environment.pty(&["snapshot", "delete", "on", "before"]);
+    pty.sees("Delete the snapshot before of on?");
+    pty.types("y");
+    let (code, said, _) = pty.ends();
+    assert_eq!(code, Some(0), "{said}");
+    // Standard input is the terminal here, and no command's.
+    let (code, said, _) = environment.pty(&["exec", "on", "--", "cat"]).ends();
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+}
+
+macro_rules! on_both {
+    ($($test:ident,)+) => {
+        mod on_local {
+            $(#[test]
+            fn $test() {
+                if let Some(environment) = super::Environment::local() {
+                    super::$test(&environment);
+                }
+            })+
+        }
+
+        mod on_incus {
+            $(#[test]
+            fn $test() {
+                if let Some(environment) = super::Environment::incus() {
+                    super::$test(&environment);
+                }
+            })+
+        }
+    };
+}
+
+on_both! {
+    a_session_can_be_stopped_and_goes_on,
+    a_session_from_its_beginning_to_its_end,
+    losing_data_needs_a_typed_yes,
+    signals_end_a_session_and_the_terminal_is_as_it_was,
+    where_there_is_no_session_the_terminal_stays_as_it_is,
+}
