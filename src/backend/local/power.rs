@@ -10,8 +10,9 @@ use tokio::task::spawn_blocking;
 
 use super::Local;
 use super::helper::unexpected;
+use super::image;
 use super::network::Subject;
-use super::state::{Lock, Record};
+use super::state::{Lock, Record, failed};
 use super::wire::{Join, Reply, Request, Start};
 use crate::backend::{Error, ErrorKind, Result, Stop};
 use crate::model::InstanceName;
@@ -27,6 +28,10 @@ impl Local {
         }
         let parts = self.parts(&record.image).await?;
         self.store.write_etc(name, self.ids, &parts)?;
+        if let Some(mask) = image::mask_of(&parts) {
+            let file = self.store.sandbox(name)?.join(image::MASK);
+            std::fs::write(&file, mask).map_err(|source| failed(format!("cannot write {}", file.display()), source))?;
+        }
         let start = Start {
             ids: self.ids,
             tree: self.store.tree(name, record, &parts, true)?,

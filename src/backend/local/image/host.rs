@@ -2,18 +2,19 @@
 //!
 //! Only folders that hold programs and their settings are in it, by a list. Over each lies a *mask*, made once
 //! for as long as the machine stays as it is: it hides every file that not everybody may read, because to root
-//! inside all of them belong, and puts a few files of the sandbox's own in place.
+//! inside all of them belong, and holds what is the sandbox's own.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use super::Parts;
-use super::mask::{self, Hidden};
+use super::mask::{self, Hidden, How};
 use crate::backend::Result;
 use crate::backend::local::Local;
 use crate::backend::local::ids::Ids;
@@ -62,32 +63,94 @@ const EMPTY: [(&str, u32); 20] = [
 
 /// The file, among the images, that says which mask holds.
 const CURRENT: &str = "host.json";
+/// For so long nothing is looked through again: about what one run of the tool takes, and as long as what is made
+/// private on this machine may go unnoticed.
+const HOLDS: Duration = Duration::from_secs(10);
+/// Masks that have been of use within this time are kept.
+const KEPT: Duration = Duration::from_secs(3600);
 
-/// Which mask holds, for as long as the machine looks the same.
+/// Which mask holds.
 #[derive(Debug, Serialize, Deserialize)]
 struct Current {
-    stamp: String,
-    key: String,
+    /// When the folders were looked through.
+    looked: SystemTime,
+    /// The name of the mask.
+    mask: String,
 }
 
 impl Local {
     pub(super) async fn host_parts(&self) -> Result<Parts> {
-        let (ids, images) = (self.ids, self.store.images());
-        let host = blocking(move || Host::look(ids), "cannot look at this machine's system folders").await?;
-        let place = match host.current(&images) {
-            Some(place) => place,
+        let images = self.store.images();
+        let host = Host::look().map_err(|source| failed("cannot look at this machine's system folders", source))?;
+        if let Some(mask) = current(&images) {
+            return Ok(host.parts(&images.join(mask), self.ids));
+        }
+        let _lock = Lock::take(&self.store.root().join("lock-host"), true, "the image `host`").await?;
+        let mask = match current(&images) {
+            Some(mask) => mask,
             None => {
-                let _lock = Lock::take(&self.store.names(), true, "the images").await?;
-                let host = host.clone();
-                let make = move || match host.current(&images) {
-                    Some(place) => Ok(place),
-                    None => host.make_current(ids, &images),
-                };
-                blocking(make, "cannot make the image `host`").await?
+                let (ids, images, host) = (self.ids, images.clone(), host.clone());
+                let mask = blocking(move || host.make_current(ids, &images), "cannot make the image `host`").await?;
+                self.remove_masks(&mask).await?;
+                mask
             }
         };
-        Ok(host.parts(&place))
+        Ok(host.parts(&images.join(mask), self.ids))
     }
+
+    /// Removes masks that are of no use any more: neither that one, nor a sandbox's, nor one that was chosen a
+    /// moment ago.
+    async fn remove_masks(&self, current: &str) -> Result<()> {
+        let cannot = |source| failed("cannot read the images", source);
+        let mut used = vec![current.to_owned()];
+        for name in self.store.all()? {
+            used.extend(fs::read_to_string(self.store.sandbox(&name)?.join(MASK)));
+        }
+        let mut any = false;
+        for entry in fs::read_dir(self.store.images()).map_err(cannot)? {
+            let entry = entry.map_err(cannot)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let idle = || entry.metadata().is_ok_and(|found| found.modified().is_ok_and(is_idle));
+            if name.starts_with(PREFIX) && !used.contains(&name) && idle() {
+                self.store.discard(&entry.path())?;
+                any = true;
+            }
+        }
+        match any {
+            true => self.store.empty_trash(self.ids, &self.helpers).await,
+            false => Ok(()),
+        }
+    }
+}
+
+/// The file, in a sandbox's folder, that names the mask with which it was started last.
+pub(in crate::backend::local) const MASK: &str = "mask";
+/// What names of masks begin with.
+const PREFIX: &str = "host-";
+
+/// The mask of some parts, where their image has one.
+pub(in crate::backend::local) fn mask_of(parts: &Parts) -> Option<&str> {
+    let root = &parts.0.first()?.lowers.first()?.path;
+    let name = root.parent()?.file_name()?.to_str()?;
+    name.starts_with(PREFIX).then_some(name)
+}
+
+fn is_idle(used: SystemTime) -> bool {
+    used.elapsed().is_ok_and(|age| age > KEPT)
+}
+
+/// The mask that holds, where that was found out a moment ago.
+fn current(images: &Path) -> Option<String> {
+    let current: Current = serde_json::from_slice(&fs::read(images.join(CURRENT)).ok()?).ok()?;
+    // One of the future says that somebody has set the clock.
+    let holds = current.looked.elapsed().is_ok_and(|age| age < HOLDS);
+    let place = images.join(&current.mask);
+    // It is of use, and not to be removed before whoever asks has begun to use it.
+    (holds && touch(&place).is_ok()).then_some(current.mask)
+}
+
+fn touch(place: &Path) -> io::Result<()> {
+    fs::File::open(place)?.set_modified(SystemTime::now())
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static, cannot: &str) -> Result<T> {
@@ -101,115 +164,55 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 /// This machine's system folders.
 #[derive(Debug, Clone)]
 struct Host {
-    /// Changes whenever the folders have to be looked through again.
-    stamp: String,
     /// Folders, as paths below `/`.
     folders: Vec<String>,
     /// Links in the root folder that lead into them: `bin` to `usr/bin`.
     links: BTreeMap<String, PathBuf>,
-    /// What `/etc` hides, which is looked at each time: it is small, and secrets are put there by hand.
-    etc: Hidden,
 }
 
 impl Host {
-    fn look(ids: Ids) -> io::Result<Self> {
+    fn look() -> io::Result<Self> {
         let mut folders = Vec::new();
         let mut links = BTreeMap::new();
-        let mut hasher = Hasher::new();
-        hasher.part(env!("CARGO_PKG_VERSION"));
         for folder in FOLDERS {
             let path = Path::new("/").join(folder);
             let Ok(metadata) = fs::symlink_metadata(&path) else {
                 continue;
             };
-            hasher.part(folder);
             if metadata.is_symlink() {
-                let target = fs::read_link(&path)?;
-                hasher.part(target.as_os_str().as_encoded_bytes());
-                links.insert(folder.to_owned(), target);
+                links.insert(folder.to_owned(), fs::read_link(&path)?);
             } else if metadata.is_dir() {
                 folders.push(folder.to_owned());
             }
         }
-        // Programs come and go through these; what is put elsewhere by hand is found within a day.
-        for path in [
-            "/usr",
-            "/usr/bin",
-            "/usr/sbin",
-            "/usr/lib",
-            "/usr/local",
-            "/usr/local/bin",
-            "/usr/local/etc",
-            "/usr/local/lib",
-            "/usr/local/share",
-            "/usr/share",
-            "/opt",
-            "/var/lib/dpkg/status",
-            "/var/lib/rpm",
-            "/lib/apk/db/installed",
-            "/var/lib/pacman/local",
-        ] {
-            let Ok(metadata) = fs::metadata(path) else { continue };
-            hasher.part(path);
-            for number in [
-                metadata.ino(),
-                metadata.mtime().cast_unsigned(),
-                metadata.mtime_nsec().cast_unsigned(),
-                u64::from(metadata.mode()),
-            ] {
-                hasher.part(number.to_le_bytes());
-            }
-        }
-        let today = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |now| now.as_secs() / 86_400);
-        hasher.part(today.to_le_bytes());
-        let etc = Hidden::in_folder(Path::new("/etc"), ids)?;
-        etc.hash(Path::new("/etc"), &mut hasher);
-        Ok(Self {
-            stamp: hasher.finish().short().to_owned(),
-            folders,
-            links,
-            etc,
-        })
+        Ok(Self { folders, links })
     }
 
-    fn parts(&self, place: &Path) -> Parts {
-        let root = Part {
-            at: String::new(),
-            lowers: vec![Lower {
-                path: place.join("root"),
-                shifted: false,
-            }],
+    fn parts(&self, place: &Path, ids: Ids) -> Parts {
+        let mask = |folder: &str| Lower {
+            path: place.join(folder_of(folder)),
+            shifted: false,
+        };
+        let part = |at: &str, lowers| Part {
+            at: at.to_owned(),
+            lowers,
             upper: None,
         };
-        let folders = self.folders.iter().map(|folder| Part {
-            at: folder.clone(),
-            lowers: vec![
-                Lower {
-                    path: place.join(folder_of(folder)),
-                    shifted: false,
-                },
-                Lower {
-                    path: Path::new("/").join(folder),
-                    shifted: true,
-                },
-            ],
-            upper: None,
+        let folders = self.folders.iter().map(|folder| {
+            let how = How::of(folder, ids);
+            let real = how.shows().then(|| Lower {
+                path: Path::new("/").join(folder),
+                shifted: how == How::Shifted,
+            });
+            part(folder, std::iter::once(mask(folder)).chain(real).collect())
         });
-        Parts(std::iter::once(root).chain(folders).collect())
-    }
-
-    /// The mask that holds, where the machine looks as it did when that was found out.
-    fn current(&self, images: &Path) -> Option<PathBuf> {
-        let current: Current = serde_json::from_slice(&fs::read(images.join(CURRENT)).ok()?).ok()?;
-        let place = images.join(format!("host-{}", current.key));
-        (current.stamp == self.stamp && place.is_dir()).then_some(place)
+        Parts(std::iter::once(part("", vec![mask("")])).chain(folders).collect())
     }
 
     /// Looks through the folders, and makes a mask where there is none yet for what is found: mostly nothing has
     /// changed.
-    fn make_current(&self, ids: Ids, images: &Path) -> io::Result<PathBuf> {
+    fn make_current(&self, ids: Ids, images: &Path) -> io::Result<String> {
+        let looked = SystemTime::now();
         let mut hasher = Hasher::new();
         hasher.part(env!("CARGO_PKG_VERSION"));
         for (name, target) in &self.links {
@@ -219,25 +222,19 @@ impl Host {
         let mut all = Vec::new();
         for folder in &self.folders {
             let source = Path::new("/").join(folder);
-            let hidden = match folder.as_str() {
-                "etc" => self.etc.clone(),
-                _ => Hidden::in_folder(&source, ids)?,
-            };
+            let hidden = Hidden::in_folder(&source, How::of(folder, ids))?;
             hasher.part(folder);
             hidden.hash(&source, &mut hasher);
             all.push((folder.as_str(), source, hidden));
         }
-        let key = hasher.finish().short().to_owned();
-        let place = images.join(format!("host-{key}"));
-        if !place.is_dir() {
+        let mask = format!("{PREFIX}{}", hasher.finish().short());
+        let place = images.join(&mask);
+        if touch(&place).is_err() {
             self.make(ids, images, &place, &all)?;
         }
-        let current = Current {
-            stamp: self.stamp.clone(),
-            key,
-        };
+        let current = Current { looked, mask };
         write(&images.join(CURRENT), &current)?;
-        Ok(place)
+        Ok(current.mask)
     }
 
     /// Makes the root folder and the masks: all of them or nothing.
