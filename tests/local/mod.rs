@@ -2,6 +2,7 @@
 //! ordinary users. What they share with every backend is in the conformance suite.
 
 mod archives;
+mod attempts;
 mod hostile;
 mod limits;
 mod network;

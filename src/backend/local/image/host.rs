@@ -111,7 +111,9 @@ impl Local {
             let entry = entry.map_err(cannot)?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let idle = || entry.metadata().is_ok_and(|found| found.modified().is_ok_and(is_idle));
-            if name.starts_with(PREFIX) && !used.contains(&name) && idle() {
+            // Whoever makes one has the lock, so a half is nobody's.
+            let unused = name.starts_with(PREFIX) && !used.contains(&name) && idle();
+            if unused || name.starts_with(HALF) {
                 self.store.discard(&entry.path())?;
                 any = true;
             }
@@ -125,8 +127,9 @@ impl Local {
 
 /// The file, in a sandbox's folder, that names the mask with which it was started last.
 pub(in crate::backend::local) const MASK: &str = "mask";
-/// What names of masks begin with.
+/// What names of masks begin with, and of those that are not whole yet.
 const PREFIX: &str = "host-";
+const HALF: &str = ".host-";
 
 /// The mask of some parts, where their image has one.
 pub(in crate::backend::local) fn mask_of(parts: &Parts) -> Option<&str> {
@@ -239,7 +242,7 @@ impl Host {
 
     /// Makes the root folder and the masks: all of them or nothing.
     fn make(&self, ids: Ids, images: &Path, place: &Path, all: &[(&str, PathBuf, Hidden)]) -> io::Result<()> {
-        let half = images.join(format!(".{}", id()?));
+        let half = images.join(format!("{HALF}{}", id()?));
         private().create(&half)?;
         let folder = |path: &Path, mode: u32| folder(path, mode, ids);
         let root = half.join("root");
