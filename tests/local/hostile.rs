@@ -53,7 +53,7 @@ async fn what_root_inside_tries_is_denied() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    host.is_unharmed();
+    host.assert_unharmed();
     let status = sandbox
         .says("grep -E '^(NoNewPrivs|Seccomp|CapEff|CapBnd):' /proc/self/status | tr -d '\\t'")
         .await;
@@ -172,7 +172,7 @@ impl Host {
             .replace("PORT", &port.to_string())
     }
 
-    fn is_unharmed(mut self) {
+    fn assert_unharmed(mut self) {
         assert_eq!(self.process.try_wait().expect("looks"), None, "it runs on");
         assert_eq!(
             fs::read_to_string(self.folder.path().join("secret")).expect("reads"),

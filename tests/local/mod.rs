@@ -8,4 +8,5 @@ mod limits;
 mod network;
 mod packages;
 mod planning;
+mod reboot;
 mod user;
