@@ -19,3 +19,4 @@ mod scenarios;
 mod schemas;
 mod spec;
 mod support;
+mod trust;

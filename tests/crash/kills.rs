@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::process::{Moment, Ran};
 use super::world::World;
 use crate::support::daemon::tell;
+use crate::support::place::{Place, on_both};
 
 /// Numbers from a seed (SplitMix64, by S. Vigna).
 struct Chance(u64);
@@ -62,9 +63,12 @@ struct Usual {
     took: Duration,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_anywhere_the_next_run_puts_all_right() {
-    let Some(world) = World::new("kill").await else { return };
+on_both! {
+    killed_anywhere_the_next_run_puts_all_right,
+}
+
+async fn killed_anywhere_the_next_run_puts_all_right(place: Place) {
+    let world = World::new("kill", place).await;
     let wanted = number("SBX_KILLS", 24) as usize;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seed = number("SBX_SEED", now.as_secs());
