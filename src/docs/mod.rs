@@ -15,6 +15,9 @@ pub mod planning {}
 #[doc = include_str!("applying.md")]
 pub mod applying {}
 
+#[doc = include_str!("egress.md")]
+pub mod egress {}
+
 #[doc = include_str!("local.md")]
 pub mod local {}
 
