@@ -18,6 +18,11 @@ impl Nft {
         programs.find(|path| path.is_file()).map(Self)
     }
 
+    /// Where it is, for people.
+    pub(super) fn place(&self) -> std::path::Display<'_> {
+        self.0.display()
+    }
+
     /// Does what a text says: all of it or nothing.
     pub(super) async fn load(&self, text: String) -> Result<()> {
         let output = self.run(vec!["-f".to_owned(), "-".to_owned()], text).await?;
@@ -73,6 +78,11 @@ impl Nft {
 fn first_line(output: &Output) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     said.lines().next().unwrap_or("it failed").trim().to_owned()
+}
+
+/// A text without regard to its spaces and lines.
+pub(super) fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
 }
 
 /// What removes a table, also where there is none: deleting that is an error, so it is made first.

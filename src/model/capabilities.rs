@@ -37,6 +37,8 @@ pub enum Capability {
     Network,
     /// Outbound network policy, enforced outside the guest.
     EgressHost,
+    /// The same, where it opens nothing at all.
+    EgressNone,
     /// Outbound network policy, enforced inside the guest.
     EgressGuest,
     /// Outbound network policy that opens IPv6 addresses. Without it, IPv6 stays closed altogether.
@@ -53,7 +55,7 @@ pub enum Capability {
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Snapshots,
         Self::CloneFromDisk,
         Self::CloneFromSnapshot,
@@ -70,6 +72,7 @@ impl Capability {
         Self::Target,
         Self::Network,
         Self::EgressHost,
+        Self::EgressNone,
         Self::EgressGuest,
         Self::EgressIpv6,
         Self::Mounts,
@@ -98,6 +101,7 @@ impl Capability {
             Self::Target => "target",
             Self::Network => "network",
             Self::EgressHost => "egress-host",
+            Self::EgressNone => "egress-none",
             Self::EgressGuest => "egress-guest",
             Self::EgressIpv6 => "egress-ipv6",
             Self::Mounts => "mounts",

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use sbx_apply::backend::ErrorKind;
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::model::{
-    BackendChoice, Bytes, Content, Desired, Entry, EnvironmentName, Field, File, FileState, GuestPath, Ignored, Kind,
-    Memory as MemoryLimit, Mode, OnStale, Origin, Owner, Place, Power, Ready, Run, Sandbox, SandboxName, Script,
+    BackendChoice, Bytes, Content, Desired, EgressMode, EgressRule, Entry, EnvironmentName, Field, File, FileState,
+    GuestPath, Ignored, Kind, Memory as MemoryLimit, Mode, OnStale, Opening, Origin, Owner, Place, Policy, Power, Ready, Run, Sandbox, SandboxName, Script,
     Seconds, SecretKey, Secrets, SnapshotName, StepName, Tree, User, When,
 };
 
@@ -114,6 +114,55 @@ struct Parts {
     ready: bool,
     depends: Option<prop::sample::Index>,
     ignored: Vec<&'static str>,
+    egress: Egress,
+}
+
+/// What a sandbox says of egress.
+#[derive(Debug, Clone)]
+enum Egress {
+    Silent,
+    Shared(&'static str),
+    Own(EgressMode, Vec<&'static str>),
+}
+
+fn openings() -> impl Strategy<Value = Vec<&'static str>> {
+    let opening = prop_oneof![
+        Just("10.0.0.0/8:443/tcp"),
+        Just("192.0.2.1"),
+        Just("localhost:80-81"),
+        Just("192.0.2.0/24:*/udp")
+    ];
+    vec(opening, 0..3)
+}
+
+fn egress() -> impl Strategy<Value = Egress> {
+    let own = (prop_oneof![Just(EgressMode::Allowlist), Just(EgressMode::None), Just(EgressMode::Unrestricted)], openings());
+    prop_oneof![
+        4 => Just(Egress::Silent),
+        1 => prop_oneof![Just("p"), Just("q")].prop_map(Egress::Shared),
+        1 => own.prop_map(|(mode, open)| Egress::Own(mode, open)),
+    ]
+}
+
+/// A policy that opens these.
+fn policy(name: Option<&str>, mode: EgressMode, open: &[&str]) -> Policy {
+    let allow = open.iter().filter(|_| mode == EgressMode::Allowlist).map(|text| {
+        let opening: Opening = text.parse().expect("an opening");
+        EgressRule {
+            to: opening.to,
+            ports: opening.ports,
+            protocol: opening.protocol,
+            preset: false,
+            at: Place::nowhere(),
+        }
+    });
+    Policy {
+        name: name.map(str::to_owned),
+        mode,
+        allow: allow.collect(),
+        enforce: None,
+        at: Place::nowhere(),
+    }
 }
 
 fn parts() -> impl Strategy<Value = Parts> {
@@ -150,6 +199,7 @@ fn parts() -> impl Strategy<Value = Parts> {
         option::weighted(0.6, any::<(prop::sample::Index, bool, bool)>()),
         option::weighted(0.3, any::<prop::sample::Index>()),
         prop_oneof![4 => Just(Vec::new()), 1 => vec(ignored, 1..3)],
+        egress(),
     );
     (prop_oneof![Just("one"), Just("two")], limits, maps, rest, links).prop_map(
         |(
@@ -157,7 +207,7 @@ fn parts() -> impl Strategy<Value = Parts> {
             (cpu, memory, disk),
             (env, config, files),
             (tree, run, snapshot, user, running, ready),
-            (clones, depends, ignored),
+            (clones, depends, ignored, egress),
         )| Parts {
             image,
             clones,
@@ -175,16 +225,17 @@ fn parts() -> impl Strategy<Value = Parts> {
             ready,
             depends,
             ignored,
+            egress,
         },
     )
 }
 
 /// A whole spec.
 pub(super) fn desired() -> impl Strategy<Value = Desired> {
-    (vec(parts(), 1..5), ["[x-z]{2}", "[x-z]{2}"]).prop_map(|(all, values)| {
+    (vec(parts(), 1..5), ["[x-z]{2}", "[x-z]{2}"], openings()).prop_map(|(all, values, shared)| {
         let mut sandboxes: IndexMap<SandboxName, Sandbox> = IndexMap::new();
         for (index, parts) in all.into_iter().enumerate() {
-            let sandbox = sandbox(index, parts, &sandboxes);
+            let sandbox = sandbox(index, parts, &sandboxes, &shared);
             sandboxes.insert(sandbox.name.clone(), sandbox);
         }
         let at = Place::nowhere();
@@ -208,7 +259,7 @@ pub(super) fn desired() -> impl Strategy<Value = Desired> {
     })
 }
 
-fn sandbox(index: usize, parts: Parts, before: &IndexMap<SandboxName, Sandbox>) -> Sandbox {
+fn sandbox(index: usize, parts: Parts, before: &IndexMap<SandboxName, Sandbox>, shared: &[&str]) -> Sandbox {
     let at = Place::nowhere;
     let name = SandboxName::new(format!("s{index}")).expect("a name");
     let names: Vec<&SandboxName> = before.keys().collect();
@@ -303,7 +354,11 @@ fn sandbox(index: usize, parts: Parts, before: &IndexMap<SandboxName, Sandbox>) 
             .map(|pick| (*pick.get(&names)).clone())
             .into_iter()
             .collect(),
-        egress: None,
+        egress: match parts.egress {
+            Egress::Silent => None,
+            Egress::Shared(name) => Some(policy(Some(name), EgressMode::Allowlist, shared)),
+            Egress::Own(mode, open) => Some(policy(None, mode, &open)),
+        },
         protect: None,
         ttl: None,
         target: None,

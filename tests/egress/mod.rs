@@ -1,4 +1,7 @@
 //! Outbound network policy, with an internet of the tests' own.
 
+mod attacks;
 mod incus;
 mod internet;
+mod local;
+mod scene;

@@ -3,6 +3,7 @@
 
 mod accepted;
 mod adopt;
+mod egress;
 mod export;
 mod gc;
 mod secrets;

@@ -163,6 +163,7 @@ fn capabilities() -> Capabilities {
             C::Target,
             C::Expiry,
             C::EgressHost,
+            C::EgressNone,
         ]),
         concurrency: CONCURRENCY,
         reasons: vec![

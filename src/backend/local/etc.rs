@@ -1,7 +1,8 @@
 //! The files of `/etc` that are each sandbox's own, whatever its image says: its name, and whom to ask for others.
 //!
 //! They lie in a folder of the sandbox, right above the image and below all layers: what a spec or a program writes
-//! there wins, and no snapshot or clone takes another sandbox's name along. They are made anew at each start.
+//! there wins, and no snapshot or clone takes another sandbox's name along. They are made anew at each start. Under an
+//! outbound network policy they hold its names, and no DNS server.
 
 use std::fs;
 use std::io;
@@ -13,21 +14,33 @@ use super::network::name_servers;
 use super::state::{Store, failed, folder_of, private};
 use super::wire::Lower;
 use crate::backend::Result;
-use crate::model::InstanceName;
+use crate::model::{InstanceName, PinnedPolicy};
 
 /// Its folder, in that of a sandbox.
 const FOLDER: &str = "own";
 
 impl Store {
     /// Makes the files of a sandbox, or brings them up to date. Its disk is not in use.
-    pub(super) fn write_etc(&self, name: &InstanceName, ids: Ids, parts: &Parts) -> Result<()> {
-        write(&self.sandbox(name)?, name, ids, parts)
+    /// Also while it is, when its policy changes: then only what stands in them.
+    pub(super) fn write_etc(
+        &self,
+        name: &InstanceName,
+        ids: Ids,
+        parts: &Parts,
+        policy: Option<&PinnedPolicy>,
+    ) -> Result<()> {
+        write(&self.sandbox(name)?, name, ids, (parts, policy))
             .map_err(|source| failed(format!("cannot make the files of `{name}`"), source))
     }
 }
 
 /// Makes the files in the folder of a sandbox.
-fn write(sandbox: &Path, name: &InstanceName, ids: Ids, parts: &Parts) -> io::Result<()> {
+fn write(
+    sandbox: &Path,
+    name: &InstanceName,
+    ids: Ids,
+    (parts, policy): (&Parts, Option<&PinnedPolicy>),
+) -> io::Result<()> {
     // Where `/etc` is an overlay of its own, its folder is that; else it is a folder in the root.
     let (top, below) = match parts.0.iter().any(|part| part.at == "etc") {
         true => (folder_of("etc"), None),
@@ -46,9 +59,15 @@ fn write(sandbox: &Path, name: &InstanceName, ids: Ids, parts: &Parts) -> io::Re
         etc.push(step);
         image::folder(&etc, 0o755, ids)?;
     }
-    let servers = name_servers().into_iter();
+    // Under a policy nobody is asked: its names are known.
+    let servers = name_servers().into_iter().filter(|_| policy.is_none());
     let servers: String = servers.map(|server| format!("nameserver {server}\n")).collect();
-    let hosts = format!("127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost ip6-localhost ip6-loopback\n");
+    let pinned = policy.into_iter().flat_map(|policy| &policy.addresses);
+    let pinned = pinned.flat_map(|(name, all)| all.iter().map(move |address| format!("{address} {name}\n")));
+    let hosts = format!(
+        "127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost ip6-localhost ip6-loopback\n{}",
+        pinned.collect::<String>()
+    );
     for (file, text) in [
         ("hostname", format!("{name}\n")),
         ("hosts", hosts),
@@ -56,7 +75,11 @@ fn write(sandbox: &Path, name: &InstanceName, ids: Ids, parts: &Parts) -> io::Re
     ] {
         let file = etc.join(file);
         if fs::read_to_string(&file).ok().as_deref() != Some(&text) {
-            image::file(&file, &text, ids)?;
+            // In its place: a running sandbox has it open below its disk.
+            match file.is_file() {
+                true => fs::write(&file, &text)?,
+                false => image::file(&file, &text, ids)?,
+            }
         }
     }
     Ok(())

@@ -90,7 +90,7 @@ fn users(ids: Ids) -> Finding {
 /// What sandboxes reach.
 fn network(local: &Local) -> Finding {
     match &local.network {
-        Network::Nat(nft) => Finding::good("network", format!("outbound, by {}", nft.display())),
+        Network::Nat(nft) => Finding::good("network", format!("outbound, by {}", nft.place())),
         Network::Pasta(pasta) => Finding::good("network", format!("outbound, by {}", pasta.display())),
         Network::Loopback(why) => Finding::lacking("network", "nothing but the loopback device", why.clone()),
     }

@@ -24,7 +24,7 @@ impl Backend for Local {
         let upper = self.store.new_layer(self.ids, &parts)?;
         self.store.add(&name, &record(opts, image, upper, Vec::new()))?;
         drop(names);
-        self.store.write_etc(&name, self.ids, &parts)?;
+        self.store.write_etc(&name, self.ids, &parts, None)?;
         self.run_unless_bare(&name, opts).await
     }
 
@@ -196,7 +196,7 @@ impl Local {
         Ok(())
     }
 
-    fn need(&self, capability: Capability) -> Result<()> {
+    pub(super) fn need(&self, capability: Capability) -> Result<()> {
         match self.capabilities.can(capability) {
             true => Ok(()),
             false => {
@@ -221,6 +221,7 @@ pub(super) fn record(opts: &CreateOpts, image: super::state::Image, upper: Strin
         memory: opts.memory.map(|memory| memory.to_string()),
         env: opts.env.clone(),
         config: opts.config.clone(),
+        egress: None,
         created_at: now(),
         snapshots: Vec::new(),
     }

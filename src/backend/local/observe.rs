@@ -60,7 +60,9 @@ impl Observe for Local {
                 None => true,
             };
             if labelled || scope.names.contains(&name) {
-                found.push(record.live(&name, self.store.status(&name)));
+                let live = record.live(&name, self.store.status(&name));
+                let egress = self.policy(&name, &record).await;
+                found.push(LiveInstance { egress, ..live });
             }
         }
         Ok(found)

@@ -179,6 +179,17 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
         false => able.extend([C::Users, C::Owners]),
         true => reasons.extend([C::Users, C::Owners].map(|users| (users, ONE_USER.to_owned()))),
     }
+    let (closes, why_not) = network.closes();
+    able.extend(closes);
+    reasons.extend(why_not.map(|why| (C::EgressHost, why.to_owned())));
+    reasons.push((
+        C::EgressGuest,
+        "rules inside the guest are for backends that can do no better: leave `enforce` out".to_owned(),
+    ));
+    reasons.push((
+        C::EgressIpv6,
+        "local sandboxes have no IPv6: allow IPv4 addresses, or names that have some".to_owned(),
+    ));
     if network.joins() {
         able.push(C::Network);
     }
@@ -188,7 +199,7 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
         concurrency: 8,
         reasons,
         restart_config: &[],
-        egress_restarts: false,
+        egress_restarts: network.restarts(),
         remarks: network.remark().into_iter().collect(),
         egress_remarks: Vec::new(),
     }

@@ -12,11 +12,12 @@ use super::Local;
 use super::helper::unexpected;
 use super::image;
 use super::network::Subject;
+use super::policy::Kept;
 use super::running::Process;
 use super::state::{Lock, Record, failed};
 use super::wire::{Join, Reply, Request, Start};
 use crate::backend::{Error, ErrorKind, Result, Stop};
-use crate::model::InstanceName;
+use crate::model::{InstanceName, PinnedPolicy};
 
 /// How long the kernel may take to end a sandbox's processes. It writes out what they have written.
 const END: Duration = Duration::from_secs(60);
@@ -30,7 +31,8 @@ impl Local {
             return Ok(());
         }
         let parts = self.parts(&record.image).await?;
-        self.store.write_etc(name, self.ids, &parts)?;
+        let policy = record.egress.as_ref().map(Kept::policy);
+        self.store.write_etc(name, self.ids, &parts, policy.as_ref())?;
         if let Some(mask) = image::mask_of(&parts) {
             let file = self.store.sandbox(name)?.join(image::MASK);
             std::fs::write(&file, mask).map_err(|source| failed(format!("cannot write {}", file.display()), source))?;
@@ -44,7 +46,7 @@ impl Local {
             groups: self.groups.make(name, record)?,
             network: self.network.joins(),
         };
-        let started = self.launch(name, start).await;
+        let started = self.launch(name, start, policy).await;
         if started.is_err() {
             // What is left does no harm, and is replaced by the next start.
             let _ = self.leave_network(name).await;
@@ -53,7 +55,7 @@ impl Local {
     }
 
     /// Has a helper start it, and joins it to a network in between.
-    async fn launch(&self, name: &InstanceName, start: Start) -> Result<()> {
+    async fn launch(&self, name: &InstanceName, start: Start, policy: Option<PinnedPolicy>) -> Result<()> {
         let mut helper = self.helpers.ask(&Request::Start(start)).await?;
         match helper.reply().await? {
             Reply::Done => return Ok(()),
@@ -62,7 +64,11 @@ impl Local {
         }
         let pid = helper.receive().await?;
         let folder = self.store.sandbox(name)?;
-        let subject = Subject { name, folder: &folder };
+        let subject = Subject {
+            name,
+            folder: &folder,
+            policy,
+        };
         let (join, result) = match self.network.join(&subject, pid).await {
             Ok(None) => (Join::Done, Ok(())),
             Ok(Some(device)) => (Join::Device(device), Ok(())),
@@ -80,7 +86,12 @@ impl Local {
     /// Removes what joined a sandbox that has ended to a network.
     async fn leave_network(&self, name: &InstanceName) -> Result<()> {
         let folder = self.store.sandbox(name)?;
-        self.network.part(&Subject { name, folder: &folder }).await
+        let subject = Subject {
+            name,
+            folder: &folder,
+            policy: None,
+        };
+        self.network.part(&subject).await
     }
 
     /// Stops a sandbox that is locked; nothing when it does not run. When it returns, nothing holds its disk.

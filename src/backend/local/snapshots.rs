@@ -75,7 +75,7 @@ impl Local {
         };
         let upper = self.store.new_layer(self.ids, &parts)?;
         self.store.add(name, &record(opts, from.image, upper, layers))?;
-        self.store.write_etc(name, self.ids, &parts)
+        self.store.write_etc(name, self.ids, &parts, None)
     }
 
     /// The layers of a disk as it is now, frozen. Of a stopped sandbox, its own layer is frozen and a new one put

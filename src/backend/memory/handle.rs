@@ -48,6 +48,7 @@ impl Memory {
             Can::Target,
             Can::Expiry,
             Can::EgressHost,
+            Can::EgressNone,
         ]);
         Self {
             capabilities: Arc::new(Capabilities {

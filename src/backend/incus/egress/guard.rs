@@ -10,7 +10,7 @@ use std::path::Path;
 use ipnet::Ipv4Net;
 
 use crate::backend::Result;
-use crate::backend::nft::{Nft, without};
+use crate::backend::nft::{Nft, without, words};
 
 /// Closes what Incus leaves open, where this process may.
 #[derive(Debug)]
@@ -91,9 +91,4 @@ fn rules(network: &str, range: Ipv4Net) -> String {
         table(network),
         range.addr()
     )
-}
-
-/// A text without regard to its spaces and lines.
-fn words(text: &str) -> Vec<&str> {
-    text.split_whitespace().collect()
 }

@@ -11,8 +11,9 @@ mod nat;
 mod netlink;
 mod pasta;
 mod range;
+mod wall;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use rustix::thread::{CapabilitySet, capabilities};
@@ -21,7 +22,8 @@ use serde::{Deserialize, Serialize};
 use super::ids::Ids;
 use super::state::Lock;
 use crate::backend::Result;
-use crate::model::{Digest, InstanceName};
+use crate::backend::nft::Nft;
+use crate::model::{Capability, Digest, InstanceName, PinnedPolicy};
 
 pub(super) use address::{addresses, name_servers};
 pub(super) use netlink::Netlink;
@@ -30,7 +32,7 @@ pub(super) use netlink::Netlink;
 #[derive(Debug, Clone)]
 pub(super) enum Network {
     /// Devices and address translation, by this program `nft`.
-    Nat(PathBuf),
+    Nat(Nft),
     /// This program `pasta`.
     Pasta(PathBuf),
     /// Nothing, for this reason.
@@ -53,6 +55,8 @@ pub(super) struct Subject<'a> {
     pub(super) name: &'a InstanceName,
     /// Its folder.
     pub(super) folder: &'a Path,
+    /// What it may reach; everything when none.
+    pub(super) policy: Option<PinnedPolicy>,
 }
 
 /// Held while an address is looked for: it must not be taken in between, by whatever state folder's sandbox.
@@ -63,7 +67,7 @@ impl Network {
     pub(super) fn find(ids: Ids) -> Self {
         if ids.is_root() {
             let able = capabilities(None).is_ok_and(|own| own.effective.contains(CapabilitySet::NET_ADMIN));
-            return match program("nft") {
+            return match Nft::find() {
                 _ if !able => Self::Loopback("this container may not change its network (CAP_NET_ADMIN)".to_owned()),
                 Some(nft) => Self::Nat(nft),
                 None => Self::Loopback("install the program nft (package nftables)".to_owned()),
@@ -101,15 +105,51 @@ impl Network {
     pub(super) async fn join(&self, subject: &Subject<'_>, pid: i32) -> Result<Option<Device>> {
         match self {
             Self::Loopback(_) => Ok(None),
+            // What closes everything for a user is to have no network.
+            Self::Pasta(_) if subject.policy.is_some() => Ok(None),
             Self::Pasta(program) => pasta::start(program, &subject.folder.join(PASTA), pid)
                 .await
                 .map(|()| None),
             Self::Nat(nft) => {
                 let link = link(subject);
                 let _lock = Lock::take(Path::new(LOCK), true, "this machine's networks").await?;
-                nat::make(nft, &link, subject.name, pid).await.map(Some)
+                nat::make(nft, &link, subject, pid).await.map(Some)
             }
         }
+    }
+
+    /// Puts another policy in force on a sandbox that runs, by a process in its network namespace.
+    pub(super) async fn update(&self, subject: &Subject<'_>, pid: i32) -> Result<()> {
+        match (self, address(pid)) {
+            (Self::Nat(nft), Some(address)) => nat::update(nft, &link(subject), address, subject.policy.as_ref()).await,
+            // It has no way out, or starts again.
+            _ => Ok(()),
+        }
+    }
+
+    /// What is wrong with the enforcement of a running sandbox's policy.
+    pub(super) async fn fault(&self, subject: &Subject<'_>, pid: i32) -> Option<String> {
+        let policy = subject.policy.as_ref()?;
+        match (self, address(pid)) {
+            (Self::Nat(nft), Some(address)) => nat::fault(nft, &link(subject), address, policy).await,
+            _ => None,
+        }
+    }
+
+    /// What policies can be kept by it, and why not all.
+    pub(super) fn closes(&self) -> (&'static [Capability], Option<&'static str>) {
+        match self {
+            Self::Nat(_) => (&[Capability::EgressHost, Capability::EgressNone], None),
+            Self::Pasta(_) | Self::Loopback(_) => (
+                &[Capability::EgressNone],
+                Some("a policy that opens anything needs root and the program nft; here a sandbox can have `none` or everything"),
+            ),
+        }
+    }
+
+    /// Whether a policy takes hold with the next start only.
+    pub(super) fn restarts(&self) -> bool {
+        matches!(self, Self::Pasta(_))
     }
 
     /// Removes what joined a sandbox that has ended; nothing where nothing is left.
@@ -120,6 +160,14 @@ impl Network {
             Self::Nat(nft) => nat::remove(nft, &link(subject)).await,
         }
     }
+}
+
+/// The IPv4 address that a process's network namespace has.
+fn address(pid: i32) -> Option<Ipv4Addr> {
+    addresses(pid).into_iter().find_map(|address| match address {
+        IpAddr::V4(four) => Some(four),
+        IpAddr::V6(_) => None,
+    })
 }
 
 /// Where `pasta` puts its process's number, in a sandbox's folder.

@@ -36,6 +36,9 @@ pub(in crate::backend::local) struct Record {
     pub(in crate::backend::local) memory: Option<String>,
     pub(in crate::backend::local) env: BTreeMap<String, String>,
     pub(in crate::backend::local) config: BTreeMap<String, String>,
+    /// What it may reach; everything when none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::backend::local) egress: Option<crate::backend::local::policy::Kept>,
     /// Seconds since 1970.
     pub(in crate::backend::local) created_at: u64,
     /// Oldest first.

@@ -1,0 +1,173 @@
+//! An environment with policies, on a real backend.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::thread;
+
+use tempfile::TempDir;
+
+use super::internet::Internet;
+use crate::support::daemon::{self, Daemon};
+use crate::support::namespaces;
+
+/// Where its sandboxes are.
+#[derive(Debug, Clone)]
+pub(super) enum On {
+    Incus(Daemon),
+    /// A folder for state.
+    Local(PathBuf),
+}
+
+/// An environment; what is left of it goes with this.
+pub(super) struct Scene {
+    pub(super) internet: Internet,
+    pub(super) on: On,
+    environment: String,
+    folder: TempDir,
+}
+
+impl Scene {
+    /// On the real daemon. None where there is no daemon or no internet to be had, which is said aloud.
+    pub(super) fn on_incus(name: &str) -> Option<Self> {
+        let daemon = daemon::find()?;
+        let internet = Internet::start()?;
+        Some(Self::with(internet, On::Incus(daemon), name, tempfile::tempdir().expect("a folder")))
+    }
+
+    /// On this machine. None where it has no static busybox, which is said aloud.
+    pub(super) fn on_local(name: &str) -> Option<Self> {
+        let (_, image) = namespaces::open()?;
+        let internet = Internet::start()?;
+        let folder = tempfile::tempdir_in(namespaces::folder()).expect("a folder");
+        let copied = Command::new("cp").args(["-a", image]).arg(folder.path().join("image")).status();
+        assert!(copied.expect("cp runs").success());
+        let state = folder.path().join("state");
+        Some(Self::with(internet, On::Local(state), name, folder))
+    }
+
+    fn with(internet: Internet, on: On, name: &str, folder: TempDir) -> Self {
+        Self {
+            internet,
+            on,
+            environment: format!("egress-{name}-{}", std::process::id()),
+            folder,
+        }
+    }
+
+    fn backend(&self) -> &'static str {
+        match self.on {
+            On::Incus(_) => "incus",
+            On::Local(_) => "local",
+        }
+    }
+
+    pub(super) fn spec(&self) -> PathBuf {
+        self.folder.path().join("sbx.kdl")
+    }
+
+    pub(super) fn write(&self, spec: &str) {
+        let image = match self.on {
+            On::Incus(_) => "busybox",
+            On::Local(_) => "image",
+        };
+        let text = format!(
+            "environment \"{}\"\nbackend \"{}\"\ndefaults {{ image \"{image}\"; }}\n{spec}\n",
+            self.environment,
+            self.backend()
+        );
+        std::fs::write(self.spec(), text).expect("written");
+    }
+
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.internet.command(arguments);
+        command.current_dir(self.folder.path());
+        match &self.on {
+            On::Incus(daemon) => command.env("SBX_SOCKET", &daemon.socket),
+            On::Local(state) => command.env("SBX_LOCAL_STATE", state),
+        };
+        command
+    }
+
+    pub(super) fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("runs")
+    }
+
+    /// What a run printed; it must have ended with that code.
+    pub(super) fn says(&self, code: i32, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let text = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
+        text
+    }
+
+    pub(super) fn apply(&self, spec: &str) -> String {
+        self.write(spec);
+        self.says(0, &["apply", "--yes"])
+    }
+
+    /// What a shell in a sandbox says, as root.
+    pub(super) fn inside(&self, sandbox: &str, script: &str) -> String {
+        let spec = self.spec();
+        let spec = spec.to_str().expect("a path");
+        let output = self.run(&["exec", spec, sandbox, "--root", "--", "/bin/sh", "-c", script]);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    pub(super) fn reaches(&self, sandbox: &str, address: &str, port: u16) -> bool {
+        self.inside(sandbox, &connect(address, port)).contains("REACHED")
+    }
+
+    pub(super) fn client(&self, arguments: &[&str]) -> String {
+        let output = Command::new("incus").args(arguments).output().expect("the client runs");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    pub(super) fn instance(&self, sandbox: &str) -> String {
+        format!("{}-{sandbox}", self.environment)
+    }
+
+    pub(super) fn network(&self, sandbox: &str) -> String {
+        self.client(&["config", "device", "get", &self.instance(sandbox), "eth0", "network"])
+    }
+
+    /// The networks and ACLs of this environment.
+    pub(super) fn networks(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for kind in ["network", "network-acl"] {
+            let all = self.client(&["query", &format!("/1.0/{kind}s?recursion=1")]);
+            let all: serde_json::Value = serde_json::from_str(&all).expect("JSON");
+            let ours = all.as_array().into_iter().flatten().filter(|one| {
+                one["config"]["user.sbx-apply.environment"].as_str() == Some(self.environment.as_str())
+            });
+            found.extend(ours.map(|one| format!("{kind} {}", one["name"].as_str().unwrap_or_default())));
+        }
+        found
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let spec = self.spec();
+        if spec.exists() {
+            let arguments = ["destroy", "--yes", "--allow-data-loss", "--break-lock", "--environment", &self.environment];
+            let gone = self.run(&[&arguments[..], &["--backend", self.backend()]].concat());
+            if !thread::panicking() {
+                assert!(gone.status.success(), "{}", String::from_utf8_lossy(&gone.stderr));
+                if let On::Incus(_) = self.on {
+                    assert_eq!(self.networks(), Vec::<String>::new(), "nothing is left");
+                }
+            }
+        }
+    }
+}
+
+/// A script that prints REACHED where it can connect.
+pub(super) fn connect(address: &str, port: u16) -> String {
+    format!("echo | timeout 3 nc -w 2 {address} {port} 2>/dev/null")
+}
+
