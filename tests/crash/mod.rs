@@ -7,5 +7,6 @@ mod daemon;
 mod ending;
 mod kills;
 mod process;
+mod stopped;
 mod upload;
 mod world;

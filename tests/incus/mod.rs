@@ -4,6 +4,7 @@
 mod adopt;
 pub(crate) mod api;
 mod cluster;
+mod fence;
 mod files;
 mod gc;
 mod hand_edits;

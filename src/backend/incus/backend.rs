@@ -13,10 +13,9 @@ use super::client::Client;
 use super::instance::Inherited;
 use super::remote::Remotes;
 use super::wire::Devices;
-use crate::backend::kept::Kept;
 use crate::backend::{
     Backend, Changes, ConsoleOpts, CreateOpts, Error, ErrorKind, Exec, ExecOpts, FileChange, FileEntry, Files,
-    NetworkPolicy, Observe, Output, ReadFiles, ReadPolicy, Result, Scope, Stop, Streams, Terminal,
+    NetworkPolicy, Observe, ReadFiles, ReadPolicy, Result, Scope, Stop, Streams, Terminal,
 };
 use crate::model::{
     Capabilities, Capability, EgressMode, GuestPath, Inspection, Instance, InstanceName, Labels, LiveInstance, Mode,
@@ -279,22 +278,6 @@ impl Exec for Incus {
         self.execute(name, opts, streams)
             .await
             .map_err(|error| error.within(format_args!("cannot run a command in `{name}`")))
-    }
-
-    async fn output(&self, name: &InstanceName, opts: &ExecOpts) -> Result<Output> {
-        let (mut stdout, mut stderr) = (Kept::default(), Kept::default());
-        let streams = Streams {
-            stdin: None,
-            stdout: Some(Box::new(&mut stdout)),
-            stderr: Some(Box::new(&mut stderr)),
-            until: None,
-        };
-        let code = self.run(name, opts, streams).await?;
-        Ok(Output {
-            code,
-            stdout: stdout.0,
-            stderr: stderr.0,
-        })
     }
 
     async fn console(&self, name: &InstanceName, opts: &ConsoleOpts, terminal: Terminal<'_>) -> Result<i32> {
