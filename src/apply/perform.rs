@@ -1,6 +1,7 @@
 //! One step carried out: a short match on its work.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -171,15 +172,22 @@ impl Site<'_> {
         let deleting = trees
             .iter()
             .filter(|path| sandbox.trees.get(path).is_some_and(|tree| tree.delete));
+        let below: BTreeSet<GuestPath> = deleting.cloned().collect();
+        // Its profiles may have attached something to it.
+        let mounted = match below.is_empty() {
+            true => BTreeSet::new(),
+            false => self.backend.mounts(&step.instance).await?,
+        };
         let query = Query {
             opaque: trees.iter().cloned().collect(),
-            below: deleting.cloned().collect(),
+            below,
+            closed: mounted.clone(),
             ..Query::default()
         };
         let found = self.backend.inspect(&step.instance, &query).await?;
         let changes: Vec<_> = trees
             .iter()
-            .flat_map(|tree| plan::settle_tree(sandbox, tree, &found))
+            .flat_map(|tree| plan::settle_tree(sandbox, tree, &found, &mounted))
             .collect();
         if !changes.is_empty() {
             self.changing().await?.change_files(&step.instance, &changes).await?;

@@ -9,6 +9,7 @@
 //! - An instance that is not there is [`super::ErrorKind::NotFound`].
 //! - Links inside a sandbox never lead a call out of it.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -47,6 +48,11 @@ pub trait Observe: Debug + Send + Sync {
     /// number. Incus: one where there are none; one more for each of up to four, which cost the daemon nothing
     /// but themselves; two for more, of which the second makes it look into everybody's instances.
     async fn observe(&self, scope: &Scope) -> Result<Vec<LiveInstance>>;
+
+    /// [`LiveInstance::mounted`] of one instance. Incus: one request. Nothing where a backend knows of no such thing.
+    async fn mounts(&self, _name: &InstanceName) -> Result<BTreeSet<GuestPath>> {
+        Ok(BTreeSet::new())
+    }
 
     /// Whether an instance could be made from an image, as a spec writes it: an error that says what is missing
     /// where it could not. Where nobody can tell without trying, or not cheaply, it is no error. Incus: up to two

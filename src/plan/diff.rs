@@ -274,9 +274,11 @@ fn settle_extras(
     applied: &mut Facts,
     live: &mut Facts,
 ) -> BTreeSet<GuestPath> {
+    let nowhere = BTreeSet::new();
     let mut going = BTreeSet::new();
     for (path, tree) in &subject.sandbox.trees {
-        let Some(extra) = Extra::of(subject.sandbox, path).filter(|_| tree.delete) else {
+        let mounted = subject.instance.map_or(&nowhere, |instance| &instance.mounted);
+        let Some(extra) = Extra::of(subject.sandbox, path, mounted).filter(|_| tree.delete) else {
             continue;
         };
         let was_deleting = applied.get(&facts::of_tree(path, facts::DELETE)).is_some();

@@ -7,6 +7,7 @@ use super::facts::DEPENDS_ON;
 use super::guard::guard;
 use super::lower::{Surroundings, id, lower};
 use super::match_up::Matched;
+use super::mounted;
 use super::stale::{Recipes, generations, weigh};
 use super::{
     Action, Change, FieldChange, Graph, Impact, Op, Reason, Refusal, Step, StepId, Summary, UnknownTarget, capability,
@@ -234,6 +235,8 @@ impl Part {
         let mut notices = std::mem::take(&mut diff.notices);
         notices.extend(secret::notices(subject, &diff.changes, diff.fate));
         let steps = lower(subject, &diff, around);
+        refusals.extend(mounted::guard(subject, diff.fate, &steps));
+        notices.extend(mounted::notices(subject, diff.fate));
         secret::hide(diff.changes.iter_mut().flat_map(|change| &mut change.fields));
         secret::hide(diff.accepted.iter_mut());
         Self {

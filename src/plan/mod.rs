@@ -21,6 +21,7 @@ mod held;
 mod lower;
 mod make;
 mod match_up;
+mod mounted;
 mod query;
 mod reason;
 mod recipe;

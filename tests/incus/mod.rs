@@ -9,6 +9,7 @@ mod files;
 mod gc;
 mod hand_edits;
 mod instances;
+mod mounted;
 mod notes;
 mod observing;
 mod read_only;

@@ -10,6 +10,7 @@ use tokio::io::AsyncRead;
 use tokio::sync::OnceCell;
 
 use super::client::Client;
+use super::convert;
 use super::instance::Inherited;
 use super::remote::Remotes;
 use super::wire::Devices;
@@ -191,6 +192,14 @@ impl Observe for Incus {
 
     async fn observe(&self, scope: &Scope) -> Result<Vec<LiveInstance>> {
         self.read_scope(scope).await
+    }
+
+    async fn mounts(&self, name: &InstanceName) -> Result<BTreeSet<GuestPath>> {
+        let (instance, _) = self
+            .fetch(name)
+            .await
+            .map_err(|error| error.within(format_args!("cannot read `{name}`")))?;
+        Ok(convert::mounted(&instance.expanded_devices))
     }
 
     async fn find_image(&self, image: &str) -> Result<()> {
