@@ -34,6 +34,9 @@ pub(super) struct Subject<'a> {
     /// What is accepted, expired entries already left out.
     pub(super) ignored: Vec<&'a Ignored>,
     pub(super) prune: bool,
+    pub(super) only_compared: bool,
+    /// The moment, in seconds since 1970-01-01T00:00:00Z.
+    pub(super) now: u64,
     /// Of a clone: the recipe that its source is going to have.
     pub(super) source: Option<Recipe>,
     /// Whether another sandbox is cloned from it.

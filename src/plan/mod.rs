@@ -41,7 +41,7 @@ pub use destroy::destroy;
 pub use export::{Exported, export_query, make_whole, read_back};
 pub use extras::settle_tree;
 pub use facts::ABSENT;
-pub use gc::{environments, gc};
+pub use gc::{environments, gc, overdue};
 pub use graph::Graph;
 pub use make::{Accepted, Leftover, Notice, Options, Plan, plan};
 pub use match_up::Matched;
