@@ -18,3 +18,4 @@ mod scenarios;
 mod schemas;
 mod spec;
 mod support;
+mod trust;

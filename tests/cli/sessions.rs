@@ -123,7 +123,7 @@ fn a_session_from_its_beginning_to_its_end(environment: &Environment) {
     pty.resize((90, 20));
     pty.types("while [ \"$(stty size)\" != '20 90' ]; do sleep 1; done; echo fol\"lo\"wed\n");
     pty.sees("followed");
-    pty.types("echo sta\"r\"ted; sleep 1011\n");
+    pty.types("sh -c 'echo sta\"r\"ted; exec sleep 1011'\n");
     pty.sees("started");
     pty.types("\u{3}");
     // What is typed before that is dropped with what was interrupted (termios(3), NOFLSH).

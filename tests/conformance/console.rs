@@ -132,7 +132,8 @@ pub(crate) async fn keys_reach_a_session(f: &Fixture) {
         ..script("")
     };
     let acts = async |caller: &mut Caller| {
-        caller.types("echo $((40 + 2)) && sleep 600\n").await;
+        // One program for both: a key between two of the shell's own commands would reach the shell.
+        caller.types("sh -c 'echo $((40 + 2)); exec sleep 600'\n").await;
         caller.sees("42").await;
         caller.types("\u{3}").await;
         // What is typed before that is dropped with what was interrupted (termios(3), NOFLSH).

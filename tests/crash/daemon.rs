@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::process::{Moment, start};
 use super::world::World;
 use crate::support::daemon::{self, Daemon, tell};
+use crate::support::place::Place;
 
 /// A daemon of the test's own, that may be killed.
 struct Private {
@@ -43,13 +44,13 @@ async fn a_daemon_that_dies_is_told_and_the_next_run_goes_on() {
     let daemon = Daemon {
         socket: private.folder.join("unix.socket"),
     };
-    let world = World::on("die", daemon).await.expect("a daemon");
+    let world = World::new("die", Place::Incus(daemon)).await;
     let (mut went_on, mut told) = (0, 0);
     for round in 0..6 {
         let (version, nth) = (1 + round % 2, 4 + 7 * round as usize);
         let spec = world.spec(version);
         let arguments = ["apply", &spec, "--yes", "--allow-data-loss", "--json"];
-        let mut running = start(world.socket(), &arguments);
+        let mut running = start(&world.place, &arguments);
         for _ in 0..nth {
             running.until(|_| true);
         }

@@ -8,25 +8,33 @@ use serde_json::Value;
 
 use super::process::{Running, start};
 use super::world::World;
+use crate::support::place::{Place, on_both};
 
 fn started(step: &str) -> impl Fn(&Value) -> bool {
     move |event| event["event"] == "step_started" && event["step"].as_str().is_some_and(|id| id.contains(step))
 }
 
-async fn slow(name: &str, seconds: u32) -> Option<(World, String)> {
-    let world = World::new(name).await?;
+on_both! {
+    once_finishes_what_runs_and_starts_nothing_more,
+    twice_leaves_at_once_and_the_next_one_goes_on,
+}
+
+async fn slow(name: &str, place: Place, seconds: u32) -> (World, String) {
+    let world = World::new(name, place).await;
+    let (backend, image) = (world.place.name(), world.place.image());
     let path = world.path("slow.kdl");
     let text = format!(
-        "environment \"{}\"\nbackend \"incus\"\nsandbox \"one\" {{ image \"busybox\"; run \"slow\" \
+        "environment \"{}\"\nbackend \"{backend}\"\nsandbox \"one\" {{ image \"{image}\"; run \"slow\" \
          command=\"echo begun; sleep {seconds}; echo done > /root/done\"; run \"after\" command=\"true\"; }}\n",
         world.environment
     );
     std::fs::write(&path, text).expect("writes");
-    Some((world, path.display().to_string()))
+    let spec = path.display().to_string();
+    (world, spec)
 }
 
 fn begun(world: &World, spec: &str) -> Running {
-    let mut running = start(world.socket(), &["apply", spec, "--yes", "--json"]);
+    let mut running = start(&world.place, &["apply", spec, "--yes", "--json"]);
     assert!(running.until(started("run:slow")), "{:?}", running.finish());
     // The command itself, not only the step.
     assert!(
@@ -37,11 +45,8 @@ fn begun(world: &World, spec: &str) -> Running {
     running
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn once_finishes_what_runs_and_starts_nothing_more() {
-    let Some((world, spec)) = slow("once", 3).await else {
-        return;
-    };
+async fn once_finishes_what_runs_and_starts_nothing_more(place: Place) {
+    let (world, spec) = slow("once", place, 3).await;
     let mut running = begun(&world, &spec);
     running.signal(Signal::INT);
     assert!(running.until(|event| event["event"] == "interrupted"));
@@ -61,18 +66,15 @@ async fn once_finishes_what_runs_and_starts_nothing_more() {
     );
     assert_eq!(world.notes().await, Vec::<String>::new(), "let go");
     // What was done is not done again.
-    let mut next = start(world.socket(), &["apply", &spec, "--yes", "--json"]);
+    let mut next = start(&world.place, &["apply", &spec, "--yes", "--json"]);
     next.until(|_| false);
     let next = next.finish().ended(0);
     assert!(!next.events.iter().any(started("run:slow")), "{:?}", next.events);
     assert!(!next.stderr.contains("Took over"), "{}", next.stderr);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn twice_leaves_at_once_and_the_next_one_goes_on() {
-    let Some((world, spec)) = slow("twice", 60).await else {
-        return;
-    };
+async fn twice_leaves_at_once_and_the_next_one_goes_on(place: Place) {
+    let (world, spec) = slow("twice", place, 60).await;
     let mut running = begun(&world, &spec);
     let begun = Instant::now();
     running.signal(Signal::INT);
@@ -85,7 +87,7 @@ async fn twice_leaves_at_once_and_the_next_one_goes_on() {
         .expect("reads")
         .replace("sleep 60", "sleep 0");
     std::fs::write(&spec, text).expect("writes");
-    let next = start(world.socket(), &["apply", &spec, "--yes", "--json"])
+    let next = start(&world.place, &["apply", &spec, "--yes", "--json"])
         .finish()
         .ended(0);
     assert!(next.stderr.contains("it was left unfinished"), "{}", next.stderr);

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::process::{Moment, Ran};
 use super::world::World;
 use crate::support::daemon::tell;
+use crate::support::place::{Place, on_both};
 
 /// Numbers from a seed (SplitMix64, by S. Vigna).
 struct Chance(u64);
@@ -62,9 +63,12 @@ struct Usual {
     took: Duration,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_anywhere_the_next_run_puts_all_right() {
-    let Some(world) = World::new("kill").await else { return };
+on_both! {
+    killed_anywhere_the_next_run_puts_all_right,
+}
+
+async fn killed_anywhere_the_next_run_puts_all_right(place: Place) {
+    let world = World::new("kill", place).await;
     let wanted = number("SBX_KILLS", 24) as usize;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seed = number("SBX_SEED", now.as_secs());
@@ -105,7 +109,7 @@ async fn killed_anywhere_the_next_run_puts_all_right() {
         }
         // One that was being let go of may lie aside, until the next run lets go of its own.
         let notes = world.notes().await;
-        let lock = notes.iter().filter(|name| name.ends_with("_lock")).count();
+        let lock = notes.iter().filter(|name| name.ends_with("lock")).count();
         assert!(lock <= 1 && notes.len() <= 1, "one lock: {notes:?}");
         locked += lock;
         // The kills of a destroy are mended in both ways.

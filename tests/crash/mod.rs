@@ -1,12 +1,14 @@
-//! The program killed, interrupted, and robbed of its daemon, as a real process against a real daemon: the next run
+//! The program killed, interrupted, and robbed of its daemon, as a real process with real sandboxes: the next run
 //! puts everything right, and nothing is left behind.
 //!
 //! `SBX_KILLS` says how many times it is killed, 24 unless given; `SBX_SEED` which instants chance picks.
 
 mod daemon;
+mod disk;
 mod ending;
 mod kills;
 mod process;
 mod stopped;
+mod two;
 mod upload;
 mod world;

@@ -1,13 +1,14 @@
 //! The program as a child process that can be ended at a chosen moment.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+use crate::support::place::Place;
 
 /// When a run is killed.
 #[derive(Debug, Clone, Copy)]
@@ -58,11 +59,11 @@ pub(super) struct Running {
 }
 
 /// Starts the program; its events come by `--json`.
-pub(super) fn start(socket: &Path, arguments: &[&str]) -> Running {
+pub(super) fn start(place: &Place, arguments: &[&str]) -> Running {
     let mut child = Command::new(env!("CARGO_BIN_EXE_sbx-apply"))
         .args(arguments)
         .env_clear()
-        .env("SBX_SOCKET", socket)
+        .envs(place.variables())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -119,8 +120,8 @@ impl Running {
 }
 
 /// Runs the program, and kills it at a moment. One that has ended before lives on in its result.
-pub(super) fn run(socket: &Path, arguments: &[&str], moment: Moment) -> Ran {
-    let mut running = start(socket, arguments);
+pub(super) fn run(place: &Place, arguments: &[&str], moment: Moment) -> Ran {
+    let mut running = start(place, arguments);
     match moment {
         Moment::Never => {}
         Moment::Event(nth) => {

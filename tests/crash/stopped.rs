@@ -6,20 +6,22 @@ use super::kills::number;
 use super::process::{Moment, run, start};
 use super::world::World;
 use crate::support::daemon::tell;
+use crate::support::place::{Place, on_both};
+
+on_both! {
+    whoever_wakes_up_without_its_lock_changes_nothing,
+}
 
 /// Takes minutes, for that is what locks last: with the long variant of the kills only. What stands in the way of
 /// such a process is tried in short in `locking` and in `incus::fence`.
-#[tokio::test(flavor = "multi_thread")]
-async fn whoever_wakes_up_without_its_lock_changes_nothing() {
+async fn whoever_wakes_up_without_its_lock_changes_nothing(place: Place) {
     if number("SBX_KILLS", 24) < 200 {
         return;
     }
+    let world = World::new("stopped", place).await;
     for at in ["/files", "/run:", "/snapshot:"] {
-        let Some(world) = World::new("stopped").await else {
-            return;
-        };
         let arguments = ["apply", &world.spec(1), "--yes", "--allow-data-loss", "--json"];
-        let mut first = start(world.socket(), &arguments);
+        let mut first = start(&world.place, &arguments);
         let reached = first.until(|event| {
             event["event"] == "step_started" && event["step"].as_str().is_some_and(|step| step.contains(at))
         });
@@ -35,13 +37,14 @@ async fn whoever_wakes_up_without_its_lock_changes_nothing() {
             "--lock-timeout",
             "5m",
         ];
-        let second = run(world.socket(), &patient, Moment::Never);
+        let second = run(&world.place, &patient, Moment::Never);
         // Woken up in any case, or it would stay for ever.
         first.signal(Signal::CONT);
         let (first, second) = (first.finish().ended(1), second.ended(0));
         assert!(second.stderr.contains("it has expired"), "{}", second.stderr);
         assert!(first.stderr.contains("was lost"), "{}", first.stderr);
         world.is_whole(2).await;
+        world.destroy(Moment::Never).ended(0);
         tell(&format!(
             "stopped at {at} for {:?}: nothing was changed on waking",
             second.took

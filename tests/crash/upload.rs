@@ -8,18 +8,21 @@ use super::kills::number;
 use super::process::{Moment, run};
 use super::world::World;
 use crate::support::daemon::tell;
+use crate::support::place::{Place, on_both};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_large_file_is_the_old_one_or_the_new_one() {
-    let Some(world) = World::new("upload").await else {
-        return;
-    };
+on_both! {
+    a_large_file_is_the_old_one_or_the_new_one,
+}
+
+async fn a_large_file_is_the_old_one_or_the_new_one(place: Place) {
+    let world = World::new("upload", place).await;
+    let (backend, image) = (world.place.name(), world.place.image());
     let spec = |name: &str| world.path(name).display().to_string();
     let size = 20 << 20;
     for (version, letter) in [(3, b'a'), (4, b'b')] {
         std::fs::write(world.path(&format!("huge-{version}")), vec![letter; size]).expect("writes");
         let text = format!(
-            "environment \"{}\"\nbackend \"incus\"\nsandbox \"one\" {{ image \"busybox\"; file \"/data/huge\" \
+            "environment \"{}\"\nbackend \"{backend}\"\nsandbox \"one\" {{ image \"{image}\"; file \"/data/huge\" \
              source=\"huge-{version}\"; }}\n",
             world.environment
         );
@@ -27,7 +30,7 @@ async fn a_large_file_is_the_old_one_or_the_new_one() {
     }
     let apply = |version: u32, moment| {
         let path = spec(&format!("v{version}.kdl"));
-        run(world.socket(), &["apply", &path, "--yes", "--json"], moment)
+        run(&world.place, &["apply", &path, "--yes", "--json"], moment)
     };
     apply(3, Moment::Never).ended(0);
     let usual = apply(4, Moment::Never).ended(0).took;

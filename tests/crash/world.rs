@@ -1,8 +1,8 @@
-//! An environment on the real daemon, and what must be true of it when all is well.
+//! An environment on a real backend, and what must be true of it when all is well.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,25 +10,28 @@ use reqwest::Method;
 use sbx_apply::backend::Sandboxes;
 use sbx_apply::model::{GuestPath, InstanceName};
 
+use super::disk;
 use super::process::{Moment, Ran, run};
 use crate::incus::api;
-use crate::support::daemon::{self, Daemon, tell};
+use crate::support::daemon::tell;
+use crate::support::place::Place;
 
 /// An environment of the test's own.
 pub(super) struct World {
-    pub(super) daemon: Daemon,
+    pub(super) place: Place,
     pub(super) backend: Arc<dyn Sandboxes>,
     pub(super) environment: String,
     folder: tempfile::TempDir,
 }
 
 /// Files of every kind, a base with a snapshot, clones of it, set-up steps, and one sandbox that is never made anew.
-fn spec(environment: &str, version: u32) -> String {
+fn spec(place: &Place, environment: &str, version: u32) -> String {
+    let (backend, image) = (place.name(), place.image());
     format!(
         r#"environment "{environment}"
-backend "incus"
+backend "{backend}"
 sandbox "base" {{
-    image "busybox"
+    image "{image}"
     state "stopped"
     env VERSION="{version}"
     file "/etc/version" content="version {version}\n"
@@ -43,7 +46,7 @@ sandbox "task" count=2 {{
     run "greet" command="sleep 0.1; echo {version} > /var/log/greeting"
 }}
 sandbox "keep" {{
-    image "busybox"
+    image "{image}"
     file "/etc/version" content="version {version}\n"
     file "/root/seed" content="a seed\n" when="create"
     run "check" command="test -f /etc/version"
@@ -53,13 +56,8 @@ sandbox "keep" {{
 }
 
 impl World {
-    /// A new one, on the daemon that the tests may use.
-    pub(super) async fn new(name: &str) -> Option<Self> {
-        Self::on(name, daemon::find()?).await
-    }
-
-    /// A new one on a certain daemon.
-    pub(super) async fn on(name: &str, daemon: Daemon) -> Option<Self> {
+    /// A new one.
+    pub(super) async fn new(name: &str, place: Place) -> Self {
         let environment = format!("{name}{}", std::process::id());
         let folder = tempfile::tempdir().expect("a folder");
         for version in [1, 2] {
@@ -70,15 +68,14 @@ impl World {
                 std::fs::write(path("app-").join(format!("f{index}")), format!("{version} {index}")).expect("writes");
             }
             let name = format!("v{version}.kdl");
-            std::fs::write(folder.path().join(name), spec(&environment, version)).expect("writes");
+            std::fs::write(folder.path().join(name), spec(&place, &environment, version)).expect("writes");
         }
-        let backend = daemon::open(&daemon).await?;
-        Some(Self {
-            daemon,
-            backend,
+        Self {
+            backend: place.open().await,
+            place,
             environment,
             folder,
-        })
+        }
     }
 
     /// A spec of this environment.
@@ -94,31 +91,31 @@ impl World {
         InstanceName::observed(format!("{}-{sandbox}", self.environment))
     }
 
-    pub(super) fn socket(&self) -> &Path {
-        &self.daemon.socket
-    }
-
     pub(super) fn apply(&self, version: u32, moment: Moment) -> Ran {
         let arguments = ["apply", &self.spec(version), "--yes", "--allow-data-loss", "--json"];
-        run(self.socket(), &arguments, moment)
+        run(&self.place, &arguments, moment)
     }
 
     pub(super) fn destroy(&self, moment: Moment) -> Ran {
         let arguments = ["destroy", &self.spec(1), "--allow-data-loss", "--json"];
-        run(self.socket(), &arguments, moment)
+        run(&self.place, &arguments, moment)
     }
 
     /// Whether a plan is empty.
     #[track_caller]
     pub(super) fn is_in_sync(&self, version: u32) {
         let arguments = ["check", &self.spec(version), "--json"];
-        run(self.socket(), &arguments, Moment::Never).ended(0);
+        run(&self.place, &arguments, Moment::Never).ended(0);
     }
 
-    /// Names and states of the environment's instances and their snapshots.
+    /// Names and states of the environment's instances and their snapshots, not by way of our own backend.
     pub(super) async fn instances(&self) -> BTreeMap<String, (String, Vec<String>)> {
-        let all = api::call(&self.daemon, Method::GET, "/1.0/instances?recursion=2", None).await;
         let prefix = format!("{}-", self.environment);
+        let daemon = match &self.place {
+            Place::Incus(daemon) => daemon,
+            Place::Local(folder) => return disk::instances(&folder.state(), &prefix),
+        };
+        let all = api::call(daemon, Method::GET, "/1.0/instances?recursion=2", None).await;
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
         let ours = all.as_array().expect("a list").iter().filter_map(|instance| {
             let name = text(&instance["name"]).strip_prefix(&prefix)?.to_owned();
@@ -129,9 +126,13 @@ impl World {
         ours.collect()
     }
 
-    /// The profiles that keep something of the environment.
+    /// What is kept of the environment: profiles, or files.
     pub(super) async fn notes(&self) -> Vec<String> {
-        let all = api::call(&self.daemon, Method::GET, "/1.0/profiles", None).await;
+        let daemon = match &self.place {
+            Place::Incus(daemon) => daemon,
+            Place::Local(folder) => return disk::names(&folder.state().join("notes").join(&self.environment)),
+        };
+        let all = api::call(daemon, Method::GET, "/1.0/profiles", None).await;
         let names = all.as_array().expect("a list").iter().filter_map(|url| url.as_str());
         let mark = format!("_{}_", self.environment);
         names.filter(|name| name.contains(&mark)).map(str::to_owned).collect()
@@ -151,26 +152,28 @@ impl World {
             let left = self.temporaries(sandbox).await;
             assert_eq!(left, Vec::<String>::new(), "in {sandbox}");
         }
-        let read = async |sandbox: &str, path: &str| {
-            let path = GuestPath::new(path).expect("a path");
-            let (bytes, _) = self
-                .backend
-                .read(&self.instance(sandbox), &path, 64 << 20)
-                .await
-                .expect("reads");
-            bytes
-        };
         let large = std::fs::read(self.path(&format!("large-{version}"))).expect("reads");
         for sandbox in ["base", "task-1", "task-2"] {
-            assert!(read(sandbox, "/data/large").await == large, "{sandbox}: all of it");
+            assert!(self.read(sandbox, "/data/large").await == large, "{sandbox}: all of it");
         }
-        assert_eq!(read("keep", "/root/seed").await, b"a seed\n");
+        assert_eq!(self.read("keep", "/root/seed").await, b"a seed\n");
+    }
+
+    /// The bytes of a file.
+    pub(super) async fn read(&self, sandbox: &str, path: &str) -> Vec<u8> {
+        let path = GuestPath::new(path).expect("a path");
+        let name = self.instance(sandbox);
+        let (bytes, _) = self.backend.read(&name, &path, 64 << 20).await.expect("reads");
+        bytes
     }
 
     /// Asserts that nothing is left.
     pub(super) async fn is_gone(&self) {
         assert_eq!(self.instances().await, BTreeMap::new());
         assert_eq!(self.notes().await, Vec::<String>::new());
+        if let Place::Local(folder) = &self.place {
+            disk::is_empty(&folder.state());
+        }
     }
 
     /// What was prepared beside the paths of files and has not taken their place.
@@ -183,7 +186,7 @@ impl World {
                 continue;
             };
             let entries = entries.into_iter().map(|entry| entry.path.to_string());
-            left.extend(entries.filter(|path| path.contains("/.sbx-apply-")));
+            left.extend(entries.filter(|path| path.contains("/.sbx-")));
         }
         left
     }
@@ -214,7 +217,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // Also after a failed assertion: the daemon is shared. Whoever held the lock is dead by now.
+        // Also after a failed assertion: a daemon is shared, and what runs goes on. Whoever held the lock is dead by now.
         let ran = self.destroy(Moment::Never);
         if ran.took > Duration::from_secs(60) || ran.code != Some(0) {
             tell(&format!("could not clean up: {ran:?}"));

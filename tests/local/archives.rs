@@ -158,6 +158,27 @@ async fn an_archive_may_say_that_it_is_larger_than_all_disks() {
 }
 
 #[tokio::test]
+async fn a_name_may_be_larger_than_all_memory() {
+    let folder = folder();
+    let mut header = Header::new_ustar();
+    header.set_path("name").expect("a path");
+    header.set_entry_type(EntryType::GNULongName);
+    header.set_size(1 << 40);
+    header.set_cksum();
+    // Many members of a megabyte each: two gigabytes in a few.
+    let zeros = gzip(&vec![0; 1 << 20]);
+    let bytes = [gzip(header.as_bytes()), zeros.repeat(2048)].concat();
+    let image = keep(folder.path(), "names", &bytes);
+    let begun = std::time::Instant::now();
+    assert!(try_image(&image, "/etc/os-release").await.is_err());
+    assert!(
+        begun.elapsed() < std::time::Duration::from_secs(60),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test]
 async fn layers_of_a_layout_lie_over_each_other() {
     let folder = folder();
     let blobs = folder.path().join("layout/blobs/sha256");

@@ -1,59 +1,59 @@
 //! What root inside a sandbox cannot do, each tried from there; and what it cannot make the tool do.
 
+use std::fmt::Write as _;
 use std::fs;
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::Duration;
 
-use sbx_apply::backend::FileChange;
+use sbx_apply::backend::{Account, ErrorKind, ExecOpts, FileChange};
 use sbx_apply::model::{Content, GuestPath, Mode, Owner};
 
-use crate::support::namespaces::Sandbox;
+use super::attempts::{ATTEMPTS, Attempt, NOTHING, PRELUDE, Python, Shell};
+use crate::support::daemon::skipped;
+use crate::support::namespaces::{self, Sandbox};
 
 #[tokio::test]
 async fn what_root_inside_tries_is_denied() {
+    let host = Host::new();
     let sandbox = Sandbox::start().await;
     assert_eq!(sandbox.says("id -u").await, "0\n", "it is root that tries");
-    let host = std::process::id();
-    for (what, script) in [
-        ("read the host's passwords", "cat /etc/shadow".to_owned()),
-        (
-            "see homes",
-            "ls -A /home /root /srv /mnt | grep -v ':$' | grep .".to_owned(),
-        ),
-        (
-            "find sockets of the host",
-            "find /run /tmp /var/run/ -type s | grep .".to_owned(),
-        ),
-        ("signal a process of the host", format!("kill -0 {host}")),
-        ("mount", "mount -t tmpfs none /mnt".to_owned()),
-        ("unmount what protects /proc", "umount /proc/sys".to_owned()),
-        ("make a device", "mknod /tmp/disk b 254 0".to_owned()),
-        ("make a namespace", "unshare --user --map-root-user true".to_owned()),
-        ("enter one", "nsenter --target 1 --mount true".to_owned()),
-        (
-            "write a setting of the kernel",
-            "echo x > /proc/sys/kernel/core_pattern".to_owned(),
-        ),
-        ("write another", "echo 1 > /proc/sys/net/ipv4/ip_forward".to_owned()),
-        ("write to /sys", "echo 0 > /sys/class/net/lo/mtu".to_owned()),
-        (
-            "reboot by magic",
-            "echo b > /proc/sysrq-trigger && cat /proc/sysrq-trigger | grep .".to_owned(),
-        ),
-        ("read the kernel's memory", "head -c 1 /proc/kcore | grep .".to_owned()),
-        ("read the kernel's messages", "dmesg".to_owned()),
-        ("set the clock", "date -s 2001-01-01".to_owned()),
-        (
-            "read pid 1's environment",
-            "tr '\\0' '\\n' < /proc/1/environ | grep .".to_owned(),
-        ),
-        ("read pid 1's memory", "head -c 1 /proc/1/mem".to_owned()),
-        ("leave through pid 1's root", "ls /proc/1/root/etc/shadow".to_owned()),
-        ("load a module", "modprobe loop".to_owned()),
-    ] {
-        let output = sandbox.shell(&script).await;
-        assert_ne!(output.code, 0, "{what}: {}", String::from_utf8_lossy(&output.stdout));
+    let has_python = sandbox.shell("python3 -c ''").await.code == 0;
+    let mut table = String::from("| root inside tries to | by | and gets |\n| --- | --- | --- |\n");
+    let mut wrong = String::new();
+    for (topic, attempts) in ATTEMPTS {
+        for Attempt { by, does, gets } in *attempts {
+            let _ = writeln!(table, "| {topic} | {by} | {} |", gets.trim_matches('\n'));
+            let does = match does {
+                Shell(script) => (*script).to_owned(),
+                Python(_) if !has_python => {
+                    skipped(&format!("{topic}, by {by}: this machine has no Python"));
+                    continue;
+                }
+                Python(script) => format!("python3 - <<'END'\n{PRELUDE}{script}\nEND\n"),
+            };
+            let output = sandbox.shell(&host.fill(&does)).await;
+            let said = [&output.stdout[..], &output.stderr[..]].concat();
+            let said = String::from_utf8_lossy(&said).into_owned();
+            if said.contains(": not found") || said.contains("command not found") {
+                skipped(&format!("{topic}, by {by}: {said}"));
+                continue;
+            }
+            let as_told = match *gets {
+                NOTHING => said.is_empty(),
+                gets => said.contains(gets),
+            };
+            if output.code == 0 || !as_told {
+                let _ = writeln!(wrong, "{topic}, by {by}: {} {said:?}, and not {gets}", output.code);
+            }
+        }
     }
+    assert!(wrong.is_empty(), "{wrong}");
+    host.assert_unharmed();
     let status = sandbox
         .says("grep -E '^(NoNewPrivs|Seccomp|CapEff|CapBnd):' /proc/self/status | tr -d '\\t'")
         .await;
@@ -62,6 +62,130 @@ async fn what_root_inside_tries_is_denied() {
         "CapEff:00000000000405fb\nCapBnd:00000000000405fb\nNoNewPrivs:1\nSeccomp:2\n"
     );
     sandbox.end().await;
+    let told = include_str!("../../src/docs/local.md");
+    assert!(
+        told.contains(&table),
+        "the table in src/docs/local.md should be\n{table}"
+    );
+}
+
+/// Waits for a process that runs the tool's program, and tries to write to that as soon as nobody runs it any more.
+const OVERWRITE: &str = r#"
+import errno, os, time
+def find():
+    while True:
+        for number in filter(str.isdigit, os.listdir('/proc')):
+            try:
+                if os.stat(f'/proc/{number}/exe').st_size == SIZE:
+                    return os.open(f'/proc/{number}/exe', os.O_PATH)
+            except OSError:
+                pass
+held = find()
+end = time.time() + 20
+while time.time() < end:
+    try:
+        os.open(f'/proc/self/fd/{held}', os.O_WRONLY)
+        print('written')
+        break
+    except OSError as error:
+        if error.errno != errno.ETXTBSY:
+            print(error.strerror)
+            break
+    time.sleep(0.01)
+"#;
+
+#[tokio::test]
+async fn nobody_inside_writes_to_the_tools_own_program() {
+    // Its owner is who runs the tool, as of a program that a user has built.
+    let program = namespaces::folder().join("program");
+    fs::copy(env!("CARGO_BIN_EXE_sbx-apply"), &program).expect("copies");
+    let size = fs::metadata(&program).expect("looks").len();
+    let sandbox = Sandbox::start().await;
+    // A file that runs cannot be written to, and pid 1 runs: but perhaps another one, of the tool before an update.
+    let updated = namespaces::backend_by(&program);
+    if sandbox.shell("python3 -c ''").await.code != 0 {
+        skipped("writing to the tool's program: this machine has no Python");
+        return sandbox.end().await;
+    }
+    let script = OVERWRITE.replace("SIZE", &size.to_string());
+    let begin = format!(
+        "cat > /tmp/overwrite <<'END'\n{script}\nEND\n\
+                         printf '#!/proc/self/exe\\n' > /tmp/again; chmod 755 /tmp/again; mkdir /tmp/library; mkfifo /tmp/library/libc.so.6; \
+                         setsid python3 /tmp/overwrite > /tmp/said 2>&1 < /dev/null &"
+    );
+    sandbox.shell(&begin).await;
+    // The tool's program, as the interpreter of a script, waits for a library of the sandbox's that never comes.
+    let opts = ExecOpts {
+        command: vec!["/tmp/again".to_owned()],
+        account: Account::root(),
+        env: [("LD_LIBRARY_PATH".to_owned(), "/tmp/library".to_owned())].into(),
+        timeout: Some(Duration::from_secs(2)),
+    };
+    let ran = updated.output(&sandbox.name, &opts).await;
+    assert_eq!(ran.map_err(|error| error.kind()), Err(ErrorKind::Timeout));
+    let mut said = String::new();
+    for _ in 0..100 {
+        said = sandbox.says("cat /tmp/said").await;
+        if !said.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let expected = match rustix::process::geteuid().is_root() {
+        true => "Permission denied\n",
+        false => "Read-only file system\n",
+    };
+    assert_eq!(said, expected);
+    sandbox.end().await;
+    fs::remove_file(program).expect("removes");
+}
+
+/// What of this machine a sandbox shall not reach, made for the test.
+struct Host {
+    process: Child,
+    folder: tempfile::TempDir,
+    _listeners: (UnixListener, UnixListener),
+    port: TcpListener,
+}
+
+impl Host {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("secret"), "of the host").expect("writes");
+        let at = UnixListener::bind(folder.path().join("socket")).expect("listens");
+        let name = SocketAddr::from_abstract_name(format!("sbx-{}", std::process::id())).expect("a name");
+        Self {
+            process: Command::new("sleep").arg("424").spawn().expect("starts"),
+            folder,
+            _listeners: (at, UnixListener::bind_addr(&name).expect("listens")),
+            port: TcpListener::bind("0.0.0.0:0").expect("listens"),
+        }
+    }
+
+    /// A script with the places of this host.
+    fn fill(&self, script: &str) -> String {
+        let port = self.port.local_addr().expect("has one").port();
+        script
+            .replace("FOLDER", &self.folder.path().display().to_string())
+            .replace("PID", &self.process.id().to_string())
+            .replace("ABSTRACT", &format!("sbx-{}", std::process::id()))
+            .replace("PORT", &port.to_string())
+    }
+
+    fn assert_unharmed(mut self) {
+        assert_eq!(self.process.try_wait().expect("looks"), None, "it runs on");
+        assert_eq!(
+            fs::read_to_string(self.folder.path().join("secret")).expect("reads"),
+            "of the host"
+        );
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 #[tokio::test]

@@ -2,8 +2,11 @@
 //! ordinary users. What they share with every backend is in the conformance suite.
 
 mod archives;
+mod attempts;
 mod hostile;
 mod limits;
 mod network;
+mod packages;
 mod planning;
+mod reboot;
 mod user;

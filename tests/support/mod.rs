@@ -4,6 +4,7 @@ pub(crate) mod blessed;
 pub(crate) mod daemon;
 pub(crate) mod fault;
 pub(crate) mod namespaces;
+pub(crate) mod place;
 pub(crate) mod program;
 pub(crate) mod proxy;
 pub(crate) mod pty;

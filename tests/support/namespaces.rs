@@ -31,10 +31,14 @@ pub(crate) fn open() -> Option<(Arc<dyn Sandboxes>, &'static str)> {
 
 /// The backend alone.
 pub(crate) fn backend() -> Arc<dyn Sandboxes> {
+    backend_by(Path::new(env!("CARGO_BIN_EXE_sbx-apply")))
+}
+
+/// The same with another file of the program.
+pub(crate) fn backend_by(program: &Path) -> Arc<dyn Sandboxes> {
     let own = |name: &str| folder().join(name).display().to_string();
     let settings = [("state", own("state")), ("folder", own("")), ("root", own(""))];
     let settings = Settings::from(settings.map(|(key, value)| (key.to_owned(), value)));
-    let program = Path::new(env!("CARGO_BIN_EXE_sbx-apply"));
     Arc::new(Local::open(&settings, program).expect("opens"))
 }
 

@@ -232,3 +232,67 @@ fn bytes(memory: &str) -> Result<u64> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(cpu: Option<u32>, memory: Option<&str>, processes: Option<&str>) -> Record {
+        let config = processes.map(|number| (PROCESSES.to_owned(), number.to_owned()));
+        let text = serde_json::json!({
+            "image": "host", "upper": "", "layers": [], "labels": {}, "env": {}, "created_at": 0, "snapshots": [],
+            "cpu": cpu, "memory": memory, "config": config.into_iter().collect::<BTreeMap<_, _>>(),
+        });
+        serde_json::from_value(text).expect("a record")
+    }
+
+    /// Version 2, as far as files tell it: the kernel of the machine that this was written on has its controllers
+    /// in version 1.
+    #[test]
+    fn limits_of_version_2_are_written_in_its_words() {
+        let top = tempfile::tempdir().expect("a folder");
+        fs::write(top.path().join("cgroup.controllers"), "cpuset cpu io memory pids\n").expect("writes");
+        fs::write(top.path().join("cgroup.subtree_control"), "").expect("writes");
+        let groups = Groups {
+            unified: Some(top.path().to_owned()),
+            unified_limits: true,
+            split: BTreeMap::new(),
+            mark: "mark".to_owned(),
+        };
+        assert!(groups.limit());
+        let name = InstanceName::observed("one");
+        let own = top.path().join("sbx-mark-one");
+        let said = |file: &str| fs::read_to_string(own.join(file)).expect("reads");
+        let joins = groups
+            .make(&name, &record(Some(2), Some("64MiB"), Some("20")))
+            .expect("makes");
+        assert_eq!(joins, [own.join("cgroup.procs")]);
+        let handed_down = fs::read_to_string(top.path().join("cgroup.subtree_control")).expect("reads");
+        assert_eq!(handed_down, "+cpu +memory +pids");
+        assert_eq!(
+            [said("cpu.max"), said("memory.max"), said("pids.max")],
+            ["200000 100000", "67108864", "20"]
+        );
+        groups.set(&name, &record(None, None, None)).expect("sets");
+        assert_eq!(
+            [said("cpu.max"), said("memory.max"), said("pids.max")],
+            ["max 100000", "max", "max"]
+        );
+    }
+
+    #[test]
+    fn a_group_has_what_limits_need_or_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |text: &str| fs::write(folder.path().join("cgroup.subtree_control"), text).expect("writes");
+        for (text, all) in [
+            ("cpu memory pids\n", true),
+            ("cpuset cpu io memory pids\n", true),
+            ("memory pids\n", false),
+            ("cpuset memory pids\n", false),
+        ] {
+            write(text);
+            assert_eq!(has(folder.path(), "cgroup.subtree_control"), all, "{text}");
+        }
+        assert!(!has(folder.path(), "cgroup.controllers"));
+    }
+}

@@ -151,6 +151,7 @@ impl Local {
         let disk = match self.store.process(name) {
             Some(process) => Where::Running(process),
             None => {
+                self.finish_ending(name).await?;
                 let parts = self.parts(&record.image).await?;
                 Where::Stopped(self.store.tree(name, &record, &parts, writes)?)
             }

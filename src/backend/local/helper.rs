@@ -2,8 +2,8 @@
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use rustix::net::{
@@ -15,7 +15,9 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
+use tokio::sync::OnceCell;
 
+use super::ids::Ids;
 use super::inside::ENTRY;
 use super::state::failed;
 use super::wire::{LONGEST, Reply, Request};
@@ -25,10 +27,13 @@ use crate::backend::{Error, ErrorKind, Result};
 pub(super) const OWN: &str = "/proc/self/exe";
 
 /// What starts helpers.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Helpers {
     /// The program that has [`ENTRY`].
     program: PathBuf,
+    /// Its file where nobody can write to it, for all helpers but the one that gives it; where root inside could
+    /// be who owns it.
+    protected: Option<OnceCell<OwnedFd>>,
 }
 
 /// A helper at work.
@@ -40,8 +45,11 @@ pub(super) struct Helper {
 }
 
 impl Helpers {
-    pub(super) fn new(program: PathBuf) -> Self {
-        Self { program }
+    pub(super) fn new(program: PathBuf, ids: Ids) -> Self {
+        Self {
+            program,
+            protected: (!ids.is_root()).then(OnceCell::new),
+        }
     }
 
     /// Starts one whose output nobody needs, and sends the request.
@@ -60,28 +68,48 @@ impl Helpers {
 
     /// Starts one with these streams.
     pub(super) async fn start(&self, request: &Request, stdout: Stdio, stderr: Stdio) -> Result<Helper> {
-        let cannot = |source| failed("cannot start a helper", source);
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(cannot)?;
-        ours.set_nonblocking(true).map_err(cannot)?;
-        let mut command = Command::new(&self.program);
-        command
-            .arg0("sbx-apply")
-            .arg(ENTRY)
-            .env_clear()
-            .current_dir("/")
-            .stdin(OwnedFd::from(theirs))
-            .stdout(stdout)
-            .stderr(stderr);
-        let child = command.spawn().map_err(cannot)?;
-        // The command keeps its copies of the streams open for as long as it is there.
-        drop(command);
-        let mut helper = Helper {
-            stream: UnixStream::from_std(ours).map_err(cannot)?,
-            child,
+        let Some(protected) = &self.protected else {
+            return launch(&self.program, request, stdout, stderr).await;
         };
-        helper.send(request).await?;
-        Ok(helper)
+        let program = protected.get_or_try_init(|| self.protect()).await?;
+        // The one that is started has a copy until it has become the program.
+        let program = PathBuf::from(format!("/proc/self/fd/{}", program.as_raw_fd()));
+        launch(&program, request, stdout, stderr).await
     }
+
+    async fn protect(&self) -> Result<OwnedFd> {
+        let mut helper = launch(&self.program, &Request::Program, Stdio::null(), Stdio::null()).await?;
+        let answer = match helper.reply().await? {
+            Reply::Ready => helper.descriptor().await,
+            other => Err(unexpected(&other)),
+        };
+        helper.end().await;
+        answer
+    }
+}
+
+async fn launch(program: &Path, request: &Request, stdout: Stdio, stderr: Stdio) -> Result<Helper> {
+    let cannot = |source| failed("cannot start a helper", source);
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(cannot)?;
+    ours.set_nonblocking(true).map_err(cannot)?;
+    let mut command = Command::new(program);
+    command
+        .arg0("sbx-apply")
+        .arg(ENTRY)
+        .env_clear()
+        .current_dir("/")
+        .stdin(OwnedFd::from(theirs))
+        .stdout(stdout)
+        .stderr(stderr);
+    let child = command.spawn().map_err(cannot)?;
+    // The command keeps its copies of the streams open for as long as it is there.
+    drop(command);
+    let mut helper = Helper {
+        stream: UnixStream::from_std(ours).map_err(cannot)?,
+        child,
+    };
+    helper.send(request).await?;
+    Ok(helper)
 }
 
 impl Helper {

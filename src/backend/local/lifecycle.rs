@@ -143,6 +143,7 @@ impl Local {
         match self.store.record(name) {
             Ok(record) => {
                 if self.store.process(name).is_none() {
+                    self.finish_ending(name).await?;
                     self.wait_for_helpers(name).await?;
                 }
                 Ok((lock, record))

@@ -95,7 +95,7 @@ impl Local {
         Ok(Self {
             store: Store::at(state, ids)?,
             ids,
-            helpers: Helpers::new(program.to_owned()),
+            helpers: Helpers::new(program.to_owned(), ids),
             capabilities: capabilities(ids, &groups, &network),
             groups,
             network,

@@ -10,14 +10,18 @@ use tokio::task::spawn_blocking;
 
 use super::Local;
 use super::helper::unexpected;
+use super::image;
 use super::network::Subject;
-use super::state::{Lock, Record};
+use super::running::Process;
+use super::state::{Lock, Record, failed};
 use super::wire::{Join, Reply, Request, Start};
 use crate::backend::{Error, ErrorKind, Result, Stop};
 use crate::model::InstanceName;
 
 /// How long the kernel may take to end a sandbox's processes. It writes out what they have written.
 const END: Duration = Duration::from_secs(60);
+/// How long a sandbox that was asked to end may take after whoever asked is gone.
+const ASKED: Duration = Duration::from_secs(5);
 
 impl Local {
     /// Starts a sandbox that is locked; nothing when it runs.
@@ -27,6 +31,10 @@ impl Local {
         }
         let parts = self.parts(&record.image).await?;
         self.store.write_etc(name, self.ids, &parts)?;
+        if let Some(mask) = image::mask_of(&parts) {
+            let file = self.store.sandbox(name)?.join(image::MASK);
+            std::fs::write(&file, mask).map_err(|source| failed(format!("cannot write {}", file.display()), source))?;
+        }
         let start = Start {
             ids: self.ids,
             tree: self.store.tree(name, record, &parts, true)?,
@@ -77,35 +85,56 @@ impl Local {
 
     /// Stops a sandbox that is locked; nothing when it does not run. When it returns, nothing holds its disk.
     pub(super) async fn power_off(&self, name: &InstanceName, how: Stop) -> Result<()> {
-        if let Some(process) = self.store.process(name)
-            && let Some(descriptor) = process.open()
-        {
-            let send = |signal| {
-                // It has ended meanwhile.
-                let _ = pidfd_send_signal(&descriptor, signal);
-            };
-            let clean = match how {
-                Stop::Clean(patience) => {
-                    send(Signal::TERM);
-                    ends(&descriptor, patience).await
-                }
-                Stop::Force => false,
-            };
-            if !clean {
-                send(Signal::KILL);
-                if !ends(&descriptor, END).await {
-                    return Err(Error::new(
-                        ErrorKind::Timeout,
-                        format!("`{name}` has not ended within {} s", END.as_secs()),
-                    ));
-                }
-            }
+        if let Some(process) = self.store.process(name) {
+            // From here on it counts as stopped: it may end at any time, also when this tool is gone.
+            let (run, ending) = (self.store.run(name)?, self.store.ending(name)?);
+            std::fs::rename(&run, &ending).map_err(|source| failed(format!("cannot stop `{name}`"), source))?;
+            self.end(name, &process, how).await?;
         }
         // Helpers that run commands in it see them end, and go.
         self.wait_for_helpers(name).await?;
         let _ = std::fs::remove_file(self.store.run(name)?);
+        let _ = std::fs::remove_file(self.store.ending(name)?);
         self.groups.remove(name).await;
         self.leave_network(name).await
+    }
+
+    /// Ends what somebody has begun to stop who is gone, where there is such a thing. Its disk is in use until then.
+    pub(super) async fn finish_ending(&self, name: &InstanceName) -> Result<()> {
+        let ending = self.store.ending(name)?;
+        if let Some(process) = Process::read(&ending) {
+            self.end(name, &process, Stop::Clean(ASKED)).await?;
+        }
+        let _ = std::fs::remove_file(ending);
+        Ok(())
+    }
+
+    /// Ends the first process of a sandbox, and with it all others.
+    async fn end(&self, name: &InstanceName, process: &Process, how: Stop) -> Result<()> {
+        let Some(descriptor) = process.open() else {
+            return Ok(());
+        };
+        let send = |signal| {
+            // It has ended meanwhile.
+            let _ = pidfd_send_signal(&descriptor, signal);
+        };
+        let clean = match how {
+            Stop::Clean(patience) => {
+                send(Signal::TERM);
+                ends(&descriptor, patience).await
+            }
+            Stop::Force => false,
+        };
+        if !clean {
+            send(Signal::KILL);
+            if !ends(&descriptor, END).await {
+                return Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("`{name}` has not ended within {} s", END.as_secs()),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Waits until no helper is in a sandbox that does not run. A helper may outlive the tool that asked it.

@@ -24,6 +24,8 @@ pub(super) enum Request {
     Disk(Ids, Disk),
     /// Unpack archives. Answered by [`Reply::Done`].
     Unpack(Ids, Unpack),
+    /// Give a descriptor of this program's file that nobody can write through. Answered by [`Reply::Ready`] and that.
+    Program,
     /// Try whether sandboxes can be made at all. Answered by [`Reply::Done`].
     Probe(Ids),
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::oci;
 use crate::backend::local::Local;
-use crate::backend::local::state::{Image, Lock, failed, id, private};
+use crate::backend::local::state::{Image, Lock, entries, failed, id, private};
 use crate::backend::local::wire::{Disk, Request, Unpack};
 use crate::backend::{Error, ErrorKind, Result};
 use crate::model::{Digest, Hasher};
@@ -14,6 +14,9 @@ use crate::model::{Digest, Hasher};
 /// A root file system larger than this is refused: 32 GiB, four million files.
 const MOST_BYTES: u64 = 32 << 30;
 const MOST_ENTRIES: u64 = 4_000_000;
+
+/// What names begin with of images that are not whole yet.
+const HALF: &str = ".half-";
 
 /// What an image is unpacked from.
 #[derive(Debug)]
@@ -73,7 +76,15 @@ impl Local {
 
     async fn unpack(&self, source: &Source, place: &Path) -> Result<()> {
         let cannot = |error: io::Error| failed("cannot make a folder for the image", error);
-        let half = self.store.images().join(format!(".{}", id().map_err(cannot)?));
+        // Whoever unpacks has the lock, so these are nobody's: whoever began them was killed.
+        for left in entries(&self.store.images())?
+            .iter()
+            .filter(|name| name.starts_with(HALF))
+        {
+            self.store.discard(&self.store.images().join(left))?;
+        }
+        self.store.empty_trash(self.ids, &self.helpers).await?;
+        let half = self.store.images().join(format!("{HALF}{}", id().map_err(cannot)?));
         private().create(&half).map_err(cannot)?;
         super::host::folder(&half.join("root"), 0o755, self.ids).map_err(cannot)?;
         let unpack = Unpack {

@@ -2,20 +2,23 @@
 //!
 //! Only folders that hold programs and their settings are in it, by a list. Over each lies a *mask*, made once
 //! for as long as the machine stays as it is: it hides every file that not everybody may read, because to root
-//! inside all of them belong, and puts a few files of the sandbox's own in place.
+//! inside all of them belong, and holds what is the sandbox's own.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
 
 use super::Parts;
-use super::mask::{self, Hidden};
+use super::mask::{self, Hidden, How};
 use crate::backend::Result;
 use crate::backend::local::Local;
 use crate::backend::local::ids::Ids;
-use crate::backend::local::state::{Lock, failed, folder_of, id, private};
+use crate::backend::local::state::{Lock, failed, folder_of, id, private, write};
 use crate::backend::local::wire::{Lower, Part};
 use crate::model::Hasher;
 
@@ -58,136 +61,188 @@ const EMPTY: [(&str, u32); 20] = [
     ("var/tmp", 0o1777),
 ];
 
+/// The file, among the images, that says which mask holds.
+const CURRENT: &str = "host.json";
+/// For so long nothing is looked through again: about what one run of the tool takes, and as long as what is made
+/// private on this machine may go unnoticed.
+const HOLDS: Duration = Duration::from_secs(10);
+/// Masks that have been of use within this time are kept.
+const KEPT: Duration = Duration::from_secs(3600);
+
+/// Which mask holds.
+#[derive(Debug, Serialize, Deserialize)]
+struct Current {
+    /// When the folders were looked through.
+    looked: SystemTime,
+    /// The name of the mask.
+    mask: String,
+}
+
 impl Local {
     pub(super) async fn host_parts(&self) -> Result<Parts> {
-        let (ids, images) = (self.ids, self.store.images());
-        let look = tokio::task::spawn_blocking(move || Host::look(ids));
-        let host = look
-            .await
-            .map_err(io::Error::other)
-            .and_then(|host| host)
-            .map_err(|source| failed("cannot look at this machine's system folders", source))?;
-        let place = images.join(format!("host-{}", &host.key));
-        if !place.is_dir() {
-            let _lock = Lock::take(&self.store.names(), true, "the images").await?;
-            if !place.is_dir() {
-                let (made, to) = (host.clone(), place.clone());
-                tokio::task::spawn_blocking(move || made.make(ids, &images, &to))
-                    .await
-                    .map_err(io::Error::other)
-                    .and_then(|made| made)
-                    .map_err(|source| failed("cannot make the image `host`", source))?;
+        let images = self.store.images();
+        let host = Host::look().map_err(|source| failed("cannot look at this machine's system folders", source))?;
+        if let Some(mask) = current(&images) {
+            return Ok(host.parts(&images.join(mask), self.ids));
+        }
+        let _lock = Lock::take(&self.store.root().join("lock-host"), true, "the image `host`").await?;
+        let mask = match current(&images) {
+            Some(mask) => mask,
+            None => {
+                let (ids, images, host) = (self.ids, images.clone(), host.clone());
+                let mask = blocking(move || host.make_current(ids, &images), "cannot make the image `host`").await?;
+                self.remove_masks(&mask).await?;
+                mask
+            }
+        };
+        Ok(host.parts(&images.join(mask), self.ids))
+    }
+
+    /// Removes masks that are of no use any more: neither that one, nor a sandbox's, nor one that was chosen a
+    /// moment ago.
+    async fn remove_masks(&self, current: &str) -> Result<()> {
+        let cannot = |source| failed("cannot read the images", source);
+        let mut used = vec![current.to_owned()];
+        for name in self.store.all()? {
+            used.extend(fs::read_to_string(self.store.sandbox(&name)?.join(MASK)));
+        }
+        let mut any = false;
+        for entry in fs::read_dir(self.store.images()).map_err(cannot)? {
+            let entry = entry.map_err(cannot)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let idle = || entry.metadata().is_ok_and(|found| found.modified().is_ok_and(is_idle));
+            // Whoever makes one has the lock, so a half is nobody's.
+            let unused = name.starts_with(PREFIX) && !used.contains(&name) && idle();
+            if unused || name.starts_with(HALF) {
+                self.store.discard(&entry.path())?;
+                any = true;
             }
         }
-        Ok(host.parts(&place))
+        match any {
+            true => self.store.empty_trash(self.ids, &self.helpers).await,
+            false => Ok(()),
+        }
     }
+}
+
+/// The file, in a sandbox's folder, that names the mask with which it was started last.
+pub(in crate::backend::local) const MASK: &str = "mask";
+/// What names of masks begin with, and of those that are not whole yet.
+const PREFIX: &str = "host-";
+const HALF: &str = ".host-";
+
+/// The mask of some parts, where their image has one.
+pub(in crate::backend::local) fn mask_of(parts: &Parts) -> Option<&str> {
+    let root = &parts.0.first()?.lowers.first()?.path;
+    let name = root.parent()?.file_name()?.to_str()?;
+    name.starts_with(PREFIX).then_some(name)
+}
+
+fn is_idle(used: SystemTime) -> bool {
+    used.elapsed().is_ok_and(|age| age > KEPT)
+}
+
+/// The mask that holds, where that was found out a moment ago.
+fn current(images: &Path) -> Option<String> {
+    let current: Current = serde_json::from_slice(&fs::read(images.join(CURRENT)).ok()?).ok()?;
+    // One of the future says that somebody has set the clock.
+    let holds = current.looked.elapsed().is_ok_and(|age| age < HOLDS);
+    let place = images.join(&current.mask);
+    // It is of use, and not to be removed before whoever asks has begun to use it.
+    (holds && touch(&place).is_ok()).then_some(current.mask)
+}
+
+fn touch(place: &Path) -> io::Result<()> {
+    fs::File::open(place)?.set_modified(SystemTime::now())
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static, cannot: &str) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)
+        .and_then(|done| done)
+        .map_err(|source| failed(cannot, source))
 }
 
 /// This machine's system folders.
 #[derive(Debug, Clone)]
 struct Host {
-    /// Changes with whatever the mask depends on.
-    key: String,
     /// Folders, as paths below `/`.
     folders: Vec<String>,
     /// Links in the root folder that lead into them: `bin` to `usr/bin`.
     links: BTreeMap<String, PathBuf>,
-    /// What `/etc` hides, which is looked at each time: it is small, and secrets are put there by hand.
-    etc: Hidden,
 }
 
 impl Host {
-    fn look(ids: Ids) -> io::Result<Self> {
+    fn look() -> io::Result<Self> {
         let mut folders = Vec::new();
         let mut links = BTreeMap::new();
-        let mut hasher = Hasher::new();
-        hasher.part(env!("CARGO_PKG_VERSION"));
         for folder in FOLDERS {
             let path = Path::new("/").join(folder);
             let Ok(metadata) = fs::symlink_metadata(&path) else {
                 continue;
             };
-            hasher.part(folder);
             if metadata.is_symlink() {
-                let target = fs::read_link(&path)?;
-                hasher.part(target.as_os_str().as_encoded_bytes());
-                links.insert(folder.to_owned(), target);
+                links.insert(folder.to_owned(), fs::read_link(&path)?);
             } else if metadata.is_dir() {
                 folders.push(folder.to_owned());
             }
         }
-        // Programs come and go through these; what is put elsewhere by hand is found within a day.
-        for path in [
-            "/usr",
-            "/usr/bin",
-            "/usr/sbin",
-            "/usr/lib",
-            "/usr/local",
-            "/usr/local/bin",
-            "/usr/local/etc",
-            "/usr/local/lib",
-            "/usr/local/share",
-            "/usr/share",
-            "/opt",
-            "/var/lib/dpkg/status",
-            "/var/lib/rpm",
-            "/lib/apk/db/installed",
-            "/var/lib/pacman/local",
-        ] {
-            let Ok(metadata) = fs::metadata(path) else { continue };
-            hasher.part(path);
-            for number in [
-                metadata.ino(),
-                metadata.mtime().cast_unsigned(),
-                metadata.mtime_nsec().cast_unsigned(),
-                u64::from(metadata.mode()),
-            ] {
-                hasher.part(number.to_le_bytes());
-            }
-        }
-        let today = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |now| now.as_secs() / 86_400);
-        hasher.part(today.to_le_bytes());
-        let etc = Hidden::in_folder(Path::new("/etc"), ids)?;
-        etc.hash(&mut hasher);
-        Ok(Self {
-            key: hasher.finish().short().to_owned(),
-            folders,
-            links,
-            etc,
-        })
+        Ok(Self { folders, links })
     }
 
-    fn parts(&self, place: &Path) -> Parts {
-        let root = Part {
-            at: String::new(),
-            lowers: vec![Lower {
-                path: place.join("root"),
-                shifted: false,
-            }],
+    fn parts(&self, place: &Path, ids: Ids) -> Parts {
+        let mask = |folder: &str| Lower {
+            path: place.join(folder_of(folder)),
+            shifted: false,
+        };
+        let part = |at: &str, lowers| Part {
+            at: at.to_owned(),
+            lowers,
             upper: None,
         };
-        let folders = self.folders.iter().map(|folder| Part {
-            at: folder.clone(),
-            lowers: vec![
-                Lower {
-                    path: place.join(folder_of(folder)),
-                    shifted: false,
-                },
-                Lower {
-                    path: Path::new("/").join(folder),
-                    shifted: true,
-                },
-            ],
-            upper: None,
+        let folders = self.folders.iter().map(|folder| {
+            let how = How::of(folder, ids);
+            let real = how.shows().then(|| Lower {
+                path: Path::new("/").join(folder),
+                shifted: how == How::Shifted,
+            });
+            part(folder, std::iter::once(mask(folder)).chain(real).collect())
         });
-        Parts(std::iter::once(root).chain(folders).collect())
+        Parts(std::iter::once(part("", vec![mask("")])).chain(folders).collect())
+    }
+
+    /// Looks through the folders, and makes a mask where there is none yet for what is found: mostly nothing has
+    /// changed.
+    fn make_current(&self, ids: Ids, images: &Path) -> io::Result<String> {
+        let looked = SystemTime::now();
+        let mut hasher = Hasher::new();
+        hasher.part(env!("CARGO_PKG_VERSION"));
+        for (name, target) in &self.links {
+            hasher.part(name);
+            hasher.part(target.as_os_str().as_encoded_bytes());
+        }
+        let mut all = Vec::new();
+        for folder in &self.folders {
+            let source = Path::new("/").join(folder);
+            let hidden = Hidden::in_folder(&source, How::of(folder, ids))?;
+            hasher.part(folder);
+            hidden.hash(&source, &mut hasher);
+            all.push((folder.as_str(), source, hidden));
+        }
+        let mask = format!("{PREFIX}{}", hasher.finish().short());
+        let place = images.join(&mask);
+        if touch(&place).is_err() {
+            self.make(ids, images, &place, &all)?;
+        }
+        let current = Current { looked, mask };
+        write(&images.join(CURRENT), &current)?;
+        Ok(current.mask)
     }
 
     /// Makes the root folder and the masks: all of them or nothing.
-    fn make(&self, ids: Ids, images: &Path, place: &Path) -> io::Result<()> {
-        let half = images.join(format!(".{}", id()?));
+    fn make(&self, ids: Ids, images: &Path, place: &Path, all: &[(&str, PathBuf, Hidden)]) -> io::Result<()> {
+        let half = images.join(format!("{HALF}{}", id()?));
         private().create(&half)?;
         let folder = |path: &Path, mode: u32| folder(path, mode, ids);
         let root = half.join("root");
@@ -206,14 +261,10 @@ impl Host {
         for (path, target) in [("var/run", "/run"), ("var/lock", "/run/lock")] {
             symlink(target, root.join(path))?;
         }
-        for path in &self.folders {
-            let source = Path::new("/").join(path);
+        for (path, source, hidden) in all {
             let mask = half.join(folder_of(path));
             folder(&mask, 0o755)?;
-            match path.as_str() {
-                "etc" => mask::make(&self.etc, &source, &mask, ids)?,
-                _ => mask::make(&Hidden::in_folder(&source, ids)?, &source, &mask, ids)?,
-            }
+            mask::make(hidden, source, &mask, ids)?;
         }
         file(&half.join("etc/fstab"), "", ids)?;
         fs::rename(&half, place)

@@ -7,7 +7,7 @@ mod oci;
 
 use std::path::PathBuf;
 
-pub(super) use host::{file, folder};
+pub(super) use host::{MASK, file, folder, mask_of};
 
 use super::Local;
 use super::state::Image;

@@ -17,6 +17,7 @@ mod look;
 mod overlay;
 mod place;
 mod probe;
+mod program;
 mod remove;
 mod root;
 mod serve;
@@ -25,6 +26,7 @@ mod sys;
 mod unpack;
 mod users;
 
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
 use super::wire::{Disk, Reply, Request};
@@ -73,6 +75,12 @@ fn answer(request: Request, channel: &mut Channel) -> Result<Option<Reply>> {
             Ok(Some(Reply::Done))
         }
         Request::Unpack(ids, unpack) => unpack::unpack(ids, &unpack).map(|()| Some(Reply::Done)),
+        Request::Program => {
+            let program = program::read_only()?;
+            channel.send(&Reply::Ready).trying("the tool is gone")?;
+            channel.send_descriptor(program.as_fd()).trying("the tool is gone")?;
+            Ok(None)
+        }
         Request::Probe(ids) => probe::probe(ids).map(|()| Some(Reply::Done)),
     }
 }

@@ -8,11 +8,21 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 
-/// `MOUNT_ATTR_IDMAP` (mount_setattr(2)).
+/// `MOUNT_ATTR_IDMAP` and `MOUNT_ATTR_RDONLY` (mount_setattr(2)).
 const IDMAP: u64 = 0x0010_0000;
+const READ_ONLY: u64 = 0x0000_0001;
 
 /// Gives a detached mount the owners of a user namespace (mount_setattr(2)).
 pub(super) fn shift_owners(mount: BorrowedFd<'_>, users: BorrowedFd<'_>) -> io::Result<()> {
+    set_mount(mount, IDMAP, u64::try_from(users.as_raw_fd()).unwrap_or_default())
+}
+
+/// Keeps everybody from writing through a detached mount.
+pub(super) fn make_read_only(mount: BorrowedFd<'_>) -> io::Result<()> {
+    set_mount(mount, READ_ONLY, 0)
+}
+
+fn set_mount(mount: BorrowedFd<'_>, set: u64, users: u64) -> io::Result<()> {
     #[repr(C)]
     struct Attributes {
         set: u64,
@@ -21,10 +31,10 @@ pub(super) fn shift_owners(mount: BorrowedFd<'_>, users: BorrowedFd<'_>) -> io::
         users: u64,
     }
     let attributes = Attributes {
-        set: IDMAP,
+        set,
         clear: 0,
         propagation: 0,
-        users: u64::try_from(users.as_raw_fd()).unwrap_or_default(),
+        users,
     };
     // SAFETY: the path is a C string, and the structure has the layout and the size that the call takes; both
     // outlive it.

@@ -8,9 +8,10 @@ use std::path::{Component, Path};
 use flate2::read::MultiGzDecoder;
 use lzma_rust2::XzReader;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, Timespec, Timestamps, linkat, mkdirat, mknodat, openat, symlinkat,
-    utimensat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Timespec, Timestamps, fstatvfs, linkat, mkdirat, mknodat, openat,
+    symlinkat, utimensat,
 };
+use rustix::process::{Resource, Rlimit, setrlimit};
 use ruzstd::decoding::StreamingDecoder;
 use tar::{Archive, Entry, EntryType};
 
@@ -26,6 +27,9 @@ use crate::backend::local::wire::{Kind, Unpack};
 const REMOVED: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
 
+/// The most memory that unpacking takes, in bytes.
+const MOST_MEMORY: u64 = 1 << 30;
+
 /// Unpacks archives one over the other.
 pub(super) fn unpack(ids: Ids, unpack: &Unpack) -> Result<()> {
     rustix::process::umask(Mode::empty());
@@ -35,8 +39,9 @@ pub(super) fn unpack(ids: Ids, unpack: &Unpack) -> Result<()> {
     let open = |path| File::open(path).trying("cannot open the archive");
     let archives = unpack.archives.iter().map(open).collect::<Result<Vec<_>>>()?;
     users::enter(&users::make(ids)?)?;
+    bound_memory().trying("cannot bound this process's memory")?;
     let mut left = Left {
-        bytes: unpack.most_bytes,
+        bytes: unpack.most_bytes.min(room(&to).trying("cannot look at the disk")?),
         entries: unpack.most_entries,
     };
     for archive in &archives {
@@ -46,6 +51,22 @@ pub(super) fn unpack(ids: Ids, unpack: &Unpack) -> Result<()> {
         each(archive, &mut left, |entry, path| one(&to, path, entry, unpack.layers))?;
     }
     Ok(())
+}
+
+/// An archive can ask for any amount: by names without end, or by a dictionary of a compression's.
+fn bound_memory() -> rustix::io::Result<()> {
+    let most = Some(MOST_MEMORY);
+    let limit = Rlimit {
+        current: most,
+        maximum: most,
+    };
+    setrlimit(Resource::As, limit)
+}
+
+/// How many bytes an image may take of a disk: a tenth of what is free is left to others.
+fn room(to: &Root) -> rustix::io::Result<u64> {
+    let disk = fstatvfs(&to.0)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize) / 10 * 9)
 }
 
 /// How much may still come.

@@ -87,6 +87,11 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
+        // Whoever adds a sandbox has the lock, so these are nobody's: their makers were killed.
+        let sandboxes = self.root().join("sandboxes");
+        for half in entries(&sandboxes)?.iter().filter(|name| name.starts_with('.')) {
+            self.discard(&sandboxes.join(half))?;
+        }
         for id in entries(&self.layers())? {
             if !named.contains(&id) {
                 self.discard(&self.layer(&id))?;
@@ -119,7 +124,7 @@ impl Store {
 }
 
 /// The names in a folder.
-fn entries(folder: &Path) -> Result<Vec<String>> {
+pub(in crate::backend::local) fn entries(folder: &Path) -> Result<Vec<String>> {
     let read = || -> io::Result<Vec<String>> {
         fs::read_dir(folder)?
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))

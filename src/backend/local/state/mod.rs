@@ -3,8 +3,10 @@
 //! ```text
 //! state.json              whose ids the layers have; never changes
 //! lock                    held while layers gain or lose names
+//! lock-images, lock-host  held while an image is unpacked, or this machine looked through
 //! locks/NAME              held while a sandbox changes
-//! sandboxes/NAME/         record.json, run.json (its process), root and low (mount points)
+//! sandboxes/NAME/         record.json, run.json (its process; ending.json once it is being stopped), mask (of its
+//!                         image), root and low (mount points)
 //! layers/ID/up/PART       what a layer changes, one folder for each overlay; ID/work is the kernel's
 //! images/KEY/PART         what images bring
 //! notes/ENV/KEY           what is kept of environments
@@ -20,7 +22,7 @@ mod lock;
 mod record;
 mod store;
 
-pub(super) use disk::{folder_of, id};
+pub(super) use disk::{entries, folder_of, id};
 pub(super) use lock::Lock;
 pub(super) use record::{Image, Kept, Record};
 pub(super) use store::{Store, failed, private, write};

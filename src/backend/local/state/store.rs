@@ -148,6 +148,11 @@ impl Store {
         Ok(self.sandbox(name)?.join("run.json"))
     }
 
+    /// Where that stands from the moment on when somebody begins to stop it.
+    pub(in crate::backend::local) fn ending(&self, name: &InstanceName) -> Result<PathBuf> {
+        Ok(self.sandbox(name)?.join("ending.json"))
+    }
+
     /// The process of a sandbox, where it runs.
     pub(in crate::backend::local) fn process(&self, name: &InstanceName) -> Option<Process> {
         Process::read(&self.run(name).ok()?)
