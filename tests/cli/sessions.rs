@@ -68,10 +68,15 @@ impl Environment {
     }
 
     fn run(&self, words: &[&str]) -> String {
+        self.run_at(1, words)
+    }
+
+    /// The same with the spec after the first words.
+    fn run_at(&self, first: usize, words: &[&str]) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_sbx-apply"))
-            .args(&words[..1])
+            .args(&words[..first])
             .arg(&self.spec)
-            .args(&words[1..])
+            .args(&words[first..])
             .stdin(std::process::Stdio::null())
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .output()
@@ -214,6 +219,29 @@ fn losing_data_needs_a_typed_yes(environment: &Environment) {
     assert_eq!((code, said.as_str()), (Some(0), ""));
 }
 
+fn a_kept_plan_is_compared_again_after_the_yes(environment: &Environment) {
+    let text = fs::read_to_string(&environment.spec).expect("reads");
+    let more = text.replacen("\"on\" {", "\"on\" { env MORE=\"1\";", 1);
+    fs::write(&environment.spec, more).expect("writes");
+    let kept = environment.spec.with_extension("plan.json").display().to_string();
+    for moves in [true, false] {
+        environment.run(&["plan", "--out", &kept]);
+        let mut variables: Vec<(&str, &str)> = environment.variables.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        variables.push(("TERM", "vt100"));
+        let mut pty = Pty::start(&["apply", &kept], &variables, (100, 30));
+        pty.sees("Apply this plan?");
+        if moves {
+            // Nothing that the plan does is about this; but the plan was made when it was otherwise.
+            environment.run_at(2, &["snapshot", "create", "on", "meanwhile"]);
+        }
+        pty.types("y");
+        let (code, said, _) = pty.ends();
+        assert_eq!(code, Some(if moves { 4 } else { 0 }), "{said}");
+        assert_eq!(said.contains("snapshot:meanwhile"), moves, "{said}");
+    }
+    fs::remove_file(kept).expect("removes");
+}
+
 macro_rules! on_both {
     ($($test:ident,)+) => {
         mod on_local {
@@ -237,6 +265,7 @@ macro_rules! on_both {
 }
 
 on_both! {
+    a_kept_plan_is_compared_again_after_the_yes,
     a_session_can_be_stopped_and_goes_on,
     a_session_from_its_beginning_to_its_end,
     losing_data_needs_a_typed_yes,

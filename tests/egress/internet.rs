@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -90,12 +90,7 @@ impl Internet {
         std::mem::take(&mut *self.asked.lock().expect("no panic"))
     }
 
-    /// Runs the program on this machine, with this internet's DNS server.
-    pub(super) fn program(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().expect("runs")
-    }
-
-    /// The same, to be started.
+    /// The program on this machine, with this internet's DNS server.
     pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let script = "mount --bind \"$0/hosts\" /etc/hosts && mount --bind \"$0/resolv.conf\" /etc/resolv.conf && exec \"$@\"";
         let mut command = Command::new("unshare");

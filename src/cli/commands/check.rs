@@ -39,7 +39,7 @@ pub(crate) struct Args {
 
 /// Shows what differs and which side moved; the exit code says the same.
 pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error> {
-    let (loaded, made) = session::plan_of(settings, &args.spec, &args.plan).await?;
+    let (loaded, made) = session::plan_of(settings, &args.spec, &args.plan, true).await?;
     let plan = &made.plan;
     let interrupts = Interrupts::listen();
     let probed = args.probe.check(settings, &interrupts, &loaded.desired, (plan, &made.live));

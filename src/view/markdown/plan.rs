@@ -1,7 +1,7 @@
 //! A whole plan, or what a check found.
 
 use super::super::alike::{by_sandbox, merged};
-use super::super::human::{counted, kept, probe_outcome, summary, value};
+use super::super::human::{counted, differences, kept, probe_outcome, summary, value};
 use super::neutral::{code, fenced, sentence};
 use super::row::Part;
 use crate::model::SandboxName;
@@ -40,7 +40,7 @@ pub fn check(plan: &Plan, probes: &[Probe]) -> String {
         let origins = Origins::of(plan);
         format!(
             "**{}: {} drifted, {} in conflict, {} pending.**",
-            counted(origins.all(), "difference", "differences"),
+            differences(plan, &origins),
             origins.drift,
             origins.conflict,
             origins.pending
