@@ -1,6 +1,7 @@
 //! One step carried out: a short match on its work.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 use super::output::{Lines, Mask, Tail};
 use super::progress::Progress;
 use super::{Interrupt, StepError, Stream, secrets};
-use crate::backend::{Account, Changes, ErrorKind, ExecOpts, FileChange, Sandboxes, Stop, Streams};
+use crate::backend::{Account, Changes, ErrorKind, ExecOpts, FileChange, Sandboxes, Stop, Streams, may_change};
 use crate::model::{
     Content, Desired, Field, GuestPath, InstanceName, Kind, Mode, Owner, Query, Ready, Run, SandboxName, Script,
     Seconds, Shape, User,
@@ -48,9 +49,10 @@ impl Site<'_> {
         let mut more = NewFacts::new();
         match &step.op {
             Op::Delete => self.delete(name).await?,
-            Op::Create(opts) => self.backend.create(opts).await?,
+            Op::Create(opts) => self.changing().await?.create(opts).await?,
             Op::Clone { source, snapshot, opts } => {
-                self.backend
+                self.changing()
+                    .await?
                     .clone_from(source, snapshot.as_ref().map(|name| name.as_str()), opts)
                     .await?;
             }
@@ -67,12 +69,12 @@ impl Site<'_> {
                 }
                 more = self.files(step, unseen, &changes).await?;
             }
-            Op::Start => self.backend.start(name).await?,
+            Op::Start => self.changing().await?.start(name).await?,
             Op::Ready(ready) => self.ready(name, ready.as_ref()).await?,
             Op::Run(run) => self.run(step, run, output).await?,
-            Op::Stop => self.backend.stop(name, Stop::Clean(SHUTDOWN)).await?,
-            Op::DeleteSnapshot(label) => self.backend.delete_snapshot(name, label).await?,
-            Op::Snapshot(label) => self.backend.create_snapshot(name, label.as_str()).await?,
+            Op::Stop => self.changing().await?.stop(name, Stop::Clean(SHUTDOWN)).await?,
+            Op::DeleteSnapshot(label) => self.changing().await?.delete_snapshot(name, label).await?,
+            Op::Snapshot(label) => self.changing().await?.create_snapshot(name, label.as_str()).await?,
             Op::Record => self.record(step, true).await?,
         }
         self.progress.take_in(step, more);
@@ -87,7 +89,7 @@ impl Site<'_> {
     /// somebody else's doing. That this can fail too is no news: the backend may be what has failed.
     pub(super) async fn write_down(&self, sandbox: &SandboxName, instance: &InstanceName) {
         let labels = self.progress.labels_so_far(sandbox);
-        if *self.interrupt.borrow() >= Interrupt::Lost {
+        if *self.interrupt.borrow() >= Interrupt::Lost || may_change().await.is_err() {
             return;
         }
         if !labels.is_empty() {
@@ -101,9 +103,16 @@ impl Site<'_> {
         }
     }
 
+    /// The backend for one change, once that may begin: a step can be many, and the process may have been stopped
+    /// before any of them.
+    async fn changing(&self) -> Result<&dyn Sandboxes, StepError> {
+        may_change().await?;
+        Ok(self.backend)
+    }
+
     /// Somebody else having deleted it is as good.
     async fn delete(&self, name: &InstanceName) -> Result<(), StepError> {
-        match self.backend.delete(name).await {
+        match self.changing().await?.delete(name).await {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             result => Ok(result?),
         }
@@ -113,7 +122,7 @@ impl Site<'_> {
         let labels = self.progress.labels(step, false);
         let mut changes = changes.clone();
         changes.labels.extend(labels.clone());
-        self.backend.configure(&step.instance, &changes).await?;
+        self.changing().await?.configure(&step.instance, &changes).await?;
         self.progress.wrote(&step.sandbox, &labels);
         Ok(())
     }
@@ -121,7 +130,8 @@ impl Site<'_> {
     async fn record(&self, step: &Step, complete: bool) -> Result<(), StepError> {
         let labels = self.progress.labels(step, complete);
         if !labels.is_empty() {
-            self.backend
+            self.changing()
+                .await?
                 .configure(
                     &step.instance,
                     &Changes {
@@ -138,7 +148,7 @@ impl Site<'_> {
     /// Gives, as facts, which files nobody had before us: those go when they leave the spec.
     async fn files(&self, step: &Step, unseen: &[GuestPath], changes: &[FileChange]) -> Result<NewFacts, StepError> {
         self.settle_trees(step, unseen).await?;
-        let existed = self.backend.change_files(&step.instance, changes).await?;
+        let existed = self.changing().await?.change_files(&step.instance, changes).await?;
         let made = changes.iter().zip(existed).filter_map(|(change, existed)| {
             let FileChange::Write { path, .. } = change else {
                 return None;
@@ -162,18 +172,25 @@ impl Site<'_> {
         let deleting = trees
             .iter()
             .filter(|path| sandbox.trees.get(path).is_some_and(|tree| tree.delete));
+        let below: BTreeSet<GuestPath> = deleting.cloned().collect();
+        // Its profiles may have attached something to it.
+        let mounted = match below.is_empty() {
+            true => BTreeSet::new(),
+            false => self.backend.mounts(&step.instance).await?,
+        };
         let query = Query {
             opaque: trees.iter().cloned().collect(),
-            below: deleting.cloned().collect(),
+            below,
+            closed: mounted.clone(),
             ..Query::default()
         };
         let found = self.backend.inspect(&step.instance, &query).await?;
         let changes: Vec<_> = trees
             .iter()
-            .flat_map(|tree| plan::settle_tree(sandbox, tree, &found))
+            .flat_map(|tree| plan::settle_tree(sandbox, tree, &found, &mounted))
             .collect();
         if !changes.is_empty() {
-            self.backend.change_files(&step.instance, &changes).await?;
+            self.changing().await?.change_files(&step.instance, &changes).await?;
         }
         Ok(())
     }
@@ -235,7 +252,7 @@ impl Site<'_> {
                 },
             );
         }
-        self.backend.change_files(name, &changes).await?;
+        self.changing().await?.change_files(name, &changes).await?;
         Ok(())
     }
 
@@ -258,7 +275,7 @@ impl Site<'_> {
                         .max(Duration::from_secs(1)),
                 ),
             };
-            let output = self.backend.output(name, &opts).await?;
+            let output = self.changing().await?.output(name, &opts).await?;
             if output.code == 0 {
                 return Ok(());
             }
@@ -287,7 +304,8 @@ impl Site<'_> {
             Script::File { content, .. } => {
                 let path = GuestPath::trusted(format!("/tmp/.sbx-apply-{}-{}", run.name, content.digest.short()));
                 let mode = Mode::of_bits(0o500);
-                self.backend
+                self.changing()
+                    .await?
                     .write(name, &path, content.clone(), mode, Some(account.owner))
                     .await?;
                 Some(path)
@@ -315,9 +333,12 @@ impl Site<'_> {
             stderr: Some(Box::new(Lines::new(Stream::Stderr, output, tail.clone(), mask))),
             until: None,
         };
-        let code = self.backend.run(name, &opts, streams).await;
+        let code = self.changing().await?.run(name, &opts, streams).await;
         if let Some(path) = script {
-            self.backend.change_files(name, &[FileChange::Remove { path }]).await?;
+            self.changing()
+                .await?
+                .change_files(name, &[FileChange::Remove { path }])
+                .await?;
         }
         match code? {
             0 => Ok(()),

@@ -5,6 +5,7 @@
 //! traits: what plan and check are handed can only read. This floor knows the model, not specs or plans.
 
 mod error;
+mod fence;
 mod finding;
 pub mod incus;
 mod kept;
@@ -19,6 +20,7 @@ mod traits;
 
 pub use crate::model::{Changes, CreateOpts, FileChange};
 pub use error::{Error, ErrorKind, Result, is_not_found};
+pub use fence::{Fence, may_change};
 pub use finding::{Examination, Finding, Health};
 pub use options::{
     Account, ConsoleOpts, ExecOpts, FileEntry, Moment, Output, Scope, Settings, Stop, Streams, Terminal,

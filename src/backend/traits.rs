@@ -9,12 +9,14 @@
 //! - An instance that is not there is [`super::ErrorKind::NotFound`].
 //! - Links inside a sandbox never lead a call out of it.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::io::AsyncRead;
 
+use super::kept::Kept;
 use super::{
     Changes, ConsoleOpts, CreateOpts, Error, ExecOpts, FileChange, FileEntry, Output, Result, Scope, Stop, Streams,
     Terminal,
@@ -46,6 +48,11 @@ pub trait Observe: Debug + Send + Sync {
     /// number. Incus: one where there are none; one more for each of up to four, which cost the daemon nothing
     /// but themselves; two for more, of which the second makes it look into everybody's instances.
     async fn observe(&self, scope: &Scope) -> Result<Vec<LiveInstance>>;
+
+    /// [`LiveInstance::mounted`] of one instance. Incus: one request. Nothing where a backend knows of no such thing.
+    async fn mounts(&self, _name: &InstanceName) -> Result<BTreeSet<GuestPath>> {
+        Ok(BTreeSet::new())
+    }
 
     /// Whether an instance could be made from an image, as a spec writes it: an error that says what is missing
     /// where it could not. Where nobody can tell without trying, or not cheaply, it is no error. Incus: up to two
@@ -147,7 +154,21 @@ pub trait Exec: Send + Sync {
     async fn run(&self, name: &InstanceName, opts: &ExecOpts, streams: Streams<'_>) -> Result<i32>;
 
     /// Runs a command and gives what it said: of each stream the first [`Output::KEPT`] bytes.
-    async fn output(&self, name: &InstanceName, opts: &ExecOpts) -> Result<Output>;
+    async fn output(&self, name: &InstanceName, opts: &ExecOpts) -> Result<Output> {
+        let (mut stdout, mut stderr) = (Kept::default(), Kept::default());
+        let streams = Streams {
+            stdin: None,
+            stdout: Some(Box::new(&mut stdout)),
+            stderr: Some(Box::new(&mut stderr)),
+            until: None,
+        };
+        let code = self.run(name, opts, streams).await?;
+        Ok(Output {
+            code,
+            stdout: stdout.0,
+            stderr: stderr.0,
+        })
+    }
 
     /// An interactive session on the caller's terminal, whose size it follows. Gives its exit code, 128 + N after
     /// signal N.
@@ -235,7 +256,7 @@ pub trait KeepNotes: ReadNotes {
     /// is none afterwards where the process died in it.
     async fn take_over_note(&self, environment: &EnvironmentName, key: NoteKey, old: &Note, new: &Note) -> Result<()>;
 
-    /// Deletes `old`; the same errors. For whoever made it.
+    /// Deletes `old`, and nothing that has taken its place; the same errors.
     async fn delete_note(&self, environment: &EnvironmentName, key: NoteKey, old: &Note) -> Result<()>;
 
     /// Deletes all notes of an environment, whatever they are, the lock last. For whoever holds that.

@@ -132,10 +132,14 @@ impl<T> Worked<T> {
 fn taken_over(environment: &EnvironmentName, from: Option<&Holder>, why: Standing) -> String {
     let who = from.map_or_else(|| "somebody".to_owned(), ToString::to_string);
     let why = match why {
-        Standing::Dead => "it is no longer running",
-        Standing::Left => "it was left unfinished",
-        Standing::Expired => "it has expired",
-        Standing::Held | Standing::Own => "by force",
+        Standing::Dead => "it is no longer running".to_owned(),
+        Standing::Left => "it was left unfinished".to_owned(),
+        Standing::Expired => "it has expired".to_owned(),
+        Standing::Held | Standing::Own => format!(
+            "by force, and waited {0} s for them to notice. Were they stopped, or cut off, they may go on for up to {0} s \
+             once they wake up",
+            Claim::NOTICED.as_secs()
+        ),
     };
     format!("Took over the lock of {environment} from {who}: {why}.")
 }

@@ -232,15 +232,17 @@ pub(super) struct FormatArgs {
     pub(super) markdown: bool,
 }
 
-/// Looks and plans.
+/// Looks and plans; see [`Options::only_compared`].
 pub(super) async fn make_plan(
     settings: &Settings,
     desired: &Desired,
     reader: &dyn Reader,
     args: &PlanArgs,
+    only_compared: bool,
 ) -> Result<Made, Error> {
     let options = Options {
         prune: args.prune,
+        only_compared,
         targets: args.targets.clone(),
         ignore: settings.ignore.clone(),
         now: settings.now,
@@ -253,14 +255,20 @@ pub(super) async fn make_plan(
     Ok(Made { plan, live, options })
 }
 
-/// The same for a command that only reads: loads, opens, looks and plans.
-pub(super) async fn plan_of(settings: &Settings, spec: &SpecArg, args: &PlanArgs) -> Result<(Loaded, Made), Error> {
+/// The same for a command that only reads: loads, opens, looks and plans; to compare and no more, or to show what an apply
+/// would do.
+pub(super) async fn plan_of(
+    settings: &Settings,
+    spec: &SpecArg,
+    args: &PlanArgs,
+    only_compared: bool,
+) -> Result<(Loaded, Made), Error> {
     let loaded = load(settings, spec)?;
     let interrupts = Interrupts::listen();
     let made = interrupts
         .guard(async {
             let reader = open_reader(settings, &loaded.desired.backend).await?;
-            make_plan(settings, &loaded.desired, &*reader, args).await
+            make_plan(settings, &loaded.desired, &*reader, args, only_compared).await
         })
         .await??;
     Ok((loaded, made))

@@ -57,6 +57,7 @@ mod tests {
             created_at,
             location: None,
             image: None,
+            mounted: std::collections::BTreeSet::new(),
         }
     }
 

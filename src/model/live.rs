@@ -95,6 +95,9 @@ pub struct LiveInstance {
     /// The image that it was made from, as far as the backend knows, by a name that a spec can have. No plan looks at
     /// it: what counts is what the spec said when it was made.
     pub image: Option<String>,
+    /// Where something else than its disk is mounted in it, or will be when it starts, whoever attached that: a folder of
+    /// the host, a volume, its profiles' devices too. What lies there is none of its disk.
+    pub mounted: BTreeSet<GuestPath>,
 }
 
 impl LiveInstance {
@@ -114,6 +117,8 @@ pub struct Query {
     pub opaque: BTreeSet<GuestPath>,
     /// Everything below these folders. What is not also named above is not read: it has no digest.
     pub below: BTreeSet<GuestPath>,
+    /// Of what lies below those, these folders are left out, with all that is in them: see [`LiveInstance::mounted`].
+    pub closed: BTreeSet<GuestPath>,
     /// Files of more bytes than this are not read: they have no digest. A guest can make a file of any size.
     pub bound: u64,
 }
@@ -124,6 +129,7 @@ impl Default for Query {
             paths: BTreeSet::new(),
             opaque: BTreeSet::new(),
             below: BTreeSet::new(),
+            closed: BTreeSet::new(),
             bound: Self::BOUND,
         }
     }

@@ -90,6 +90,8 @@ pub struct Summary {
     pub snapshot: usize,
     /// Changes with a field that drifted, conflicts included.
     pub drift: usize,
+    /// Of those, changes with a field that the spec changed as well.
+    pub conflict: usize,
     /// Changes with a field that the spec changed, conflicts included.
     pub pending: usize,
     /// Changes that lose a disk's contents.
@@ -114,6 +116,7 @@ impl Summary {
                 Action::None => {}
             }
             summary.drift += usize::from(change.has(Origin::Drift));
+            summary.conflict += usize::from(change.has(Origin::Drift) && change.has(Origin::Pending));
             summary.pending += usize::from(change.has(Origin::Pending));
             summary.data_loss += usize::from(change.impact == Impact::DataLoss);
         }

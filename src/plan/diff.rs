@@ -34,6 +34,9 @@ pub(super) struct Subject<'a> {
     /// What is accepted, expired entries already left out.
     pub(super) ignored: Vec<&'a Ignored>,
     pub(super) prune: bool,
+    pub(super) only_compared: bool,
+    /// The moment, in seconds since 1970-01-01T00:00:00Z.
+    pub(super) now: u64,
     /// Of a clone: the recipe that its source is going to have.
     pub(super) source: Option<Recipe>,
     /// Whether another sandbox is cloned from it.
@@ -274,9 +277,11 @@ fn settle_extras(
     applied: &mut Facts,
     live: &mut Facts,
 ) -> BTreeSet<GuestPath> {
+    let nowhere = BTreeSet::new();
     let mut going = BTreeSet::new();
     for (path, tree) in &subject.sandbox.trees {
-        let Some(extra) = Extra::of(subject.sandbox, path).filter(|_| tree.delete) else {
+        let mounted = subject.instance.map_or(&nowhere, |instance| &instance.mounted);
+        let Some(extra) = Extra::of(subject.sandbox, path, mounted).filter(|_| tree.delete) else {
             continue;
         };
         let was_deleting = applied.get(&facts::of_tree(path, facts::DELETE)).is_some();

@@ -8,10 +8,16 @@ use crate::model::{FileChange, GuestPath, Inspection, Mode, Sandbox, Shape, Tree
 
 /// What has to be done about a tree's folder before its entries are written, now that it has been looked at:
 /// something else in its place goes, it is made when there is none, and, with `delete=true`, what lies in it goes
-/// (topmost only) that is neither the tree's own, nor excluded, nor another declaration's.
+/// (topmost only) that is neither the tree's own, nor excluded, nor another declaration's, nor of something that is
+/// `mounted` there.
 #[must_use]
-pub fn settle_tree(sandbox: &Sandbox, path: &GuestPath, found: &Inspection) -> Vec<FileChange> {
-    let Some(extra) = Extra::of(sandbox, path) else {
+pub fn settle_tree(
+    sandbox: &Sandbox,
+    path: &GuestPath,
+    found: &Inspection,
+    mounted: &BTreeSet<GuestPath>,
+) -> Vec<FileChange> {
+    let Some(extra) = Extra::of(sandbox, path, mounted) else {
         return Vec::new();
     };
     let owner = extra.tree.owner;
@@ -48,22 +54,26 @@ pub(super) struct Extra<'a> {
     tree: &'a Tree,
     patterns: Option<Gitignore>,
     others: Vec<&'a str>,
+    /// Whether the tree itself lies in something that is mounted: then nothing in its folder is the sandbox's.
+    is_mounted: bool,
 }
 
 impl<'a> Extra<'a> {
-    pub(super) fn of(sandbox: &'a Sandbox, path: &GuestPath) -> Option<Self> {
+    pub(super) fn of(sandbox: &'a Sandbox, path: &GuestPath, mounted: &'a BTreeSet<GuestPath>) -> Option<Self> {
         let tree = sandbox.trees.get(path)?;
         let declared = sandbox
             .files
             .keys()
             .chain(sandbox.trees.keys())
-            .chain(sandbox.mounts.keys());
+            .chain(sandbox.mounts.keys())
+            .chain(mounted);
         let volumes = sandbox.volumes.values().map(|volume| &volume.path);
         let others = declared.chain(volumes).filter_map(|other| other.below(path)).collect();
         Some(Self {
             tree,
             patterns: Self::patterns(tree),
             others,
+            is_mounted: mounted.iter().any(|mount| path.lies_in(mount)),
         })
     }
 
@@ -105,7 +115,8 @@ impl<'a> Extra<'a> {
                 .as_ref()
                 .is_some_and(|all| all.matched_path_or_any_parents(path, is_dir).is_ignore())
         };
-        !self.tree.entries.contains_key(entry)
+        !self.is_mounted
+            && !self.tree.entries.contains_key(entry)
             && !self.others.iter().any(declared)
             && !excluded(false)
             && !excluded(true)
@@ -135,6 +146,7 @@ mod tests {
             patterns: Extra::patterns(&tree),
             tree: &tree,
             others: vec!["kept/by/file"],
+            is_mounted: false,
         };
         let found = [
             "own",

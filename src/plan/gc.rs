@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::make::deletions;
 use super::match_up::Matched;
 use super::{Notice, Plan, Reason};
-use crate::model::{EnvironmentName, Labels, Lifetime, Live, LiveInstance, Ownership, SandboxName, Seconds};
+use crate::model::{EnvironmentName, Labels, Lifetime, Live, LiveInstance, Ownership, Sandbox, SandboxName, Seconds};
 
 /// The plan that deletes what of an environment has outlived its ttl at a moment (seconds since
 /// 1970-01-01T00:00:00Z), clones before what they were made from. What is protected stays, and what has a ttl that says
@@ -53,6 +53,14 @@ pub fn gc(environment: &EnvironmentName, backend: &str, live: &Live, now: u64) -
         steps,
         selected: matched.owned.keys().cloned().collect(),
     }
+}
+
+/// Of an instance that is older than the ttl that its sandbox is to have: that it will be over at once.
+#[must_use]
+pub fn overdue(sandbox: &Sandbox, instance: &LiveInstance, now: u64) -> Option<String> {
+    let (ttl, _) = sandbox.ttl.as_ref()?;
+    let age = Seconds(now.checked_sub(instance.created_at?)?);
+    (age.0 >= ttl.0).then(|| format!("it is {age} old, and its ttl is {ttl}: once that is applied, `gc` deletes it"))
 }
 
 /// The environments that own something.

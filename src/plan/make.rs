@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::diff::{Subject, diff};
+use super::diff::{Fate, Subject, diff};
 use super::facts::DEPENDS_ON;
+use super::gc::overdue;
 use super::guard::guard;
 use super::lower::{Surroundings, id, lower};
 use super::match_up::Matched;
+use super::mounted;
 use super::stale::{Recipes, generations, weigh};
 use super::{
     Action, Change, FieldChange, Graph, Impact, Op, Reason, Refusal, Step, StepId, Summary, UnknownTarget, capability,
@@ -22,6 +24,9 @@ use crate::model::{
 pub struct Options {
     /// Whether what left the spec is deleted.
     pub prune: bool,
+    /// Whether nobody is going to carry it out: then what an apply alone would need, such as a secret's value, may be
+    /// missing, which is told.
+    pub only_compared: bool,
     /// The sandboxes to plan for, by name or by a count's base name; all when empty.
     pub targets: Vec<String>,
     /// Drift accepted on the command line, by name or base name of the sandbox.
@@ -180,6 +185,8 @@ pub fn plan(
                 capabilities,
                 ignored,
                 prune: options.prune,
+                only_compared: options.only_compared,
+                now: options.now,
                 source,
                 is_cloned: cloned.contains(&sandbox.name),
                 secrets: &live.secrets,
@@ -230,10 +237,26 @@ impl Part {
         weigh(&mut diff.changes, matched);
         let mut refusals = capability::lacking(subject.sandbox, subject.capabilities);
         refusals.extend(guard(subject, &diff, live));
-        refusals.extend(secret::missing(subject, &diff.changes, diff.fate));
         let mut notices = std::mem::take(&mut diff.notices);
+        if subject.only_compared {
+            notices.extend(secret::needed(subject, &diff.changes, diff.fate));
+        } else {
+            refusals.extend(secret::missing(subject, &diff.changes, diff.fate));
+        }
+        let ttl = Field::sandbox("ttl");
+        if diff
+            .changes
+            .iter()
+            .flat_map(|change| &change.fields)
+            .any(|change| change.field == ttl)
+        {
+            let kept = subject.instance.filter(|_| diff.fate == Fate::Keep);
+            notices.extend(kept.and_then(|instance| overdue(subject.sandbox, instance, subject.now)));
+        }
         notices.extend(secret::notices(subject, &diff.changes, diff.fate));
         let steps = lower(subject, &diff, around);
+        refusals.extend(mounted::guard(subject, diff.fate, &steps));
+        notices.extend(mounted::notices(subject, diff.fate));
         secret::hide(diff.changes.iter_mut().flat_map(|change| &mut change.fields));
         secret::hide(diff.accepted.iter_mut());
         Self {

@@ -34,6 +34,7 @@ pub fn query(sandbox: &Sandbox, instance: &LiveInstance, secrets: &BTreeSet<Gues
         }
         query.opaque.insert(path);
     }
+    query.closed.clone_from(&instance.mounted);
     query.bound = query.bound.max(largest(sandbox));
     query
 }

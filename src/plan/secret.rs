@@ -88,8 +88,6 @@ fn writes(change: &Change, path: &GuestPath, fate: Fate) -> bool {
 
 /// Secrets that have to be written and that the caller's environment does not have.
 pub(super) fn missing(subject: &Subject<'_>, changes: &[Change], fate: Fate) -> Vec<Refusal> {
-    let unknown = declared(subject.sandbox).filter(|(_, variable, _)| !subject.secrets.sources.contains_key(*variable));
-    let due = unknown.filter(|(path, _, _)| changes.iter().any(|change| writes(change, path, fate)));
     let refusal = |(path, variable, at): (&GuestPath, &str, &Place)| {
         Refusal::invalid(
             "plan::secret-not-set",
@@ -99,7 +97,23 @@ pub(super) fn missing(subject: &Subject<'_>, changes: &[Change], fate: Fate) -> 
             format!("export {variable} before the call; its value is never shown, stored or logged"),
         )
     };
-    due.map(refusal).collect()
+    due(subject, changes, fate).map(refusal).collect()
+}
+
+/// The same for who only wants to know what differs.
+pub(super) fn needed(subject: &Subject<'_>, changes: &[Change], fate: Fate) -> Vec<String> {
+    let text = |(path, variable, _)| format!("{path}: an apply has to write it, and needs {variable} for that");
+    due(subject, changes, fate).map(text).collect()
+}
+
+/// The secret files that have to be written and of which nobody has said what is in them.
+fn due<'a>(
+    subject: &'a Subject<'_>,
+    changes: &'a [Change],
+    fate: Fate,
+) -> impl Iterator<Item = (&'a GuestPath, &'a str, &'a Place)> {
+    let unknown = declared(subject.sandbox).filter(|(_, variable, _)| !subject.secrets.sources.contains_key(*variable));
+    unknown.filter(move |(path, _, _)| changes.iter().any(|change| writes(change, path, fate)))
 }
 
 /// What there is to know of secrets: which were compared with the record only, and where they go.

@@ -293,6 +293,29 @@ fn commands_and_files_and_snapshots(environment: &Environment) {
     assert!(ran.status.success() && said.contains("snapshots"), "{said}");
 }
 
+fn a_kept_plan_is_compared_again_after_the_yes(environment: &Environment) {
+    let text = fs::read_to_string(&environment.spec).expect("reads");
+    let more = text.replacen("\"on\" {", "\"on\" { env MORE=\"1\";", 1);
+    fs::write(&environment.spec, more).expect("writes");
+    let kept = environment.spec.with_extension("plan.json").display().to_string();
+    for moves in [true, false] {
+        environment.run(&["plan", "--out", &kept]);
+        let mut variables: Vec<(&str, &str)> = environment.variables.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        variables.push(("TERM", "vt100"));
+        let mut pty = Pty::start(&["apply", &kept], &variables, (100, 30));
+        pty.sees("Apply this plan?");
+        if moves {
+            // Nothing that the plan does is about this; but the plan was made when it was otherwise.
+            environment.run(&["snapshot", "create", "on", "meanwhile"]);
+        }
+        pty.types("y");
+        let (code, said, _) = pty.ends();
+        assert_eq!(code, Some(if moves { 4 } else { 0 }), "{said}");
+        assert_eq!(said.contains("snapshot:meanwhile"), moves, "{said}");
+    }
+    fs::remove_file(kept).expect("removes");
+}
+
 macro_rules! on_both {
     ($($test:ident,)+) => {
         mod on_local {
@@ -316,6 +339,7 @@ macro_rules! on_both {
 }
 
 on_both! {
+    a_kept_plan_is_compared_again_after_the_yes,
     a_session_can_be_stopped_and_goes_on,
     a_session_from_its_beginning_to_its_end,
     commands_and_files_and_snapshots,

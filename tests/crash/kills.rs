@@ -107,8 +107,10 @@ async fn killed_anywhere_the_next_run_puts_all_right(place: Place) {
         } else {
             kills += 1;
         }
-        let lock = world.notes().await.len();
-        assert!(lock <= 1, "one lock, and nothing aside: {:?}", world.notes().await);
+        // One that was being let go of may lie aside, until the next run lets go of its own.
+        let notes = world.notes().await;
+        let lock = notes.iter().filter(|name| name.ends_with("lock")).count();
+        assert!(lock <= 1 && notes.len() <= 1, "one lock: {notes:?}");
         locked += lock;
         // The kills of a destroy are mended in both ways.
         let next = match work {

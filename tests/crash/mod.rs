@@ -8,6 +8,7 @@ mod disk;
 mod ending;
 mod kills;
 mod process;
+mod stopped;
 mod two;
 mod upload;
 mod world;

@@ -4,9 +4,11 @@
 mod adopt;
 pub(crate) mod api;
 mod cluster;
+mod fence;
 mod files;
 mod gc;
 mod instances;
+mod mounted;
 mod notes;
 mod observing;
 mod read_only;

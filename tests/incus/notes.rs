@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::api;
 use crate::conformance::fixture::{Fixture, fails, incus, run};
 use crate::support::daemon::{self, Daemon};
+use crate::support::proxy::{Asked, Proxy};
 
 const LOCK: NoteKey = NoteKey::Lock;
 
@@ -67,6 +68,28 @@ async fn a_profile_of_somebody_else_is_left_alone() {
 }
 
 #[tokio::test]
+async fn what_a_release_that_was_killed_has_left_goes_with_the_next_one() {
+    let Some(daemon) = daemon::find() else { return };
+    run(incus().await, async |f: &Fixture| {
+        let environment = f.environment();
+        let name = format!("sbx-apply_default_{environment}_lock");
+        for text in ["1", "2"] {
+            let made = f.backend.create_note(&environment, LOCK, &note(text)).await;
+            made.expect("makes");
+            if text == "1" {
+                let body = json!({ "name": format!("{name}_0123456789abcdef") });
+                api::call(&daemon, Method::POST, &format!("/1.0/profiles/{name}"), Some(body)).await;
+            }
+        }
+        assert_eq!(profiles(&daemon, f).await.len(), 2);
+        let deleted = f.backend.delete_note(&environment, LOCK, &note("2")).await;
+        deleted.expect("deletes");
+        assert_eq!(profiles(&daemon, f).await, Vec::<String>::new());
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_a_takeover_that_was_killed_has_left_goes_with_the_next_one() {
     let Some(daemon) = daemon::find() else { return };
     run(incus().await, async |f: &Fixture| {
@@ -98,7 +121,42 @@ async fn what_a_takeover_that_was_killed_has_left_goes_with_the_next_one() {
 }
 
 #[tokio::test]
-async fn an_apply_pays_three_requests_for_its_lock() {
+async fn a_note_is_not_deleted_where_another_has_taken_its_place() {
+    let Some(daemon) = daemon::find() else { return };
+    run(incus().await, async |f: &Fixture| {
+        let environment = f.environment();
+        let proxy = Proxy::start(&daemon.socket);
+        let settings = Settings::from([("socket".to_owned(), proxy.socket().display().to_string())]);
+        let slow = Incus::open(&settings).await.expect("opens");
+        f.backend
+            .create_note(&environment, LOCK, &note("1"))
+            .await
+            .expect("makes");
+        // The first change that it asks for, having looked that the note is still the one that it means.
+        let gate = proxy.gate(|asked| matches!(asked, Asked::Request { method, .. } if method != "GET"));
+        let first = note("1");
+        let deleted = slow.delete_note(&environment, LOCK, &first);
+        let taken = async {
+            gate.reached().await;
+            let taken = f
+                .backend
+                .take_over_note(&environment, LOCK, &note("1"), &note("2"))
+                .await;
+            taken.expect("takes over");
+            gate.open();
+        };
+        let (deleted, ()) = tokio::join!(deleted, taken);
+        fails(deleted, ErrorKind::Conflict);
+        let found = f.backend.note(&environment, LOCK).await.expect("reads");
+        assert_eq!(found, Some(note("2")), "whoever took it over still has it");
+        assert_eq!(profiles(&daemon, f).await.len(), 1, "and nothing lies aside");
+        f.backend.delete_notes(&environment).await.expect("deletes");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_apply_pays_five_requests_for_its_lock() {
     let Some(daemon) = daemon::find() else { return };
     run(incus().await, async |f: &Fixture| {
         let settings = Settings::from([("socket".to_owned(), daemon.socket.display().to_string())]);
@@ -118,7 +176,7 @@ async fn an_apply_pays_three_requests_for_its_lock() {
             .delete_note(&environment, LOCK, &note("2"))
             .await
             .expect("deletes");
-        assert_eq!(backend.requests() - before, 5, "letting go of it");
+        assert_eq!(backend.requests() - before, 7, "letting go of it");
     })
     .await;
 }

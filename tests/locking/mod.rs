@@ -317,12 +317,77 @@ async fn a_lock_that_cannot_be_renewed_is_lost_before_it_expires() {
     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
+async fn whoever_was_stopped_for_longer_than_the_lock_lasts_starts_nothing_on_waking() {
+    for at in 1..12 {
+        let memory = Memory::new();
+        let slow = memory.clone().with_latency(Duration::from_secs(6));
+        let stopped = async {
+            sleep(Duration::from_secs(at * 5 + 1)).await;
+            let (old, new) = (held(&memory).await.expect("a lock"), note(&elsewhere(lock(2))));
+            let taken = memory.take_over_note(&demo(), NoteKey::Lock, &old, &new).await;
+            taken.expect("takes over");
+            let _ = memory.take_journal();
+            // All timers have run out on waking, those of the work as well as those of the lock.
+            tokio::time::advance(Duration::from_secs(100)).await;
+            sleep(Duration::from_secs(300)).await;
+            memory.take_journal()
+        };
+        let (run, later) = tokio::join!(program(&slow, &["apply", TWO, "--yes"]), stopped);
+        ended(&run, 1);
+        assert_eq!(later, Vec::<String>::new(), "stopped after {} s", at * 5 + 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_was_stopped_and_missed_by_nobody_goes_on() {
+    let memory = Memory::new();
+    let slow = memory.clone().with_latency(Duration::from_secs(6));
+    let stopped = async {
+        sleep(Duration::from_secs(21)).await;
+        tokio::time::advance(Duration::from_secs(100)).await;
+    };
+    let (run, ()) = tokio::join!(program(&slow, &["apply", TWO, "--yes"]), stopped);
+    ended(&run, 0);
+    assert_eq!(held(&memory).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_breaks_a_lock_waits_until_its_owner_has_noticed() {
+    for at in [3, 17, 18, 19, 20] {
+        let memory = Memory::new();
+        // Nothing lasts: only hearing of it can keep the first one from its next step.
+        let slow = memory.clone().with_latency(Duration::from_millis(900));
+        let breaker = async {
+            sleep(Duration::from_secs(at)).await;
+            let _ = memory.take_journal();
+            let forced = ["apply", NEXT, "--yes", "--allow-data-loss", "--break-lock"];
+            let broken = tokio::time::Instant::now();
+            let run = program(&memory, &forced).await;
+            (run, broken.elapsed())
+        };
+        let first = async {
+            let many = "tests/locking/many.kdl";
+            let run = program(&slow, &["apply", many, "--yes", "--parallel", "1"]).await;
+            (run, tokio::time::Instant::now())
+        };
+        let begun = tokio::time::Instant::now();
+        let ((first, ended_at), (second, took)) = tokio::join!(first, breaker);
+        ended(&first, 1);
+        ended(&second, 0);
+        let left = ended_at.duration_since(begun).as_secs_f64() - at as f64;
+        assert!(left < 4.0, "at {at}: the first one left {left} s after");
+        assert!(took >= Duration::from_secs(4), "and the second waited: {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn force_takes_the_lock_of_the_living() {
     let memory = locked(&lock(1)).await;
     let run = program(&memory, &["apply", TWO, "--yes", "--break-lock"]).await;
     ended(&run, 0);
-    let said = "Took over the lock of demo from alice on here (process 1): by force.\n";
+    let said = "Took over the lock of demo from alice on here (process 1): by force, and waited 4 s for them to notice. \
+                Were they stopped, or cut off, they may go on for up to 4 s once they wake up.\n";
     assert!(run.stderr.starts_with(said), "{}", run.stderr);
     // And one that makes no sense, which nothing else takes.
     for (arguments, code) in [

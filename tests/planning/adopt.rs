@@ -4,7 +4,7 @@ use sbx_apply::backend::memory::Memory;
 use sbx_apply::model::{Labels, Status};
 
 use super::{program_with, run};
-use crate::support::program::Run;
+use crate::support::program::{NOW, Run};
 
 const SPEC: &str = "\
 sandbox \"base\" { image \"debian/12\"; cpu 2; env A=\"1\"; \
@@ -70,6 +70,23 @@ async fn an_adopted_instance_keeps_all_that_it_has_and_what_differs_is_pending()
     let again = adopt(&memory, SPEC, "base", "web", 0).await;
     assert!(again.stdout.contains("is already"), "{}", again.stdout);
     assert_eq!(memory.journal(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn who_adopts_what_is_older_than_its_ttl_is_told() {
+    let memory = Memory::new();
+    memory.set_time(NOW - 7_200);
+    memory.make_foreign("web").expect("is free");
+    let spec = "sandbox \"web\" { image \"debian/12\"; ttl \"1h\"; }";
+    let said = "it is 2h old, and its ttl is 1h: once that is applied, `gc` deletes it";
+    let adopted = adopt(&memory, spec, "web", "web", 0).await;
+    assert_eq!(adopted.stderr, format!("Mind: {said}.\n"));
+    let plan = run(&memory, "plan", spec, 2).await;
+    assert!(plan.stdout.contains(&format!("web: {said}")), "{}", plan.stdout);
+    let younger = "sandbox \"web\" { image \"debian/12\"; ttl \"3h\"; }";
+    assert_eq!(adopt(&memory, younger, "web", "web", 0).await.stderr, "");
+    let plan = run(&memory, "plan", younger, 2).await;
+    assert!(!plan.stdout.contains("To know"), "{}", plan.stdout);
 }
 
 #[tokio::test]

@@ -94,6 +94,33 @@ async fn a_secret_is_compared_by_its_hash_and_without_its_variable_by_the_record
 }
 
 #[tokio::test]
+async fn a_check_needs_no_values() {
+    let memory = Memory::new();
+    let check = async |value, code| {
+        let said = with(&memory, &["check", "-"], &spec(""), value).await;
+        assert_eq!(said.code, code, "{}{}", said.stdout, said.stderr);
+        said.stdout
+    };
+    let needed = "an apply has to write it, and needs TOKEN for that";
+    assert!(!check(Some(ONE), 2).await.contains(needed));
+    assert!(check(None, 2).await.contains(needed));
+    assert_eq!(with(&memory, APPLY, &spec(""), Some(ONE)).await.code, 0);
+    assert!(
+        check(None, 0)
+            .await
+            .contains("source not checked, TOKEN is not set here")
+    );
+    memory
+        .edit("demo-one", |machine| machine.write(PATH, "by hand"))
+        .expect("edits");
+    check(Some(ONE), 3).await;
+    let drifted = check(None, 3).await;
+    assert!(drifted.contains(needed) && drifted.contains("drift"), "{drifted}");
+    // Who means to apply is told before.
+    assert_eq!(with(&memory, PLAN, &spec(""), None).await.code, 1);
+}
+
+#[tokio::test]
 async fn a_file_becomes_secret_and_public_again_and_neither_is_shown() {
     let memory = Memory::new();
     let public = format!("sandbox \"one\" {{ image \"debian/12\"; file \"{PATH}\" content=\"public\"; }}");

@@ -3,6 +3,7 @@
 //! Calls that could change something are counted from 1 as they come. Reading ones are not, and fail only where
 //! the process is dead.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -156,6 +157,10 @@ impl Observe for Faulty {
 
     async fn observe(&self, scope: &Scope) -> Result<Vec<LiveInstance>> {
         self.read_only(self.inner.observe(scope)).await
+    }
+
+    async fn mounts(&self, name: &InstanceName) -> Result<BTreeSet<GuestPath>> {
+        self.read_only(self.inner.mounts(name)).await
     }
 
     async fn find_image(&self, image: &str) -> Result<()> {

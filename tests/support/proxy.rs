@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 
 /// Something that was asked of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,7 @@ impl Asked {
 pub(crate) struct Proxy {
     folder: tempfile::TempDir,
     asked: Arc<Mutex<Vec<Asked>>>,
+    gate: Arc<Mutex<Option<Gate>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -53,17 +55,34 @@ impl Proxy {
         let listener = UnixListener::bind(folder.path().join("unix.socket")).expect("listens");
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (upstream, kept) = (upstream.to_owned(), asked.clone());
+        let gate = Arc::new(Mutex::new(None));
+        let gates = gate.clone();
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(connection(client, upstream.clone(), kept.clone()));
+                tokio::spawn(connection(client, upstream.clone(), kept.clone(), gates.clone()));
             }
         });
-        Self { folder, asked, task }
+        Self {
+            folder,
+            asked,
+            gate,
+            task,
+        }
     }
 
     /// Where it listens.
     pub(crate) fn socket(&self) -> PathBuf {
         self.folder.path().join("unix.socket")
+    }
+
+    /// Sets up a gate; there is one at a time.
+    pub(crate) fn gate(&self, meant: fn(&Asked) -> bool) -> Gate {
+        let gate = Gate {
+            meant,
+            state: watch::Sender::new((false, false)),
+        };
+        *self.gate.lock().expect("no panic") = Some(gate.clone());
+        gate
     }
 
     /// What was asked since the last time.
@@ -72,28 +91,75 @@ impl Proxy {
     }
 }
 
-async fn connection(client: UnixStream, upstream: PathBuf, asked: Arc<Mutex<Vec<Asked>>>) -> io::Result<()> {
-    let daemon = UnixStream::connect(upstream).await?;
+/// Holds back the first thing of a kind that is asked, until it is opened.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    meant: fn(&Asked) -> bool,
+    /// Whether it was reached, and whether it was opened.
+    state: watch::Sender<(bool, bool)>,
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Gate").field(&self.state).finish()
+    }
+}
+
+impl Gate {
+    /// Comes back when something is held back.
+    pub(crate) async fn reached(&self) {
+        let reached = self.state.subscribe().wait_for(|(reached, _)| *reached).await.map(drop);
+        reached.expect("the sender is here");
+    }
+
+    /// Lets it through, and all that comes after it.
+    pub(crate) fn open(&self) {
+        self.state.send_modify(|(_, open)| *open = true);
+    }
+
+    async fn pass(&self) {
+        self.state.send_modify(|(reached, _)| *reached = true);
+        let opened = self.state.subscribe().wait_for(|(_, open)| *open).await.map(drop);
+        opened.expect("the sender is here");
+    }
+}
+
+async fn connection(
+    client: UnixStream,
+    upstream: PathBuf,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    gate: Arc<Mutex<Option<Gate>>>,
+) -> io::Result<()> {
+    // A connection that sends nothing freezes the daemon: there is none before there is something to send.
     let (mut from_client, mut to_client) = client.into_split();
+    let mut reading = Reading::default();
+    let mut buffer = vec![0; 64 << 10];
+    let mut count = from_client.read(&mut buffer).await?;
+    pass(reading.take(&buffer[..count]), &asked, &gate).await;
+    let daemon = UnixStream::connect(upstream).await?;
     let (mut from_daemon, mut to_daemon) = daemon.into_split();
     let answers = tokio::spawn(async move {
         let _ = tokio::io::copy(&mut from_daemon, &mut to_client).await;
         let _ = to_client.shutdown().await;
     });
-    let mut reading = Reading::default();
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let count = from_client.read(&mut buffer).await?;
-        if count == 0 {
-            break;
-        }
-        // Written down before the daemon hears it.
-        asked.lock().expect("no panic").extend(reading.take(&buffer[..count]));
+    while count > 0 {
         to_daemon.write_all(&buffer[..count]).await?;
+        count = from_client.read(&mut buffer).await?;
+        pass(reading.take(&buffer[..count]), &asked, &gate).await;
     }
     let _ = to_daemon.shutdown().await;
     let _ = answers.await;
     Ok(())
+}
+
+/// Writes down what is asked before the daemon hears it, and holds back what the gate means.
+async fn pass(new: Vec<Asked>, asked: &Mutex<Vec<Asked>>, gate: &Mutex<Option<Gate>>) {
+    let gate = gate.lock().expect("no panic").clone();
+    let gate = gate.filter(|gate| new.iter().any(gate.meant));
+    asked.lock().expect("no panic").extend(new);
+    if let Some(gate) = gate {
+        gate.pass().await;
+    }
 }
 
 /// What a connection's bytes are.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::held::{Clock, Lock, unnoted};
+use super::held::{Clock, Lock, NOTICED, unnoted};
 use super::holder::{Holder, Process, Standing};
 use crate::backend::{self, ErrorKind, Sandboxes, Scope};
 use crate::model::{EnvironmentName, Note, NoteKey};
@@ -74,8 +74,11 @@ struct Watch {
 }
 
 impl Claim<'_> {
+    /// How long whoever had a lock that was taken by force needs to find out.
+    pub const NOTICED: Duration = NOTICED;
+
     /// Gets hold of an environment's lock. When it was taken over, all that its holder began on the instances of the
-    /// scope has ended before this returns.
+    /// scope has ended before this returns; where it may live, it is given time to find out.
     ///
     /// # Errors
     /// [`LockError::Held`] when somebody else holds it for longer than we wait.
@@ -136,8 +139,15 @@ impl Claim<'_> {
                 (Next::Refuse, holder) => return Err(LockError::Held(holder.map(Box::new))),
             }
         };
-        if lock.taken_over().is_some() {
-            lock.during(|| (), keeper.settle(scope)).await?;
+        if let Some((_, why)) = lock.taken_over() {
+            let settle = async {
+                if why == Standing::Held {
+                    // Whoever lives has to hear of it first, or begins something after this.
+                    sleep(NOTICED).await;
+                }
+                keeper.settle(scope).await
+            };
+            lock.during(|| (), settle).await?;
         }
         Ok(lock)
     }

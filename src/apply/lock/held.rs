@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::holder::{HOLDS, Holder, Standing};
-use crate::backend::{self, ErrorKind, Sandboxes};
+use crate::backend::{self, ErrorKind, Fence, Sandboxes};
 use crate::model::{EnvironmentName, Note, NoteKey};
 
 /// How often the clock is looked at: timers stand still while a machine sleeps, and the lock runs out meanwhile.
@@ -14,6 +14,15 @@ const LOOK: Duration = Duration::from_secs(1);
 const RENEW: u64 = 15;
 /// How much has to be left of a lock that cannot be renewed, in seconds: what runs is to end in it.
 const RESERVE: u64 = 15;
+/// How often it is read whether the lock is still ours, in looks at the clock: somebody may have broken it.
+const READ: u32 = 2;
+/// The pause before a lock that is nowhere is looked for again.
+const AGAIN: Duration = Duration::from_millis(300);
+/// How long reading that may take; renewing matters more.
+const READING: Duration = Duration::from_secs(5);
+/// Within which time whoever lives, and can reach the backend, finds out that its lock was broken: a look at the clock, and
+/// the time to read it.
+pub(super) const NOTICED: Duration = Duration::from_secs(4);
 /// How long letting go may take.
 const LET_GO: Duration = Duration::from_secs(10);
 
@@ -56,6 +65,8 @@ pub struct Lock {
     pub(super) environment: EnvironmentName,
     pub(super) clock: Clock,
     state: Mutex<State>,
+    /// What work under it stands behind.
+    fence: Fence,
     /// From whom it was taken over, and why that was right; `None` for the holder where its note made no sense.
     pub(super) taken: Option<(Option<Holder>, Standing)>,
 }
@@ -65,7 +76,7 @@ struct State {
     holder: Holder,
     note: Note,
     loss: Option<Loss>,
-    /// Whether it went with the environment.
+    /// Whether it went with the environment, or is about to.
     ended: bool,
 }
 
@@ -86,6 +97,8 @@ impl Lock {
         note: Note,
         taken: Option<(Option<Holder>, Standing)>,
     ) -> Self {
+        let now = clock.clone();
+        let fence = Fence::new(move || now.now(), holder.until);
         let state = Mutex::new(State {
             holder,
             note,
@@ -97,6 +110,7 @@ impl Lock {
             environment,
             clock,
             state,
+            fence,
             taken,
         }
     }
@@ -119,25 +133,38 @@ impl Lock {
     }
 
     /// Does work and renews the lock meanwhile. When it is lost, calls `on_loss`, once; the work goes on, and should
-    /// start nothing more.
+    /// start nothing more. It stands behind a [`Fence`]: no change goes out after the lock has run out, until it is known
+    /// whether it was lost.
     pub async fn during<T>(&self, on_loss: impl FnOnce(), work: impl Future<Output = T>) -> T {
         let renewing = async {
             let loss = self.renew_until_lost().await;
             self.state().loss = Some(loss);
+            self.fence.close();
             on_loss();
             std::future::pending().await
         };
         tokio::select! {
-            done = work => done,
+            done = self.fence.around(work) => done,
             never = renewing => never,
         }
     }
 
     async fn renew_until_lost(&self) -> Loss {
+        let mut looks: u32 = 0;
         loop {
             tokio::time::sleep(LOOK).await;
+            looks = looks.wrapping_add(1);
             let until = self.state().holder.until;
+            if self.state().ended {
+                // It goes with the environment, and nobody is to miss it.
+                continue;
+            }
             if self.clock.now() < (until + RENEW).saturating_sub(HOLDS) {
+                if looks.is_multiple_of(READ)
+                    && let Some(loss) = self.is_taken().await
+                {
+                    return loss;
+                }
                 continue;
             }
             let Err(error) = self.renew().await else { continue };
@@ -145,6 +172,7 @@ impl Lock {
             match error.kind() {
                 ErrorKind::Conflict | ErrorKind::NotFound => match self.find().await {
                     Ok(Some(holder)) if holder.process.id == self.state().holder.process.id => {}
+                    Ok(_) if self.state().ended => continue,
                     Ok(holder) => return Loss::Taken(holder.map(Box::new)),
                     Err(error) => tracing::warn!(%error, "cannot read the lock"),
                 },
@@ -153,6 +181,25 @@ impl Lock {
             if self.clock.now() + RESERVE > until {
                 return Loss::Unrenewed(error.to_string());
             }
+        }
+    }
+
+    /// Whether somebody else has it. That nobody can tell for the moment is no news: renewing will show.
+    async fn is_taken(&self) -> Option<Loss> {
+        let look = async {
+            let found = self.find().await?;
+            if found.is_none() {
+                // Somebody who wanted to take over an older note of ours may just be putting this one back.
+                tokio::time::sleep(AGAIN).await;
+                return self.find().await;
+            }
+            Ok::<_, backend::Error>(found)
+        };
+        match tokio::time::timeout(READING, look).await {
+            Ok(Ok(Some(holder))) if holder.process.id == self.state().holder.process.id => None,
+            Ok(Ok(_)) if self.state().ended => None,
+            Ok(Ok(holder)) => Some(Loss::Taken(holder.map(Box::new))),
+            Ok(Err(_)) | Err(_) => None,
         }
     }
 
@@ -167,6 +214,7 @@ impl Lock {
         let note = next.note().ok_or_else(unnoted)?;
         let key = NoteKey::Lock;
         self.keeper.replace_note(&self.environment, key, &old, &note).await?;
+        self.fence.open_until(next.until);
         let mut state = self.state();
         state.holder = next;
         state.note = note;
@@ -184,6 +232,7 @@ impl Lock {
             .as_ref()
             .filter(|holder| holder.process.id == state.holder.process.id)
         {
+            self.fence.open_until(holder.until);
             state.holder = holder.clone();
             state.note = note;
         }
@@ -231,11 +280,13 @@ impl Lock {
     /// # Errors
     /// Whatever the backend says.
     pub async fn delete_notes(&self) -> backend::Result<()> {
-        if self.loss().is_none() {
-            self.keeper.delete_notes(&self.environment).await?;
-            self.state().ended = true;
+        if self.loss().is_some() {
+            return Ok(());
         }
-        Ok(())
+        self.state().ended = true;
+        let deleted = self.keeper.delete_notes(&self.environment).await;
+        self.state().ended = deleted.is_ok();
+        deleted
     }
 }
 

@@ -10,13 +10,13 @@ use tokio::io::AsyncRead;
 use tokio::sync::OnceCell;
 
 use super::client::Client;
+use super::convert;
 use super::instance::Inherited;
 use super::remote::Remotes;
 use super::wire::Devices;
-use crate::backend::kept::Kept;
 use crate::backend::{
     Backend, Changes, ConsoleOpts, CreateOpts, Error, ErrorKind, Exec, ExecOpts, FileChange, FileEntry, Files,
-    NetworkPolicy, Observe, Output, ReadFiles, ReadPolicy, Result, Scope, Stop, Streams, Terminal,
+    NetworkPolicy, Observe, ReadFiles, ReadPolicy, Result, Scope, Stop, Streams, Terminal,
 };
 use crate::model::{
     Capabilities, Capability, EgressMode, GuestPath, Inspection, Instance, InstanceName, Labels, LiveInstance, Mode,
@@ -194,6 +194,14 @@ impl Observe for Incus {
         self.read_scope(scope).await
     }
 
+    async fn mounts(&self, name: &InstanceName) -> Result<BTreeSet<GuestPath>> {
+        let (instance, _) = self
+            .fetch(name)
+            .await
+            .map_err(|error| error.within(format_args!("cannot read `{name}`")))?;
+        Ok(convert::mounted(&instance.expanded_devices))
+    }
+
     async fn find_image(&self, image: &str) -> Result<()> {
         self.image_source(image).await.map(drop)
     }
@@ -279,22 +287,6 @@ impl Exec for Incus {
         self.execute(name, opts, streams)
             .await
             .map_err(|error| error.within(format_args!("cannot run a command in `{name}`")))
-    }
-
-    async fn output(&self, name: &InstanceName, opts: &ExecOpts) -> Result<Output> {
-        let (mut stdout, mut stderr) = (Kept::default(), Kept::default());
-        let streams = Streams {
-            stdin: None,
-            stdout: Some(Box::new(&mut stdout)),
-            stderr: Some(Box::new(&mut stderr)),
-            until: None,
-        };
-        let code = self.run(name, opts, streams).await?;
-        Ok(Output {
-            code,
-            stdout: stdout.0,
-            stderr: stderr.0,
-        })
     }
 
     async fn console(&self, name: &InstanceName, opts: &ConsoleOpts, terminal: Terminal<'_>) -> Result<i32> {

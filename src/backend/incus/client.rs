@@ -17,7 +17,7 @@ use super::failure::{answered, unheard};
 use super::tls;
 use super::wire::{Envelope, Server};
 use crate::backend::retry::retry;
-use crate::backend::{Error, ErrorKind, Result};
+use crate::backend::{Error, ErrorKind, Result, may_change};
 
 /// How long an ordinary answer may take. Rendering a thousand instances takes seconds; minutes mean that the
 /// daemon hangs.
@@ -246,6 +246,9 @@ impl Client {
     ) -> Result<reqwest::Response> {
         let mut left = 3;
         loop {
+            if method != Method::GET {
+                may_change().await?;
+            }
             self.requests.fetch_add(1, Ordering::Relaxed);
             let started = Instant::now();
             let mut request = self.http.request(method.clone(), url.clone()).headers(headers.clone());

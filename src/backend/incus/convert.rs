@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use super::wire::{self, Config, Devices};
 use crate::backend::{Error, ErrorKind, Result};
 use crate::model::{
-    Bytes, Changes, CreateOpts, Digest, EnvironmentName, Instance, InstanceName, Labels, LiveInstance, LiveSnapshot,
-    Memory, Note, Snapshot, Status,
+    Bytes, Changes, CreateOpts, Digest, EnvironmentName, GuestPath, Instance, InstanceName, Labels, LiveInstance,
+    LiveSnapshot, Memory, Note, Snapshot, Status,
 };
 
 /// Before the key of a label.
@@ -146,7 +146,27 @@ pub(super) fn live(from: &wire::Instance, snapshots: &[wire::Snapshot]) -> LiveI
         created_at: moment(&from.created_at),
         location: Some(from.location.clone()).filter(|location| !location.is_empty() && location != "none"),
         image: own.get(BASE_IMAGE).cloned(),
+        mounted: mounted(&from.expanded_devices),
     }
+}
+
+/// Where devices other than the root disk are mounted. The daemon takes paths as they are written: `srv//data/`.
+pub(super) fn mounted(devices: &Devices) -> BTreeSet<GuestPath> {
+    let disks = devices
+        .values()
+        .filter(|device| device.get("type").is_some_and(|kind| kind == "disk"));
+    let paths = disks.filter_map(|device| {
+        let mut parts: Vec<&str> = Vec::new();
+        for part in device.get("path")?.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => drop(parts.pop()),
+                part => parts.push(part),
+            }
+        }
+        (!parts.is_empty()).then(|| GuestPath::observed(format!("/{}", parts.join("/"))))
+    });
+    paths.collect()
 }
 
 /// The labels among settings.
@@ -454,6 +474,21 @@ mod tests {
         assert_eq!(live.labels.0, map(&[("sandbox", "a")]));
         assert_eq!(live.location, None);
         assert_eq!(live.created_at, Some(1_795_443_294));
+    }
+
+    #[test]
+    fn what_is_mounted_is_found_however_it_is_written() {
+        let from = read(
+            r#"{"name":"a","devices":{},"expanded_devices":{
+            "root":{"type":"disk","path":"/","pool":"p"},
+            "eth0":{"type":"nic","path":"/nic"},
+            "pool":{"type":"disk","pool":"p","source":"v"},
+            "one":{"type":"disk","source":"/h","path":"/srv/data/"},
+            "two":{"type":"disk","source":"/h","path":"srv//./x/../more"}}}"#,
+        );
+        let paths = live(&from, &[]).mounted;
+        let paths: Vec<&str> = paths.iter().map(GuestPath::as_str).collect();
+        assert_eq!(paths, ["/srv/data", "/srv/more"]);
     }
 
     #[test]

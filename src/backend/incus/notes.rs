@@ -5,7 +5,8 @@
 //! What of profiles is atomic was tried on 6.0.4: making one, and renaming one. Not so the ETag: of several writers
 //! at the same moment who all know the right one, most succeed, and a deletion does not look at it at all. So taking
 //! a note over is a renaming, which works for one alone: first the old note gives way, to a name that is made of its
-//! text, then the new one is made in its place.
+//! text, then the new one is made in its place. Deleting one is the same without the latter. What gave way is deleted in
+//! the end, with all that others left there who died before they could.
 
 use async_trait::async_trait;
 use reqwest::{Method, Url};
@@ -106,7 +107,9 @@ impl Incus {
             .await
     }
 
-    async fn take_over(&self, place: Place<'_>, old: &Note, new: &Note) -> Result<()> {
+    /// Has a note give way; a conflict where it is another one, which then stays. Gives the names of all that has given
+    /// way, to be deleted.
+    async fn set_aside(&self, place: Place<'_>, old: &Note) -> Result<Vec<String>> {
         let (name, aside) = (self.profile_of(place), self.profile_of_old(place, old));
         self.expect_note(place, &name, old).await?;
         self.rename_note(&name, &aside)
@@ -115,49 +118,53 @@ impl Incus {
                 ErrorKind::AlreadyExists | ErrorKind::NotFound => place.changed().with_source(error),
                 _ => error,
             })?;
+        let prefix = format!("{name}_");
+        let away = self
+            .notes_of(place.environment, |name| name.starts_with(&prefix))
+            .await?;
         // Between the look and the renaming, somebody else may have taken it over, who then holds it.
-        match self.expect_note(place, &aside, old).await {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::Conflict => {
+        match away.iter().find(|(name, _)| *name == aside) {
+            Some((_, note)) if note == old => Ok(away.into_iter().map(|(name, _)| name).collect()),
+            Some(_) => {
                 self.rename_note(&aside, &name).await?;
-                return Err(error);
+                Err(place.changed())
             }
             // Swept away by whoever has just taken it over.
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(place.changed().with_source(error)),
-            Err(error) => return Err(error),
+            None => Err(place.changed()),
         }
+    }
+
+    async fn take_over(&self, place: Place<'_>, old: &Note, new: &Note) -> Result<()> {
+        let away = self.set_aside(place, old).await?;
         let made = self.post_note(place, new).await;
-        self.sweep(place).await?;
+        self.delete_profiles(away).await?;
         made.map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => place.changed().with_source(error),
             _ => error,
         })
     }
 
-    /// Deletes what takeovers have set aside, those too that did not live to do so themselves.
-    async fn sweep(&self, place: Place<'_>) -> Result<()> {
-        let prefix = format!("{}_", self.profile_of(place));
-        self.delete_profiles(place.environment, |name| name.starts_with(&prefix))
-            .await
-    }
-
-    async fn delete_profiles(&self, environment: &EnvironmentName, wanted: impl Fn(&str) -> bool) -> Result<()> {
+    /// The profiles that keep notes of an environment, those of some names.
+    async fn notes_of(
+        &self,
+        environment: &EnvironmentName,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<(String, Note)>> {
         let mut url = self.client.url(["profiles"]);
         url.query_pairs_mut().append_pair("recursion", "1");
         let (profiles, _): (Vec<Profile>, _) = self.client.get(&url).await?;
         let project = self.client.project();
-        let ours = profiles
-            .iter()
-            .filter(|profile| wanted(&profile.name) && convert::note(environment, project, &profile.config).is_some());
-        let mut ours: Vec<&str> = ours.map(|profile| profile.name.as_str()).collect();
-        let lock = self.profile_of(Place {
-            environment,
-            key: NoteKey::Lock,
+        let wanted = profiles.into_iter().filter(|profile| wanted(&profile.name));
+        let ours = wanted.filter_map(|profile| {
+            let note = convert::note(environment, project, &profile.config)?;
+            Some((profile.name, note))
         });
-        // While it is there, nobody makes others.
-        ours.sort_by_key(|name| *name == lock);
-        for name in ours {
-            self.delete_profile(name).await?;
+        Ok(ours.collect())
+    }
+
+    async fn delete_profiles(&self, names: Vec<String>) -> Result<()> {
+        for name in names {
+            self.delete_profile(&name).await?;
         }
         Ok(())
     }
@@ -231,17 +238,27 @@ impl KeepNotes for Incus {
 
     async fn delete_note(&self, environment: &EnvironmentName, key: NoteKey, old: &Note) -> Result<()> {
         let place = Place { environment, key };
-        let name = self.profile_of(place);
         let delete = async {
-            self.expect_note(place, &name, old).await?;
-            self.delete_profile(&name).await
+            let away = self.set_aside(place, old).await?;
+            self.delete_profiles(away).await
         };
         delete.await.map_err(|error| within("delete", place, error))
     }
 
     async fn delete_notes(&self, environment: &EnvironmentName) -> Result<()> {
         let prefix = format!("sbx-apply_{}_{environment}_", self.client.project());
-        self.delete_profiles(environment, |name| name.starts_with(&prefix))
+        let lock = self.profile_of(Place {
+            environment,
+            key: NoteKey::Lock,
+        });
+        let delete = async {
+            let ours = self.notes_of(environment, |name| name.starts_with(&prefix)).await?;
+            let mut ours: Vec<String> = ours.into_iter().map(|(name, _)| name).collect();
+            // While it is there, nobody makes others.
+            ours.sort_by_key(|name| *name == lock);
+            self.delete_profiles(ours).await
+        };
+        delete
             .await
             .map_err(|error| error.within(format_args!("cannot delete the notes of `{environment}`")))
     }

@@ -14,9 +14,8 @@ use super::Local;
 use super::helper::{Helper, unexpected};
 use super::state::failed;
 use super::wire::{Exec as Command, Reply, Request};
-use crate::backend::kept::Kept;
 use crate::backend::options::ended;
-use crate::backend::{Account, ConsoleOpts, Error, ErrorKind, Exec, ExecOpts, Output, Result, Streams, Terminal};
+use crate::backend::{Account, ConsoleOpts, Error, ErrorKind, Exec, ExecOpts, Result, Streams, Terminal};
 use crate::model::InstanceName;
 
 /// How long output may keep coming after the command has ended: what it left behind may hold the streams.
@@ -30,22 +29,6 @@ impl Exec for Local {
         self.execute(name, opts, streams)
             .await
             .map_err(|error| error.within(format_args!("cannot run a command in `{name}`")))
-    }
-
-    async fn output(&self, name: &InstanceName, opts: &ExecOpts) -> Result<Output> {
-        let (mut stdout, mut stderr) = (Kept::default(), Kept::default());
-        let streams = Streams {
-            stdin: None,
-            stdout: Some(Box::new(&mut stdout)),
-            stderr: Some(Box::new(&mut stderr)),
-            until: None,
-        };
-        let code = self.run(name, opts, streams).await?;
-        Ok(Output {
-            code,
-            stdout: stdout.0,
-            stderr: stderr.0,
-        })
     }
 
     async fn console(&self, name: &InstanceName, opts: &ConsoleOpts, terminal: Terminal<'_>) -> Result<i32> {

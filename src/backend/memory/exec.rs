@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use super::Memory;
 use super::shell::{Shell, put};
-use crate::backend::kept::Kept;
 use crate::backend::{Error, ErrorKind, Exec, ExecOpts, Output, Result, Streams};
 use crate::model::{Capability, InstanceName};
 
@@ -17,24 +16,6 @@ impl Exec for Memory {
         let command = opts.command.join(" ");
         self.note("run", [format!("exec {name} {} {command}", opts.account.owner)]);
         self.simulate(name, opts, streams).await
-    }
-
-    async fn output(&self, name: &InstanceName, opts: &ExecOpts) -> Result<Output> {
-        let command = opts.command.join(" ");
-        self.note("output", [format!("exec {name} {} {command}", opts.account.owner)]);
-        let (mut stdout, mut stderr) = (Kept::default(), Kept::default());
-        let streams = Streams {
-            stdin: None,
-            stdout: Some(Box::new(&mut stdout)),
-            stderr: Some(Box::new(&mut stderr)),
-            until: None,
-        };
-        let code = self.simulate(name, opts, streams).await?;
-        Ok(Output {
-            code,
-            stdout: stdout.0,
-            stderr: stderr.0,
-        })
     }
 
     async fn ready(&self, name: &InstanceName, timeout: Duration) -> Result<()> {

@@ -14,7 +14,9 @@ impl Disk {
         for folder in &query.below {
             if let Some(node) = self.at(folder.as_str(), false).filter(|node| node.is_directory()) {
                 each_below(node, folder, &mut |path, node| {
-                    found.insert(path.clone(), describe(node, false, None));
+                    if !query.closed.iter().any(|closed| path.lies_in(closed)) {
+                        found.insert(path.clone(), describe(node, false, None));
+                    }
                 });
             }
         }

@@ -1,6 +1,6 @@
 //! A simulated instance, and what somebody with root on the host could do to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -37,6 +37,8 @@ pub struct Machine {
     pub location: Option<String>,
     /// The address that it has while it runs.
     pub address: IpAddr,
+    /// Where somebody has attached something of the host. What lies in it is among the files.
+    pub mounted: BTreeSet<GuestPath>,
     /// Its files.
     pub root: Disk,
 }
@@ -68,6 +70,7 @@ impl Machine {
             created_at: 0,
             location: None,
             address: IpAddr::from([10, 0, 0, 1]),
+            mounted: BTreeSet::new(),
             root,
         }
     }
@@ -198,6 +201,7 @@ impl Machine {
             created_at: Some(self.created_at),
             location: self.location.clone(),
             image: None,
+            mounted: self.mounted.clone(),
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Reading instances and snapshots.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 
 use super::Memory;
 use super::machine::Machine;
 use crate::backend::{Observe, Result, Scope};
-use crate::model::{Capabilities, Instance, InstanceName, Labels, LiveInstance, Snapshot};
+use crate::model::{Capabilities, GuestPath, Instance, InstanceName, Labels, LiveInstance, Snapshot};
 
 #[async_trait]
 impl Observe for Memory {
@@ -53,6 +55,12 @@ impl Observe for Memory {
             .filter(wanted)
             .map(Machine::live)
             .collect())
+    }
+
+    async fn mounts(&self, name: &InstanceName) -> Result<BTreeSet<GuestPath>> {
+        self.count("mounts");
+        self.pause().await;
+        Ok(self.world().machine(name)?.mounted.clone())
     }
 
     async fn find_image(&self, image: &str) -> Result<()> {

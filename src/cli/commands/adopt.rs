@@ -12,7 +12,7 @@ use super::super::unknown::{meant, some, unknown_instance};
 use crate::apply::{observe_with, scope_of};
 use crate::backend::{ErrorKind, Sandboxes};
 use crate::model::{Desired, InstanceName, Sandbox};
-use crate::plan::{Adoption, adopt};
+use crate::plan::{Adoption, adopt, overdue};
 use crate::spec::Loaded;
 use crate::view::clean;
 
@@ -62,8 +62,8 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
         doing: "adopt",
     };
     let instance = InstanceName::observed(args.instance.as_str());
-    let work = async |_: &_| take_over(&loaded, sandbox, &instance, &*backend).await;
-    let adopted = args.lock.under(settings, &interrupts, &backend, place, work).await?;
+    let work = async |_: &_| take_over(&loaded, sandbox, &instance, &*backend, settings.now).await;
+    let (adopted, overdue) = args.lock.under(settings, &interrupts, &backend, place, work).await?;
     backend.close().await?;
     let (name, environment) = (clean(instance.as_str()), &loaded.desired.environment);
     let said = if adopted { "is now" } else { "is already" };
@@ -74,22 +74,26 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
             sandbox.name
         ));
     }
+    if let Some(overdue) = overdue {
+        settings.output.message(&format!("Mind: {overdue}."));
+    }
     Ok(Code::Done)
 }
 
-/// The part that holds the lock. Whether anything had to be done.
+/// The part that holds the lock. Whether anything had to be done, and what there is to know of the instance's ttl.
 async fn take_over(
     loaded: &Loaded,
     sandbox: &Sandbox,
     name: &InstanceName,
     backend: &dyn Sandboxes,
-) -> Result<Worked<bool>, Error> {
+    now: u64,
+) -> Result<Worked<(bool, Option<String>)>, Error> {
     let live = observe_with(backend, &loaded.desired, name).await?;
     let Some(instance) = live.instances.get(name) else {
         return Err(unknown_instance(name, backend).await?);
     };
     let labels = match adopt(&loaded.desired, sandbox, instance, &live) {
-        Ok(Adoption::Done) => return Ok(Worked::whole(false)),
+        Ok(Adoption::Done) => return Ok(Worked::whole((false, overdue(sandbox, instance, now)))),
         Ok(Adoption::Labels(labels)) => labels,
         Err(refusal) => {
             return Err(Error::Refused {
@@ -106,7 +110,10 @@ async fn take_over(
             details: None,
             hint: Some("look whose it is now, and adopt again if it is nobody's".to_owned()),
         }),
-        answer => Ok(Worked::whole(answer.map(|()| true)?)),
+        answer => {
+            answer?;
+            Ok(Worked::whole((true, overdue(sandbox, instance, now))))
+        }
     }
 }
 

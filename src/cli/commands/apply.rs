@@ -199,7 +199,7 @@ impl Job<'_> {
             loaded,
             ..
         } = self.given;
-        let planning = session::make_plan(settings, &loaded.desired, self.backend, plan_args);
+        let planning = session::make_plan(settings, &loaded.desired, self.backend, plan_args, false);
         self.interrupts.guard(planning).await?
     }
 
@@ -237,9 +237,17 @@ impl Job<'_> {
         }
         let plan = &made.plan;
         let mut ending = Ending::of(plan, self.begun);
-        if seen.is_some_and(|seen| seen != *plan) {
-            ending.tell(view, Verdict::Refused);
-            return Err(Error::Moved);
+        if let Some(seen) = seen {
+            // What a kept plan was made from is more than what it does.
+            let saved = self.given.saved.as_ref();
+            let same = match saved.map_or(Ok(()), |saved| saved.check(&self.given.loaded, &made)) {
+                Ok(()) if seen != *plan => Err(Error::Moved),
+                same => same,
+            };
+            if let Err(moved) = same {
+                ending.tell(view, Verdict::Refused);
+                return Err(moved);
+            }
         }
         let desired = &self.given.loaded.desired;
         let work = Work {

@@ -33,7 +33,7 @@ pub(crate) struct Args {
 
 /// Shows what differs and which side moved; the exit code says the same.
 pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error> {
-    let (loaded, made) = session::plan_of(settings, &args.spec, &args.plan).await?;
+    let (loaded, made) = session::plan_of(settings, &args.spec, &args.plan, true).await?;
     let plan = &made.plan;
     settings.output.result(&if args.format.json {
         json::check(plan)

@@ -148,11 +148,10 @@ impl Job<'_> {
             view.plan(plan);
         } else {
             let environment = &plan.environment;
-            if let Some(notices) = human::notices(plan) {
-                self.say(&format!("Environment {environment}, {notices}\n"));
-            }
-            if !self.args.all {
-                self.say(&format!("Nothing to delete in {environment}."));
+            match human::notices(plan) {
+                Some(notices) => self.say(&format!("Nothing to delete in {environment}.\n\n{notices}")),
+                None if !self.args.all => self.say(&format!("Nothing to delete in {environment}.")),
+                None => {}
             }
         }
         Ending::of(plan, begun).tell(view, Verdict::NothingToDo)

@@ -38,7 +38,7 @@ enum Format {
 
 /// Draws the plan.
 pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error> {
-    let (loaded, made) = session::plan_of(settings, &args.spec, &args.plan).await?;
+    let (loaded, made) = session::plan_of(settings, &args.spec, &args.plan, false).await?;
     settings.output.result(&match args.format {
         Format::Dot => graph::dot(&made.plan),
         Format::Mermaid => graph::mermaid(&made.plan),

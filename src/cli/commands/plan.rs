@@ -43,7 +43,7 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     if let Some(out) = &args.out {
         saved::check_target(out, &args.spec)?;
     }
-    let (loaded, made) = session::plan_of(settings, &args.spec, &args.plan).await?;
+    let (loaded, made) = session::plan_of(settings, &args.spec, &args.plan, false).await?;
     let plan = &made.plan;
     settings.output.result(&if args.format.json {
         json::document(plan)

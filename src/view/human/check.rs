@@ -17,14 +17,21 @@ pub fn check(plan: &Plan) -> String {
     parts.join("\n\n")
 }
 
+/// `9 differences in 6 changes`: a change of an object, which is what a plan counts, can be of several fields.
+#[must_use]
+pub(in super::super) fn differences(plan: &Plan, origins: &Origins) -> String {
+    let changes = plan.changes.iter().filter(|change| change.counts()).count();
+    let differences = counted(origins.all(), "difference", "differences");
+    if changes == origins.all() {
+        return differences;
+    }
+    format!("{differences} in {}", counted(changes, "change", "changes"))
+}
+
 /// How many differences there are of each origin, and what that means.
 fn conclusion(plan: &Plan) -> String {
     let origins = Origins::of(plan);
-    let mut text = format!(
-        "{} {}.",
-        paint(Tone::Strong, "Check:"),
-        counted(origins.all(), "difference", "differences")
-    );
+    let mut text = format!("{} {}.", paint(Tone::Strong, "Check:"), differences(plan, &origins));
     let rows = [
         (
             origins.drift,

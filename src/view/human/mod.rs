@@ -12,6 +12,7 @@ mod tree;
 mod wording;
 
 pub use check::check;
+pub(super) use check::differences;
 pub use failure::{error, step_error};
 pub use follow::Follow;
 pub(super) use outcome::is_shown;

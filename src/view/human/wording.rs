@@ -15,7 +15,8 @@ pub fn counted(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// The counts of a plan: `4 to create, 1 to change; 2 drifted`. Zeros are left out.
+/// The counts of a plan, each of whole changes: `4 to create, 1 to change; 2 drifted, 1 in conflict`. Zeros are left
+/// out.
 #[must_use]
 pub fn summary(summary: &Summary) -> String {
     let work = [
@@ -29,7 +30,8 @@ pub fn summary(summary: &Summary) -> String {
         (summary.snapshot, "to snapshot"),
     ];
     let remarks = [
-        (summary.drift, "drifted"),
+        (summary.drift - summary.conflict, "drifted"),
+        (summary.conflict, "in conflict"),
         (
             summary.data_loss,
             if summary.data_loss == 1 {

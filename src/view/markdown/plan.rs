@@ -1,7 +1,7 @@
 //! A whole plan, or what a check found.
 
 use super::super::alike::{by_sandbox, merged};
-use super::super::human::{counted, kept, summary, value};
+use super::super::human::{counted, differences, kept, summary, value};
 use super::neutral::{code, fenced, sentence};
 use super::row::Part;
 use crate::model::SandboxName;
@@ -39,7 +39,7 @@ pub fn check(plan: &Plan) -> String {
         let origins = Origins::of(plan);
         format!(
             "**{}: {} drifted, {} in conflict, {} pending.**",
-            counted(origins.all(), "difference", "differences"),
+            differences(plan, &origins),
             origins.drift,
             origins.conflict,
             origins.pending

@@ -1,5 +1,6 @@
 //! What the backend does with files: a session for each call.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
@@ -149,7 +150,7 @@ impl Incus {
                 Some(Kind::Directory) => {}
                 Some(_) => return Err(Error::new(ErrorKind::Invalid, "it is no folder")),
             }
-            let entries = walk(&session, path, recursive).await?;
+            let entries = walk(&session, path, recursive, &BTreeSet::new()).await?;
             Ok(entries
                 .into_iter()
                 .map(|(path, attributes)| entry(&path, attributes))

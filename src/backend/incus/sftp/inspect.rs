@@ -1,7 +1,10 @@
 //! What stands at many paths, and in folders.
 
+use std::collections::BTreeSet;
+
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
+use super::mounts::mounts_below;
 use super::packet::{Attributes, Kind};
 use super::read::read_blocks;
 use super::remove::join;
@@ -25,7 +28,16 @@ pub(super) async fn inspect(session: &Session, query: &Query) -> Result<Inspecti
         if root.is_none_or(|root| root.kind() != Kind::Directory) {
             continue;
         }
-        let entries = walk(session, folder, true).await?;
+        let bytes = folder.as_str().as_bytes();
+        let mounts = mounts_below(session, bytes)
+            .await
+            .map_err(|failure| failure.within(folder))?;
+        let mut closed: BTreeSet<Vec<u8>> = mounts.into_iter().collect();
+        closed.extend(query.closed.iter().map(|path| path.as_str().as_bytes().to_vec()));
+        if closed.contains(bytes) {
+            continue;
+        }
+        let entries = walk(session, folder, true, &closed).await?;
         looks.extend(
             entries
                 .into_iter()
@@ -131,8 +143,13 @@ async fn shape(
     })
 }
 
-/// What lies in a folder, or anywhere below it, ordered by path. Where there is more than [`MOST`], an error.
-pub(super) async fn walk(session: &Session, folder: &GuestPath, recursive: bool) -> Result<Vec<(Vec<u8>, Attributes)>> {
+/// What lies in a folder, or anywhere below it, but for what is closed, ordered by path. Where there is more than [`MOST`], an error.
+pub(super) async fn walk(
+    session: &Session,
+    folder: &GuestPath,
+    recursive: bool,
+    closed: &BTreeSet<Vec<u8>>,
+) -> Result<Vec<(Vec<u8>, Attributes)>> {
     let mut found = Vec::new();
     let mut count = 0;
     let top = folder;
@@ -158,6 +175,9 @@ pub(super) async fn walk(session: &Session, folder: &GuestPath, recursive: bool)
         for (folder, entries) in lists {
             for (name, attributes) in entries {
                 let path = join(&folder, &name);
+                if closed.contains(&path) {
+                    continue;
+                }
                 if recursive && attributes.kind() == Kind::Directory {
                     round.push(path.clone());
                 }

@@ -12,6 +12,7 @@
 mod change;
 mod files;
 mod inspect;
+mod mounts;
 mod packet;
 mod read;
 mod remove;

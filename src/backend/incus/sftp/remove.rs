@@ -2,17 +2,20 @@
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
+use super::mounts::refuse_mounted;
 use super::packet::{Attributes, Kind};
 use super::session::{Failure, Session};
 
 /// Removals in flight.
 const WINDOW: usize = 32;
 
-/// Removes what an LSTAT has just told of: a folder with all that it holds, anything else itself.
+/// Removes what an LSTAT has just told of: a folder with all that it holds, anything else itself. A folder with something
+/// mounted in it is refused, and left as it is.
 pub(super) async fn remove(session: &Session, path: &[u8], found: Attributes) -> Result<(), Failure> {
     if found.kind() != Kind::Directory {
         return gone(session.remove(path).await);
     }
+    refuse_mounted(session, path).await?;
     // Folders from the top down; each is emptied of everything but folders when it is met, and they go from the
     // bottom up in the end. No recursion: the guest decides how deep they are.
     let mut folders = vec![path.to_vec()];

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::packet::{self as p, Attributes, Reply, Writer};
-use crate::backend::{Error, ErrorKind, Result};
+use crate::backend::{Error, ErrorKind, Fence, Result};
 
 /// How long a reply may take. A guest can make the server wait for ever, by putting a FIFO where a file was.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -105,11 +105,18 @@ impl Session {
         }
         let waiting: Waiting = Arc::new(Mutex::new(Some(HashMap::new())));
         let (requests, mut queue) = mpsc::channel::<Vec<u8>>(IN_FLIGHT);
+        let fence = Fence::current();
         tokio::spawn(async move {
             while let Some(mut bytes) = queue.recv().await {
                 // What queued up meanwhile goes along in one write.
                 while let Ok(more) = queue.try_recv() {
                     bytes.extend(more);
+                }
+                // Here, and not where they queue up: a process may be stopped in between.
+                if let Some(fence) = &fence
+                    && fence.pass().await.is_err()
+                {
+                    break;
                 }
                 if to.write_all(&bytes).await.is_err() || to.flush().await.is_err() {
                     return;

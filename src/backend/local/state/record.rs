@@ -92,6 +92,7 @@ impl Record {
             created_at: Some(self.created_at),
             location: None,
             image: None,
+            mounted: std::collections::BTreeSet::new(),
         }
     }
 }

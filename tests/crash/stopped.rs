@@ -1,0 +1,53 @@
+//! Stopped for longer than its lock lasts, and woken up when somebody else has long been at work.
+
+use rustix::process::Signal;
+
+use super::kills::number;
+use super::process::{Moment, run, start};
+use super::world::World;
+use crate::support::daemon::tell;
+use crate::support::place::{Place, on_both};
+
+on_both! {
+    whoever_wakes_up_without_its_lock_changes_nothing,
+}
+
+/// Takes minutes, for that is what locks last: with the long variant of the kills only. What stands in the way of
+/// such a process is tried in short in `locking` and in `incus::fence`.
+async fn whoever_wakes_up_without_its_lock_changes_nothing(place: Place) {
+    if number("SBX_KILLS", 24) < 200 {
+        return;
+    }
+    let world = World::new("stopped", place).await;
+    for at in ["/files", "/run:", "/snapshot:"] {
+        let arguments = ["apply", &world.spec(1), "--yes", "--allow-data-loss", "--json"];
+        let mut first = start(&world.place, &arguments);
+        let reached = first.until(|event| {
+            event["event"] == "step_started" && event["step"].as_str().is_some_and(|step| step.contains(at))
+        });
+        assert!(reached, "{at}: {:?}", first.finish());
+        first.signal(Signal::STOP);
+        let spec = world.spec(2);
+        let patient = [
+            "apply",
+            &spec,
+            "--yes",
+            "--allow-data-loss",
+            "--json",
+            "--lock-timeout",
+            "5m",
+        ];
+        let second = run(&world.place, &patient, Moment::Never);
+        // Woken up in any case, or it would stay for ever.
+        first.signal(Signal::CONT);
+        let (first, second) = (first.finish().ended(1), second.ended(0));
+        assert!(second.stderr.contains("it has expired"), "{}", second.stderr);
+        assert!(first.stderr.contains("was lost"), "{}", first.stderr);
+        world.is_whole(2).await;
+        world.destroy(Moment::Never).ended(0);
+        tell(&format!(
+            "stopped at {at} for {:?}: nothing was changed on waking",
+            second.took
+        ));
+    }
+}
