@@ -7,8 +7,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use super::secrets;
 use crate::backend::{ErrorKind, Reader, Result, Scope, resolve};
 use crate::model::{
-    Desired, Destination, EnvironmentName, Field, GuestPath, Inspection, InstanceName, Live, LiveInstance, Origin, Ownership,
-    Resolved, Sandbox, SandboxName,
+    Desired, Destination, EnvironmentName, Field, GuestPath, Inspection, InstanceName, Live, LiveInstance, Origin,
+    Ownership, Resolved, Sandbox, SandboxName,
 };
 
 /// How many names are looked up at once.
@@ -64,7 +64,9 @@ async fn names(desired: &Desired, selected: &BTreeSet<SandboxName>) -> BTreeMap<
         .sandboxes
         .values()
         .filter(|sandbox| selected.contains(&sandbox.name));
-    let rules = selected.filter_map(|sandbox| sandbox.egress.as_ref()).flat_map(|policy| &policy.allow);
+    let rules = selected
+        .filter_map(|sandbox| sandbox.egress.as_ref())
+        .flat_map(|policy| &policy.allow);
     let names: BTreeSet<&String> = rules
         .filter_map(|rule| match &rule.to {
             Destination::Domain(name) => Some(name),

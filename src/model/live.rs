@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{
-    Digest, GuestPath, InstanceName, Labels, LivePolicy, Mode, Owner, Resolved, SecretHashes, SnapshotName,
-};
+use super::{Digest, GuestPath, InstanceName, Labels, LivePolicy, Mode, Owner, Resolved, SecretHashes, SnapshotName};
 
 /// Whether an instance runs, in a word that every backend can say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::extras::Extra;
 use super::egress;
+use super::extras::Extra;
 use super::facts::{self, ABSENT};
 use super::held::hold_back;
 use super::recipe::{Recipe, SOURCE_RECIPE};

@@ -293,7 +293,8 @@ fn accepted(subject: &Subject<'_>, changes: Vec<FieldChange>) -> impl Iterator<I
 fn remarks<'a>(changes: &'a [Change], capabilities: &'a Capabilities) -> impl Iterator<Item = Notice> + 'a {
     let is_made =
         |change: &&Change| change.kind == Kind::Sandbox && matches!(change.action, Action::Create | Action::Replace);
-    let is_closed = |change: &&Change| change.kind == Kind::Egress && change.fields.iter().any(|field| field.after.is_some());
+    let is_closed =
+        |change: &&Change| change.kind == Kind::Egress && change.fields.iter().any(|field| field.after.is_some());
     let made = changes.iter().find(is_made).into_iter();
     let made = made.flat_map(|first| capabilities.remarks.iter().map(move |text| (first, text)));
     let closed = changes.iter().find(is_closed).into_iter();

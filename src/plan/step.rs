@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::model::{
-    Changes, CreateOpts, Field, FileChange, GuestPath, InstanceName, Mode, Owner, PinnedPolicy, Ready, Run, SandboxName,
-    SnapshotName, User,
+    Changes, CreateOpts, Field, FileChange, GuestPath, InstanceName, Mode, Owner, PinnedPolicy, Ready, Run,
+    SandboxName, SnapshotName, User,
 };
 
 /// A step's name in the plan: `base/create`, `task-1/run:install`. Unique, and the same for the same plan.

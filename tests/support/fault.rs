@@ -16,7 +16,7 @@ use sbx_apply::backend::{
 };
 use sbx_apply::model::{
     Capabilities, Content, EgressMode, EnvironmentName, GuestPath, Inspection, Instance, InstanceName, Labels,
-    LiveInstance, Mode, Note, NoteKey, Owner, LivePolicy, PinnedPolicy, Query, Snapshot,
+    LiveInstance, LivePolicy, Mode, Note, NoteKey, Owner, PinnedPolicy, Query, Snapshot,
 };
 use tokio::io::AsyncRead;
 

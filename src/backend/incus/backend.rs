@@ -16,12 +16,12 @@ use super::instance::Inherited;
 use super::remote::Remotes;
 use super::wire::Devices;
 use crate::backend::{
-    Backend, Changes, ConsoleOpts, CreateOpts, Error, ErrorKind, Exec, ExecOpts, FileChange, FileEntry, Files,
-    Observe, ReadFiles, Result, Scope, Stop, Streams, Terminal,
+    Backend, Changes, ConsoleOpts, CreateOpts, Error, ErrorKind, Exec, ExecOpts, FileChange, FileEntry, Files, Observe,
+    ReadFiles, Result, Scope, Stop, Streams, Terminal,
 };
 use crate::model::{
-    Capabilities, Capability, GuestPath, Inspection, Instance, InstanceName, Labels, LiveInstance, Mode,
-    Owner, Query, Snapshot,
+    Capabilities, Capability, GuestPath, Inspection, Instance, InstanceName, Labels, LiveInstance, Mode, Owner, Query,
+    Snapshot,
 };
 
 /// How many operations at once: four were as fast as eight or sixteen, and free of the errors that eight
