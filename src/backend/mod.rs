@@ -19,6 +19,7 @@ mod retry;
 mod source;
 mod strict;
 mod traits;
+mod watch;
 
 pub use crate::model::{Changes, CreateOpts, FileChange};
 pub use error::{Error, ErrorKind, Result, is_not_found};
@@ -30,5 +31,5 @@ pub use options::{
 };
 pub use registry::{Opener, Registry};
 pub use traits::{
-    Backend, Exec, Files, KeepNotes, NetworkPolicy, Observe, ReadFiles, ReadNotes, ReadPolicy, Reader, Sandboxes,
+    Backend, Doing, Exec, Files, KeepNotes, NetworkPolicy, Observe, ReadFiles, ReadNotes, ReadPolicy, Reader, Sandboxes,
 };

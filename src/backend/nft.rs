@@ -3,8 +3,14 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Child;
+use tokio::time::{sleep, timeout};
 
 use super::{Error, ErrorKind, Result};
+use crate::model::{PinnedPolicy, PortRange, Protocol};
 
 /// The program, of this machine and not of whoever set `PATH`.
 #[derive(Debug, Clone)]
@@ -59,6 +65,60 @@ impl Nft {
         }
     }
 
+    /// The elements of a set, as it prints them, counters included.
+    pub(super) async fn set(&self, table: &str, set: &str) -> Result<String> {
+        let arguments = ["list", "set", "inet", table, set].map(str::to_owned);
+        let output = self.run(arguments.to_vec(), String::new()).await?;
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            false => Err(Error::new(
+                ErrorKind::Failed,
+                format!(
+                    "{} cannot list what was seen: {}",
+                    self.0.display(),
+                    first_line(&output)
+                ),
+            )),
+        }
+    }
+
+    /// Makes a table that goes with what this gives, or with this process, however that ends: the kernel removes it when
+    /// the program that it belongs to lets go of it (`flags owner`, Linux 5.12). `rules` is one line.
+    pub(super) async fn hold(&self, table: &str, rules: &str) -> Result<Held> {
+        let cannot =
+            |source| Error::new(ErrorKind::Failed, format!("cannot run {}", self.0.display())).with_source(source);
+        let mut child = tokio::process::Command::new(&self.0)
+            .arg("-i")
+            .env_clear()
+            // No history of what it was told.
+            .env("HOME", "/dev/null")
+            .current_dir("/")
+            // Ctrl-C is not meant for it.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(cannot)?;
+        if let Some(pipe) = &mut child.stdin {
+            let line = format!("table inet {table} {{ flags owner; {rules} }}\n");
+            pipe.write_all(line.as_bytes()).await.map_err(cannot)?;
+            pipe.flush().await.map_err(cannot)?;
+        }
+        for _ in 0..PATIENCE {
+            if self.table(table).await?.is_some() {
+                return Ok(Held(child));
+            }
+            sleep(PAUSE).await;
+        }
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{} cannot keep rules that go with it", self.0.display()),
+        )
+        .with_hint("this needs Linux 5.12 and nftables 0.9.9, or newer"))
+    }
+
     async fn run(&self, arguments: Vec<String>, stdin: String) -> Result<Output> {
         let program = self.0.clone();
         let run = move || -> io::Result<Output> {
@@ -80,6 +140,54 @@ impl Nft {
             Error::new(ErrorKind::Failed, format!("cannot run {}", self.0.display())).with_source(source)
         })
     }
+}
+
+/// How often it is looked for a table that is held, and the pause in between.
+const PATIENCE: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A table that lasts as long as this.
+#[derive(Debug)]
+pub(super) struct Held(Child);
+
+impl Held {
+    /// Lets go of it, and comes back when it is gone.
+    pub(super) async fn end(mut self) {
+        drop(self.0.stdin.take());
+        if timeout(Duration::from_secs(5), self.0.wait()).await.is_err() {
+            let _ = self.0.kill().await;
+        }
+    }
+}
+
+/// Every port.
+const ALL: PortRange = PortRange {
+    first: 1,
+    last: u16::MAX,
+};
+
+/// What a policy opens, as conditions of rules: one for each network and protocol.
+pub(super) fn opened(policy: &PinnedPolicy) -> Vec<String> {
+    let mut rules = Vec::new();
+    for opening in &policy.open {
+        let protocols = match opening.protocol {
+            Some(protocol) => vec![protocol],
+            None => vec![Protocol::Tcp, Protocol::Udp],
+        };
+        let ports = opening.ports.unwrap_or(ALL);
+        for network in opening.networks(&policy.addresses) {
+            let to = match network.prefix_len() {
+                32 => network.addr().to_string(),
+                0 => "0.0.0.0/0".to_owned(),
+                _ => network.trunc().to_string(),
+            };
+            rules.extend(protocols.iter().map(|protocol| match to.as_str() {
+                "0.0.0.0/0" => format!("meta nfproto ipv4 {protocol} dport {ports}"),
+                to => format!("ip daddr {to} {protocol} dport {ports}"),
+            }));
+        }
+    }
+    rules
 }
 
 fn first_line(output: &Output) -> String {

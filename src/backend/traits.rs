@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::pin::Pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::model::{
     Capabilities, Capability, Content, Destination, EgressMode, Enforcement, EnvironmentName, GuestPath, Inspection,
-    Instance, InstanceName, Labels, LiveInstance, LivePolicy, Mode, Note, NoteKey, Opening, Owner, Ownership,
+    Instance, InstanceName, Labels, Learned, LiveInstance, LivePolicy, Mode, Note, NoteKey, Opening, Owner, Ownership,
     PinnedPolicy, PolicyKey, Query, Snapshot, agent_preset,
 };
 
@@ -248,6 +249,22 @@ pub trait NetworkPolicy: ReadPolicy {
     /// the same key gets the same rules with it. When it fails, what was closed before is closed still.
     async fn set_policy(&self, name: &InstanceName, policy: Option<&PinnedPolicy>) -> Result<()>;
 
+    /// Whether [`NetworkPolicy::learn`] can work here: an error that says why not.
+    fn may_learn(&self) -> Result<()> {
+        Err(Error::unsupported(
+            "this backend cannot watch what a sandbox asks for".to_owned(),
+        ))
+    }
+
+    /// Opens a running instance, and no other, to everything but this machine and link-local addresses while something
+    /// is done, and gives what it asked for. Then the policy is as it was, and connections that were begun meanwhile
+    /// are over. When this process dies within, the instance is closed again at once; what is left of the opening is
+    /// drift, which [`NetworkPolicy::set_policy`] removes.
+    async fn learn(&self, _name: &InstanceName, _during: Doing<'_>) -> Result<Learned> {
+        self.may_learn()?;
+        Ok(Learned::default())
+    }
+
     /// Sets the mode: `unrestricted` lifts the policy, `none` closes all, `agent` opens what the preset lists, and
     /// `allowlist` keeps what is open, which is nothing where there was no policy.
     async fn set_egress_mode(&self, name: &InstanceName, mode: EgressMode) -> Result<()> {
@@ -294,6 +311,9 @@ pub trait NetworkPolicy: ReadPolicy {
         self.set_policy(name, Some(&policy)).await
     }
 }
+
+/// Something that is done meanwhile.
+pub type Doing<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// The policy of an instance: that in force, or one of its own that closes everything.
 async fn policy_of<T: Observe + ?Sized>(observe: &T, name: &InstanceName) -> Result<PinnedPolicy> {

@@ -125,6 +125,29 @@ pub(super) async fn consent_to(
     answered(settings, interrupts, question, prompt).await
 }
 
+/// Comes back when there is a yes to something that nobody does by accident, so that it is asked, or `--yes` said, wherever
+/// the command runs. `what` says what it does.
+pub(super) async fn consent_aloud(
+    settings: &Settings,
+    interrupts: &Interrupts,
+    yes: bool,
+    what: &str,
+    interactive: bool,
+) -> Result<(), Error> {
+    if yes {
+        return Ok(());
+    }
+    if !interactive {
+        return Err(Error::Consent {
+            message: format!("{what}; nobody consented to that"),
+            details: None,
+            hint: Some("pass --yes if that is what you want".to_owned()),
+        });
+    }
+    settings.output.message(&format!("{}.", clean(what)));
+    answered(settings, interrupts, Question::Ordinary, "Go on?").await
+}
+
 /// Asks, and comes back when the answer is yes.
 async fn answered(settings: &Settings, interrupts: &Interrupts, question: Question, prompt: &str) -> Result<(), Error> {
     let prompt = match question {

@@ -12,6 +12,7 @@ pub mod files;
 pub mod graph;
 pub mod human;
 pub mod json;
+pub mod learned;
 pub mod markdown;
 mod outcome;
 mod output;

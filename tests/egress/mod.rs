@@ -3,5 +3,6 @@
 mod attacks;
 mod incus;
 mod internet;
+mod learn;
 mod local;
 mod scene;

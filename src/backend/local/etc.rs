@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use super::ids::Ids;
@@ -29,7 +30,18 @@ impl Store {
         parts: &Parts,
         policy: Option<&PinnedPolicy>,
     ) -> Result<()> {
-        write(&self.sandbox(name)?, name, ids, (parts, policy))
+        self.write_etc_asking(name, ids, parts, (policy, None))
+    }
+
+    /// The same, with a DNS server to ask in any case.
+    pub(super) fn write_etc_asking(
+        &self,
+        name: &InstanceName,
+        ids: Ids,
+        parts: &Parts,
+        (policy, server): (Option<&PinnedPolicy>, Option<Ipv4Addr>),
+    ) -> Result<()> {
+        write(&self.sandbox(name)?, name, ids, (parts, policy, server))
             .map_err(|source| failed(format!("cannot make the files of `{name}`"), source))
     }
 }
@@ -39,7 +51,7 @@ fn write(
     sandbox: &Path,
     name: &InstanceName,
     ids: Ids,
-    (parts, policy): (&Parts, Option<&PinnedPolicy>),
+    (parts, policy, server): (&Parts, Option<&PinnedPolicy>, Option<Ipv4Addr>),
 ) -> io::Result<()> {
     // Where `/etc` is an overlay of its own, its folder is that; else it is a folder in the root.
     let (top, below) = match parts.0.iter().any(|part| part.at == "etc") {
@@ -60,7 +72,11 @@ fn write(
         image::folder(&etc, 0o755, ids)?;
     }
     // Under a policy nobody is asked: its names are known.
-    let servers = name_servers().into_iter().filter(|_| policy.is_none());
+    let servers = match server {
+        Some(server) => vec![IpAddr::V4(server)],
+        None => name_servers().into_iter().filter(|_| policy.is_none()).collect(),
+    };
+    let servers = servers.into_iter();
     let servers: String = servers.map(|server| format!("nameserver {server}\n")).collect();
     let pinned = policy.into_iter().flat_map(|policy| &policy.addresses);
     let pinned = pinned.flat_map(|(name, all)| all.iter().map(move |address| format!("{address} {name}\n")));

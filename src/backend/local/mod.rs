@@ -19,6 +19,7 @@ mod helper;
 mod ids;
 mod image;
 mod inside;
+mod learn;
 mod lifecycle;
 mod network;
 mod notes;

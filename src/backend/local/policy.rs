@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::Local;
 use super::network::Subject;
 use super::state::Record;
-use crate::backend::{Error, ErrorKind, NetworkPolicy, ReadPolicy, Result};
-use crate::model::{Capability, Enforcement, EnvironmentName, InstanceName, LivePolicy, PinnedPolicy, PolicyKey};
+use crate::backend::{Doing, Error, ErrorKind, NetworkPolicy, ReadPolicy, Result};
+use crate::model::{
+    Capability, Enforcement, EnvironmentName, InstanceName, Learned, LivePolicy, PinnedPolicy, PolicyKey,
+};
 
 /// A policy, as a record has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +78,16 @@ impl NetworkPolicy for Local {
         }
         Ok(())
     }
+
+    fn may_learn(&self) -> Result<()> {
+        self.network.watches()
+    }
+
+    async fn learn(&self, name: &InstanceName, during: Doing<'_>) -> Result<Learned> {
+        self.watch_while(name, during)
+            .await
+            .map_err(|error| error.within(format_args!("cannot watch what `{name}` asks for")))
+    }
 }
 
 impl Local {
@@ -90,7 +102,7 @@ impl Local {
                 policy: policy.cloned(),
             };
             // First what closes: a table that cannot be loaded leaves the old one, and the record.
-            self.network.update(&subject, process.pid).await?;
+            self.network.update(&subject, process.pid, None).await?;
         }
         if record.egress != kept {
             record.egress = kept;

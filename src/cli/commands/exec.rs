@@ -12,8 +12,8 @@ use super::super::session;
 use super::super::settings::Settings;
 use super::super::streams::Outlet;
 use crate::apply::Interrupt;
-use crate::backend::{Account, ExecOpts, Streams};
-use crate::model::Desired;
+use crate::backend::{Account, ExecOpts, Sandboxes, Streams};
+use crate::model::{Desired, InstanceName};
 use crate::view::Channel;
 
 /// What `exec` and `console` end with when no command ran.
@@ -136,6 +136,21 @@ async fn execute(args: &Args, settings: &Settings) -> Result<Code, Error> {
         env,
         timeout: None,
     };
+    let stdin = !named.spec.is_stdin();
+    let ended = pass_through(settings, &interrupts, &*backend, &found.instance.name, &opts, stdin).await;
+    backend.close().await?;
+    ended
+}
+
+/// Runs a command whose streams are the program's own, and gives what it ended with. An interrupt ends it, and is told.
+pub(super) async fn pass_through(
+    settings: &Settings,
+    interrupts: &Interrupts,
+    backend: &dyn Sandboxes,
+    name: &InstanceName,
+    opts: &ExecOpts,
+    stdin: bool,
+) -> Result<Code, Error> {
     let (stdout, results) = Outlet::open(&settings.output, Channel::Results);
     let (stderr, messages) = Outlet::open(&settings.output, Channel::Messages);
     let mut receiver = interrupts.receiver();
@@ -146,7 +161,7 @@ async fn execute(args: &Args, settings: &Settings) -> Result<Code, Error> {
         }
     };
     let streams = Streams {
-        stdin: match settings.terminals.stdin || named.spec.is_stdin() {
+        stdin: match settings.terminals.stdin || !stdin {
             true => None,
             false => Some(settings.stdin.take()?),
         },
@@ -154,9 +169,8 @@ async fn execute(args: &Args, settings: &Settings) -> Result<Code, Error> {
         stderr: Some(Box::new(stderr)),
         until: Some(Box::pin(until)),
     };
-    let ended = backend.run(&found.instance.name, &opts, streams).await;
+    let ended = backend.run(name, opts, streams).await;
     let written = [results.flush().await, messages.flush().await];
-    backend.close().await?;
     if *interrupts.receiver().borrow() != Interrupt::None {
         settings.output.note("Interrupted; the command was ended.");
         return Ok(Code::Interrupted);

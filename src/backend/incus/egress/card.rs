@@ -33,6 +33,12 @@ pub(in crate::backend::incus) fn networks(devices: &Devices) -> impl Iterator<It
     devices.values().filter(|device| is_card(device)).filter_map(network)
 }
 
+/// The names of an instance's cards, and the networks that they are on.
+pub(super) fn on_networks(devices: &Devices) -> impl Iterator<Item = (&str, &str)> {
+    let cards = devices.iter().filter(|(_, device)| is_card(device));
+    cards.filter_map(|(name, device)| Some((name.as_str(), network(device)?)))
+}
+
 /// A card on a policy's network.
 fn closed(network: &str) -> Config {
     let mut card = Config::from([

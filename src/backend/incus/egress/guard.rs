@@ -9,8 +9,10 @@ use std::path::Path;
 
 use ipnet::Ipv4Net;
 
-use crate::backend::Result;
-use crate::backend::nft::{Nft, without, words};
+use crate::backend::nft::{Nft, opened, without, words};
+use crate::backend::watch::Pass;
+use crate::backend::{Error, Result};
+use crate::model::PinnedPolicy;
 
 /// Closes what Incus leaves open, where this process may.
 #[derive(Debug)]
@@ -30,6 +32,27 @@ impl Guard {
              sbx-apply as root on that host closes this, with the program nft"
                 .to_owned()
         })
+    }
+
+    /// The program that changes the rules of the daemon's host.
+    pub(super) fn program(&self) -> Result<&Nft> {
+        self.0.as_ref().ok_or_else(|| {
+            Error::unsupported("nothing can be learned from here: that takes rules on the daemon's host".to_owned())
+                .with_hint("learn as root on the daemon's host, through its socket, with the program nft")
+        })
+    }
+
+    /// Keeps a network's policy in the place of its ACL, but for what has a pass.
+    pub(super) async fn let_through(
+        &self,
+        network: &str,
+        range: Ipv4Net,
+        (policy, pass): (&PinnedPolicy, &Pass),
+    ) -> Result<()> {
+        let rules = watched(network, range, policy, pass);
+        self.program()?
+            .load(format!("{}{rules}", without(&table(network))))
+            .await
     }
 
     /// Closes it for a network.
@@ -69,7 +92,7 @@ impl Guard {
 }
 
 /// Whether the network's device is one of this machine.
-fn is_here(network: &str) -> bool {
+pub(super) fn is_here(network: &str) -> bool {
     Path::new("/sys/class/net").join(network).exists()
 }
 
@@ -91,5 +114,35 @@ fn rules(network: &str, range: Ipv4Net) -> String {
 ",
         table(network),
         range.addr()
+    )
+}
+
+/// The table while somebody is watched: the same, and what the network's ACL keeps otherwise.
+fn watched(network: &str, range: Ipv4Net, policy: &PinnedPolicy, pass: &Pass) -> String {
+    let from = format!("iifname \"{network}\"");
+    let own = range.addr();
+    let usual = [
+        "ct state established,related accept".to_owned(),
+        "meta nfproto ipv6 drop".to_owned(),
+    ];
+    let open = opened(policy).into_iter().map(|rule| format!("{rule} accept"));
+    let open: Vec<String> = open.chain(["drop".to_owned()]).collect();
+    let own_services = [
+        "udp dport 67 accept".to_owned(),
+        format!("ip daddr {own} udp dport 53 accept"),
+        format!("ip daddr {own} tcp dport 53 accept"),
+        format!("ip daddr != {own} drop"),
+    ];
+    let chain = |name: &str, hook: &str, rules: Vec<String>| {
+        let rules: String = rules.into_iter().map(|rule| format!("    {from} {rule}\n")).collect();
+        format!("  chain {name} {{\n    type filter hook {hook} priority filter - 10; policy accept;\n{rules}  }}\n")
+    };
+    let to_host = [pass.to_machine(), usual.to_vec(), own_services.to_vec(), open.clone()].concat();
+    let through = [pass.through(), usual.to_vec(), open].concat();
+    format!(
+        "table inet {} {{\n{}{}}}\n",
+        table(network),
+        chain("to-host", "input", to_host),
+        chain("through", "forward", through)
     )
 }

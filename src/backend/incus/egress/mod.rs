@@ -8,6 +8,7 @@
 
 mod card;
 mod guard;
+mod learn;
 mod network;
 mod rules;
 
@@ -25,8 +26,8 @@ pub(super) use network::{Acl, Network};
 use super::client::Etag;
 use super::{Incus, convert, wire};
 use crate::backend::retry::{retry, retry_when};
-use crate::backend::{Error, ErrorKind, NetworkPolicy, ReadPolicy, Result};
-use crate::model::{InstanceName, LivePolicy, PinnedPolicy, PolicyKey};
+use crate::backend::{Doing, Error, ErrorKind, NetworkPolicy, ReadPolicy, Result};
+use crate::model::{InstanceName, Learned, LivePolicy, PinnedPolicy, PolicyKey};
 use network::{AclsPost, NetworksPost};
 
 impl ReadPolicy for Incus {}
@@ -53,6 +54,16 @@ impl NetworkPolicy for Incus {
         };
         set.await
             .map_err(|error: Error| error.within(format_args!("cannot set the egress policy of `{name}`")))
+    }
+
+    fn may_learn(&self) -> Result<()> {
+        self.guard.program().map(drop)
+    }
+
+    async fn learn(&self, name: &InstanceName, during: Doing<'_>) -> Result<Learned> {
+        self.watch_while(name, during)
+            .await
+            .map_err(|error| error.within(format_args!("cannot watch what `{name}` asks for")))
     }
 }
 

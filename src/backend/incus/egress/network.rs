@@ -120,7 +120,7 @@ pub(super) fn acl(project: &str, policy: &PinnedPolicy) -> AclPut {
     }
 }
 
-fn described(key: &PolicyKey) -> String {
+pub(super) fn described(key: &PolicyKey) -> String {
     format!(
         "Egress policy {} of the environment {}, kept by sbx-apply",
         key.name, key.environment
@@ -152,6 +152,11 @@ fn fixed(name: &str) -> Config {
     set.into_iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect()
+}
+
+/// The setting that lets everything through, for while a table of ours keeps the policy.
+pub(super) fn open() -> [(String, String); 1] {
+    [("security.acls.default.egress.action".to_owned(), "allow".to_owned())]
 }
 
 /// What a network and its ACL keep in force.

@@ -21,8 +21,9 @@ use serde::{Deserialize, Serialize};
 
 use super::ids::Ids;
 use super::state::Lock;
-use crate::backend::Result;
 use crate::backend::nft::Nft;
+use crate::backend::watch::{Pass, Watch};
+use crate::backend::{Error, ErrorKind, Result};
 use crate::model::{Capability, Digest, InstanceName, PinnedPolicy};
 
 pub(super) use address::{addresses, name_servers};
@@ -118,12 +119,38 @@ impl Network {
         }
     }
 
-    /// Puts another policy in force on a sandbox that runs, by a process in its network namespace.
-    pub(super) async fn update(&self, subject: &Subject<'_>, pid: i32) -> Result<()> {
+    /// Puts another policy in force on a sandbox that runs, by a process in its network namespace; and lets through what
+    /// has a pass.
+    pub(super) async fn update(&self, subject: &Subject<'_>, pid: i32, pass: Option<&Pass>) -> Result<()> {
         match (self, address(pid)) {
-            (Self::Nat(nft), Some(address)) => nat::update(nft, &link(subject), address, subject.policy.as_ref()).await,
+            (Self::Nat(nft), Some(address)) => {
+                nat::update(nft, &link(subject), address, subject.policy.as_ref(), pass).await
+            }
             // It has no way out, or starts again.
             _ => Ok(()),
+        }
+    }
+
+    /// Whether sandboxes can be watched; an error that says why not.
+    pub(super) fn watches(&self) -> Result<()> {
+        let why = match self {
+            Self::Nat(_) => return Ok(()),
+            Self::Pasta(_) => "sandboxes of an ordinary user go out as that user, past all rules".to_owned(),
+            Self::Loopback(why) => format!("sandboxes here have no network: {why}"),
+        };
+        Err(Error::unsupported(format!("nothing can be learned here: {why}"))
+            .with_hint("learn as root, with the program nft, from a sandbox of root's"))
+    }
+
+    /// Begins to watch a sandbox that runs, by a process in its network namespace.
+    pub(super) async fn watch(&self, subject: &Subject<'_>, pid: i32) -> Result<Watch> {
+        self.watches()?;
+        match (self, address(pid)) {
+            (Self::Nat(nft), Some(address)) => {
+                Watch::begin(nft, &link(subject), address, range::gateway_of(address)).await
+            }
+            _ => Err(Error::new(ErrorKind::Invalid, "it has no address")
+                .with_hint("start it again: what joined it to this machine's network is gone")),
         }
     }
 

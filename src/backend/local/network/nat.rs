@@ -10,6 +10,7 @@ use super::address::{name_servers, taken};
 use super::{Device, Netlink, Subject, range, wall};
 use crate::backend::local::state::failed;
 use crate::backend::nft::{Nft, without, words};
+use crate::backend::watch::Pass;
 use crate::backend::{Error, ErrorKind, Result};
 use crate::model::PinnedPolicy;
 
@@ -28,7 +29,12 @@ pub(super) async fn make(nft: &Nft, link: &str, subject: &Subject<'_>, pid: i32)
     let range = free(link.to_owned(), servers.clone()).await?;
     let (here, there) = range::ends(range);
     // First, so that the device never is without.
-    load(nft, link, &wall::table(link, there, &servers, subject.policy.as_ref())).await?;
+    load(
+        nft,
+        link,
+        &wall::table(link, there, &servers, subject.policy.as_ref(), None),
+    )
+    .await?;
     let (link, name) = (link.to_owned(), subject.name.clone());
     blocking(move || {
         let kernel = Netlink::open().map_err(|source| failed("cannot use the kernel's networks", source))?;
@@ -67,15 +73,23 @@ async fn free(link: String, servers: Vec<IpAddr>) -> Result<Ipv4Net> {
 }
 
 /// Puts other rules into the place of those that a sandbox has: all at once, so that it is never without.
-pub(super) async fn update(nft: &Nft, link: &str, address: Ipv4Addr, policy: Option<&PinnedPolicy>) -> Result<()> {
-    load(nft, link, &wall::table(link, address, &name_servers(), policy)).await
+pub(super) async fn update(
+    nft: &Nft,
+    link: &str,
+    address: Ipv4Addr,
+    policy: Option<&PinnedPolicy>,
+    pass: Option<&Pass>,
+) -> Result<()> {
+    load(nft, link, &wall::table(link, address, &name_servers(), policy, pass)).await
 }
 
 /// What is wrong with the rules of a sandbox under a policy.
 pub(super) async fn fault(nft: &Nft, link: &str, address: Ipv4Addr, policy: &PinnedPolicy) -> Option<String> {
     let name = wall::name(link);
     match nft.table(&name).await {
-        Ok(Some(found)) if words(&found) == words(&wall::table(link, address, &name_servers(), Some(policy))) => None,
+        Ok(Some(found)) if words(&found) == words(&wall::table(link, address, &name_servers(), Some(policy), None)) => {
+            None
+        }
         Ok(Some(_)) => Some(format!("its table {name} of nftables is another one")),
         Ok(None) => Some(format!("its table {name} of nftables is gone")),
         Err(error) => Some(format!("its rules cannot be read: {error}")),

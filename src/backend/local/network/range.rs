@@ -38,6 +38,11 @@ pub(super) fn ends(range: Ipv4Net) -> (Ipv4Addr, Ipv4Addr) {
     (Ipv4Addr::from(first + 1), Ipv4Addr::from(first + 2))
 }
 
+/// This machine's end, given the sandbox's.
+pub(super) fn gateway_of(there: Ipv4Addr) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(there).saturating_sub(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +76,7 @@ mod tests {
         let one = choose("sbx1", &[]).expect("free");
         let (here, there) = ends(one);
         assert_eq!(u32::from(there), u32::from(here) + 1);
+        assert_eq!(gateway_of(there), here);
         assert_ne!(choose("sbx1", &[Ipv4Net::from(there)]), Some(one));
     }
 }

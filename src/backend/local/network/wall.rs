@@ -3,13 +3,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::model::{PinnedPolicy, PortRange, Protocol};
-
-/// Every port.
-const ALL: PortRange = PortRange {
-    first: 1,
-    last: u16::MAX,
-};
+use crate::backend::nft::opened;
+use crate::backend::watch::Pass;
+use crate::model::PinnedPolicy;
 
 /// The name of a sandbox's table.
 pub(super) fn name(link: &str) -> String {
@@ -19,13 +15,30 @@ pub(super) fn name(link: &str) -> String {
 /// The table of a sandbox. All rules name the device, so that they mean no one else, whatever becomes of the addresses. Of
 /// this machine, only its name servers answer, and under a policy nobody; link-local addresses are not to be routed
 /// (RFC 3927) and are where clouds keep their secrets.
-pub(super) fn table(link: &str, address: Ipv4Addr, servers: &[IpAddr], policy: Option<&PinnedPolicy>) -> String {
+///
+/// While it is watched, what has a pass goes through.
+pub(super) fn table(
+    link: &str,
+    address: Ipv4Addr,
+    servers: &[IpAddr],
+    policy: Option<&PinnedPolicy>,
+    pass: Option<&Pass>,
+) -> String {
     let from = format!("iifname \"{link}\"");
-    let mut machine = vec![format!("{from} ct state established,related accept")];
+    let with_pass = |rules: fn(&Pass) -> Vec<String>| {
+        let rules = pass.map(rules).unwrap_or_default();
+        rules
+            .into_iter()
+            .map(|rule| format!("{from} {rule}"))
+            .collect::<Vec<_>>()
+    };
+    let mut machine = with_pass(Pass::to_machine);
+    machine.push(format!("{from} ct state established,related accept"));
     let mut through = vec![
         format!("{from} ip saddr != {address} drop"),
         format!("{from} meta nfproto ipv6 drop"),
     ];
+    through.extend(with_pass(Pass::through));
     match policy {
         None => {
             for server in four(servers) {
@@ -61,30 +74,6 @@ pub(super) fn table(link: &str, address: Ipv4Addr, servers: &[IpAddr], policy: O
         chain("through", "filter hook forward priority filter", through),
         chain("out", "nat hook postrouting priority srcnat", out)
     )
-}
-
-/// What a policy opens, a rule for each network and protocol.
-fn opened(policy: &PinnedPolicy) -> Vec<String> {
-    let mut rules = Vec::new();
-    for opening in &policy.open {
-        let protocols = match opening.protocol {
-            Some(protocol) => vec![protocol],
-            None => vec![Protocol::Tcp, Protocol::Udp],
-        };
-        let ports = opening.ports.unwrap_or(ALL);
-        for network in opening.networks(&policy.addresses) {
-            let to = match network.prefix_len() {
-                32 => network.addr().to_string(),
-                0 => "0.0.0.0/0".to_owned(),
-                _ => network.trunc().to_string(),
-            };
-            rules.extend(protocols.iter().map(|protocol| match to.as_str() {
-                "0.0.0.0/0" => format!("meta nfproto ipv4 {protocol} dport {ports}"),
-                to => format!("ip daddr {to} {protocol} dport {ports}"),
-            }));
-        }
-    }
-    rules
 }
 
 fn four(addresses: &[IpAddr]) -> impl Iterator<Item = Ipv4Addr> {

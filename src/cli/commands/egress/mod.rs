@@ -1,6 +1,7 @@
-//! `egress`: what a sandbox may reach, looked at and changed in between.
+//! `egress`: what a sandbox may reach, looked at, changed in between, and learned.
 
 mod change;
+mod learn;
 mod show;
 
 use clap::Subcommand;
@@ -17,7 +18,8 @@ Examples:
   sbx-apply egress show task-1
   sbx-apply egress allow task-1 registry.example.com --port 443
   sbx-apply egress deny task-1 registry.example.com
-  sbx-apply egress set task-1 none";
+  sbx-apply egress set task-1 none
+  sbx-apply egress learn task-1 -- make test";
 
 /// Arguments of `egress`.
 #[derive(Debug, clap::Args)]
@@ -37,6 +39,8 @@ enum What {
     Allow(change::AllowArgs),
     /// Close a destination
     Deny(change::DenyArgs),
+    /// Run a command with everything open, and print what it needs as a patch to the spec
+    Learn(learn::Args),
 }
 
 /// Does one of them.
@@ -46,5 +50,6 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
         What::Set(args) => change::set(args, settings).await,
         What::Allow(args) => change::allow(args, settings).await,
         What::Deny(args) => change::deny(args, settings).await,
+        What::Learn(args) => learn::run(args, settings).await,
     }
 }
