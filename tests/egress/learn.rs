@@ -91,7 +91,8 @@ fn a_command_tells_what_it_needs(scene: &Scene) {
     );
     let (code, out, said) = learn(scene, &["--yes"], &script);
     assert_eq!(code, Some(7), "{out}{said}");
-    let lines: Vec<&str> = out.lines().collect();
+    // What the servers echo is none of it.
+    let lines: Vec<&str> = out.lines().filter(|line| *line != "echo ").collect();
     assert_eq!(lines[..4], ["REACHED"; 4], "everything is open meanwhile: {out}{said}");
     assert_eq!(
         lines[4..],
@@ -116,7 +117,7 @@ fn a_command_tells_what_it_needs(scene: &Scene) {
         "protocol=\"tcp\"; allow \"tool.test\" port=9000 protocol=\"tcp\"; allow \"198.51.100.20\" port=8080 protocol=\"tcp\"; }",
     );
     scene.apply(&patched);
-    assert_eq!(scene.inside("one", &script).lines().count(), 4);
+    assert_eq!(scene.inside("one", &script).matches("REACHED").count(), 4);
     let (_, out, _) = learn(scene, &["--yes"], &script);
     assert!(out.contains("Nothing is missing") && !out.contains("allow"), "{out}");
 
