@@ -547,7 +547,7 @@ fn impact(
     }
     let restart = match kind {
         Kind::Power => action == Action::Stop,
-        Kind::Egress => egress::restarts(subject.capabilities, fields),
+        Kind::Egress => egress::restarts(subject.capabilities, instance, fields),
         Kind::Sandbox => fields.iter().any(|field| {
             field
                 .field
