@@ -103,7 +103,7 @@ impl fmt::Display for Destination {
 }
 
 /// Transport protocol of a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// TCP.
     Tcp,
@@ -180,7 +180,10 @@ pub struct Opening {
 
 impl Opening {
     /// The addresses that it leads to, given those of every name; none of a name without any.
-    pub fn networks<'a>(&'a self, addresses: &'a BTreeMap<String, BTreeSet<IpAddr>>) -> impl Iterator<Item = IpNet> + 'a {
+    pub fn networks<'a>(
+        &'a self,
+        addresses: &'a BTreeMap<String, BTreeSet<IpAddr>>,
+    ) -> impl Iterator<Item = IpNet> + 'a {
         let (network, name) = match &self.to {
             Destination::Network(network) => (Some(*network), None),
             Destination::Domain(name) => (None, addresses.get(name)),

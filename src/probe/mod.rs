@@ -118,10 +118,12 @@ async fn look_around(
     outside: &Outside,
 ) -> Result<Vec<Told>, String> {
     let name = &subject.instance;
-    let path = GuestPath::new(format!("/tmp/.sbx-apply-probe-{}", std::process::id()))
-        .map_err(|error| error.to_string())?;
+    let path =
+        GuestPath::new(format!("/tmp/.sbx-apply-probe-{}", std::process::id())).map_err(|error| error.to_string())?;
     let program = Content::inline(PROGRAM.to_vec());
-    let put = backend.write(name, &path, program, Mode::of_bits(0o500), Some(Owner::ROOT)).await;
+    let put = backend
+        .write(name, &path, program, Mode::of_bits(0o500), Some(Owner::ROOT))
+        .await;
     put.map_err(|error| format!("the program could not be put into it: {error}"))?;
     let told = ask_all(backend, name, &path, found, outside).await;
     let removed = backend.delete_file(name, &path).await;
@@ -139,7 +141,10 @@ async fn ask_all(
 ) -> Result<Vec<Told>, String> {
     let ask = |questions: Vec<String>| async move {
         let opts = ExecOpts {
-            command: [path.to_string()].into_iter().chain(questions.iter().cloned()).collect(),
+            command: [path.to_string()]
+                .into_iter()
+                .chain(questions.iter().cloned())
+                .collect(),
             account: Account::root(),
             env: Default::default(),
             timeout: Some(PATIENCE),

@@ -13,7 +13,7 @@ use super::ids::{Ids, range};
 use super::network::Network;
 use super::state::Store;
 use crate::backend::{Error, ErrorKind, Examination, Result, Sandboxes, Settings};
-use crate::model::{Capabilities, Capability};
+use crate::model::{Capabilities, Capability, HotPlug};
 
 /// Opens [`Local`] by its name, `local`.
 #[derive(Debug, Clone, Copy)]
@@ -200,6 +200,8 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
         reasons,
         restart_config: &[],
         egress_restarts: network.restarts(),
+        hot_plug: HotPlug::default(),
+        workspace_remarks: Vec::new(),
         remarks: network.remark().into_iter().collect(),
         egress_remarks: Vec::new(),
     }

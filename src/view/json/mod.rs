@@ -6,9 +6,7 @@ mod plan;
 
 pub use event::{Event, Line};
 pub use follow::Follow;
-pub use plan::{
-    Accepted, Change, FORMAT_VERSION, Field, Leftover, Notice, PlanDocument, Probe, Refusal, Step,
-};
+pub use plan::{Accepted, Change, FORMAT_VERSION, Field, Leftover, Notice, PlanDocument, Probe, Refusal, Step};
 
 use serde::Serialize;
 use serde_json::Value;

@@ -60,7 +60,8 @@ impl Incus {
     /// The policies of networks that some instances are on, by the network's name. Two requests, and none where no
     /// instance is on a network that may be ours.
     pub(super) async fn policies(&self, instances: &[wire::Instance]) -> Result<BTreeMap<String, LivePolicy>> {
-        let is_needed = |instance: &wire::Instance| card::networks(&instance.expanded_devices).any(network::may_be_ours);
+        let is_needed =
+            |instance: &wire::Instance| card::networks(&instance.expanded_devices).any(network::may_be_ours);
         if !instances.iter().any(is_needed) {
             return Ok(BTreeMap::new());
         }
@@ -148,7 +149,11 @@ impl Incus {
         };
         self.check_ours("network", name, &found.config, policy)?;
         let range = network::range(&found);
-        if wanted.config.iter().all(|(key, value)| found.config.get(key) == Some(value)) {
+        if wanted
+            .config
+            .iter()
+            .all(|(key, value)| found.config.get(key) == Some(value))
+        {
             return Ok(range);
         }
         let body = network::merged(&found, wanted);
@@ -208,7 +213,7 @@ impl Incus {
         Ok(keys)
     }
 
-    async fn change_devices(
+    pub(super) async fn change_devices(
         &self,
         name: &InstanceName,
         change: impl Fn(&mut wire::Devices, &wire::Devices) + Sync,
@@ -236,8 +241,7 @@ impl Incus {
         let _alone = self.networks.write().await;
         let project = self.client.project();
         let ours = |config: &wire::Config| {
-            network::key(project, config)
-                .is_some_and(|key| left.iter().any(|left| left.environment == key.environment))
+            network::key(project, config).is_some_and(|key| left.iter().any(|left| left.environment == key.environment))
         };
         let networks: Vec<Network> = self.listed("networks").await?;
         for found in networks.iter().filter(|found| ours(&found.config)) {

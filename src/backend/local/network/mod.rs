@@ -142,7 +142,9 @@ impl Network {
             Self::Nat(_) => (&[Capability::EgressHost, Capability::EgressNone], None),
             Self::Pasta(_) | Self::Loopback(_) => (
                 &[Capability::EgressNone],
-                Some("a policy that opens anything needs root and the program nft; here a sandbox can have `none` or everything"),
+                Some(
+                    "a policy that opens anything needs root and the program nft; here a sandbox can have `none` or everything",
+                ),
             ),
         }
     }

@@ -96,6 +96,7 @@ impl Record {
             created_at: Some(self.created_at),
             location: None,
             image: None,
+            workspace: Default::default(),
             mounted: std::collections::BTreeSet::new(),
         }
     }
