@@ -11,8 +11,8 @@ use sbx_apply::backend::ErrorKind;
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::model::{
     BackendChoice, Bytes, Content, Desired, EgressMode, EgressRule, Entry, EnvironmentName, Field, File, FileState,
-    GuestPath, Ignored, Kind, Memory as MemoryLimit, Mode, OnStale, Opening, Origin, Owner, Place, Policy, Power,
-    Ready, Run, Sandbox, SandboxName, Script, Seconds, SecretKey, Secrets, SnapshotName, StepName, Tree, User, When,
+    GuestPath, Ignored, Kind, Memory as MemoryLimit, Mode, OnStale, Opening, Origin, Owner, Place, Policy, Power, Ready, Run, Sandbox, SandboxName, Script,
+    Seconds, SecretKey, Secrets, SnapshotName, StepName, Tree, User, When,
 };
 
 use crate::support::fault::Fault;
@@ -136,14 +136,7 @@ fn openings() -> impl Strategy<Value = Vec<&'static str>> {
 }
 
 fn egress() -> impl Strategy<Value = Egress> {
-    let own = (
-        prop_oneof![
-            Just(EgressMode::Allowlist),
-            Just(EgressMode::None),
-            Just(EgressMode::Unrestricted)
-        ],
-        openings(),
-    );
+    let own = (prop_oneof![Just(EgressMode::Allowlist), Just(EgressMode::None), Just(EgressMode::Unrestricted)], openings());
     prop_oneof![
         4 => Just(Egress::Silent),
         1 => prop_oneof![Just("p"), Just("q")].prop_map(Egress::Shared),
