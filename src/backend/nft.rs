@@ -13,7 +13,14 @@ pub(super) struct Nft(PathBuf);
 impl Nft {
     /// Where it is, if it is there.
     pub(super) fn find() -> Option<Self> {
-        let folders = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
+        let folders = [
+            "/usr/sbin",
+            "/usr/bin",
+            "/sbin",
+            "/bin",
+            "/usr/local/sbin",
+            "/usr/local/bin",
+        ];
         let mut programs = folders.iter().map(|folder| Path::new(folder).join("nft"));
         programs.find(|path| path.is_file()).map(Self)
     }

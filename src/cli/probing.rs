@@ -52,17 +52,12 @@ impl ProbeArgs {
     }
 
     /// Probes the sandboxes that a plan is about and whose policy closes something.
-    pub(super) async fn run(
-        &self,
-        backend: &dyn Sandboxes,
-        desired: &Desired,
-        plan: &Plan,
-        live: &Live,
-    ) -> Vec<Probe> {
+    pub(super) async fn run(&self, backend: &dyn Sandboxes, desired: &Desired, plan: &Plan, live: &Live) -> Vec<Probe> {
         let matched = Matched::of(desired, live);
         let closing = desired.sandboxes.values().filter(|sandbox| {
             let policy = sandbox.egress.as_ref();
-            plan.selected.contains(&sandbox.name) && policy.is_some_and(|policy| policy.mode != EgressMode::Unrestricted)
+            plan.selected.contains(&sandbox.name)
+                && policy.is_some_and(|policy| policy.mode != EgressMode::Unrestricted)
         });
         let there = closing.filter_map(|sandbox| Some((sandbox, matched.owned.get(&sandbox.name)?)));
         let subjects: Vec<Subject> = there

@@ -234,7 +234,10 @@ impl Found {
     pub(super) fn sharing(&self, key: &PolicyKey) -> Vec<String> {
         let matched = Matched::owned_by(&self.environment, &self.live);
         let under = |instance: &LiveInstance| instance.egress.as_ref().is_some_and(|live| live.policy.key == *key);
-        let sharing = matched.in_order().into_iter().filter(|(name, instance)| **name == self.name || under(instance));
+        let sharing = matched
+            .in_order()
+            .into_iter()
+            .filter(|(name, instance)| **name == self.name || under(instance));
         sharing.map(|(name, _)| name.to_string()).collect()
     }
 

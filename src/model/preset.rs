@@ -59,11 +59,17 @@ mod tests {
         let texts: Vec<&String> = written.iter().flat_map(|entry| &entry.open).collect();
         let read: Vec<&Opening> = agent_preset().iter().flat_map(|entry| &entry.open).collect();
         assert!(texts.len() > 50);
-        assert_eq!(read.iter().map(ToString::to_string).collect::<Vec<_>>(), texts.into_iter().cloned().collect::<Vec<_>>());
+        assert_eq!(
+            read.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            texts.into_iter().cloned().collect::<Vec<_>>()
+        );
         let once: BTreeSet<&&Opening> = read.iter().collect();
         assert_eq!(once.len(), read.len(), "each stands there once");
         for opening in &read {
-            assert!(matches!(&opening.to, Destination::Domain(name) if name.contains('.')), "{opening}");
+            assert!(
+                matches!(&opening.to, Destination::Domain(name) if name.contains('.')),
+                "{opening}"
+            );
             assert!(opening.ports.is_some() && opening.protocol.is_some(), "{opening}");
         }
         for entry in agent_preset() {

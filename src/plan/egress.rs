@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use super::diff::{Diff, Subject};
 use super::{Change, FieldChange, Origin, Refusal};
 use crate::model::{
-    Capabilities, Capability, Destination, EgressMode, EgressRule, EnvironmentName, Facts, Field, Kind, LiveInstance, Opening,
-    PinnedPolicy, Policy, PolicyKey, Sandbox,
+    Capabilities, Capability, Destination, EgressMode, EgressRule, EnvironmentName, Facts, Field, Kind, LiveInstance,
+    Opening, PinnedPolicy, Policy, PolicyKey, Sandbox,
 };
 
 /// The field that says whether there is a policy, and of which mode.
@@ -102,7 +102,11 @@ fn addresses(text: &str) -> BTreeSet<IpAddr> {
 
 /// What is in force, where the spec or the record says anything of it.
 pub(super) fn live(facts: &mut Facts, instance: &LiveInstance, desired: &Facts, applied: &Facts) {
-    let closes = |facts: &Facts| facts.get(&field(MODE)).is_some_and(|mode| mode != EgressMode::Unrestricted.as_str());
+    let closes = |facts: &Facts| {
+        facts
+            .get(&field(MODE))
+            .is_some_and(|mode| mode != EgressMode::Unrestricted.as_str())
+    };
     let says = |facts: &Facts| facts.get(&field(MODE)).is_some();
     if !says(desired) && !says(applied) {
         return;
@@ -184,7 +188,11 @@ pub(super) fn pinned(subject: &Subject<'_>, diff: &Diff, environment: &Environme
         diff.desired.get(&field).is_some() && accepted(&field).is_none_or(|change| change.before.is_some())
     });
     open.extend(diff.accepted.iter().filter_map(|change| {
-        let text = change.field.field.strip_prefix(ALLOW).filter(|_| change.before.is_some())?;
+        let text = change
+            .field
+            .field
+            .strip_prefix(ALLOW)
+            .filter(|_| change.before.is_some())?;
         text.parse::<Opening>().ok()
     }));
     let name = |opening: &Opening| match &opening.to {
@@ -212,7 +220,10 @@ pub(super) fn facts(diff: &Diff) -> Vec<(Field, Option<String>)> {
     let gone = gone.filter(|field| diff.desired.get(field).is_none());
     let gone: Vec<(Field, Option<String>)> = gone.map(|field| (field.clone(), None)).collect();
     let accepted = |field: &Field| diff.accepted.iter().any(|change| change.field == *field);
-    let set = diff.desired.iter().filter(|(field, _)| of_egress(field) && !accepted(field));
+    let set = diff
+        .desired
+        .iter()
+        .filter(|(field, _)| of_egress(field) && !accepted(field));
     let set = set.map(|(field, value)| (field.clone(), Some(value.to_owned())));
     gone.into_iter().chain(set).collect()
 }
@@ -249,7 +260,13 @@ pub(super) fn unresolved(subject: &Subject<'_>) -> Vec<Refusal> {
                 "names are resolved on this machine, and their addresses pinned: see that it resolves here".to_owned(),
             ),
         };
-        refusals.push(Refusal::invalid("plan::unresolved-name", why, &rule.at, "leads nowhere", help));
+        refusals.push(Refusal::invalid(
+            "plan::unresolved-name",
+            why,
+            &rule.at,
+            "leads nowhere",
+            help,
+        ));
     }
     if preset.0 > 0 && preset.1 == 0 {
         refusals.push(Refusal::invalid(
@@ -333,11 +350,7 @@ fn overlapping(policy: &Policy) -> Vec<String> {
         };
         to && ports && (wide.protocol.is_none() || wide.protocol == narrow.protocol)
     };
-    let all: Vec<(Opening, bool)> = policy
-        .allow
-        .iter()
-        .map(|rule| (rule.opening(), rule.preset))
-        .collect();
+    let all: Vec<(Opening, bool)> = policy.allow.iter().map(|rule| (rule.opening(), rule.preset)).collect();
     let mut notices = Vec::new();
     for (index, (narrow, preset)) in all.iter().enumerate() {
         let wider = all.iter().enumerate().find(|(other, (wide, _))| {

@@ -15,7 +15,14 @@ fn main() {
     rustc
         .args(["--edition", "2024", "--crate-name", "inside", "src/probe/inside.rs"])
         .args(["--target", &env::var("TARGET").expect("cargo sets it")])
-        .args(["-C", "target-feature=+crt-static", "-C", "opt-level=s", "-C", "panic=abort"])
+        .args([
+            "-C",
+            "target-feature=+crt-static",
+            "-C",
+            "opt-level=s",
+            "-C",
+            "panic=abort",
+        ])
         .args(["-C", "strip=symbols", "-C", "lto=fat", "-C", "codegen-units=1"])
         .arg("-o")
         .arg(&program);

@@ -45,11 +45,18 @@ impl Outside {
     pub(super) async fn look(canary: SocketAddr, resolvers: &[IpAddr]) -> Self {
         let mut foreign = Vec::new();
         for name in FOREIGN {
-            if crate::backend::resolve(name).await.is_ok_and(|addresses| !addresses.is_empty()) {
+            if crate::backend::resolve(name)
+                .await
+                .is_ok_and(|addresses| !addresses.is_empty())
+            {
                 foreign.push(name);
             }
         }
-        let others: Vec<IpAddr> = resolvers.iter().copied().filter(|address| !address.is_loopback()).collect();
+        let others: Vec<IpAddr> = resolvers
+            .iter()
+            .copied()
+            .filter(|address| !address.is_loopback())
+            .collect();
         let looked = tokio::task::spawn_blocking(move || {
             let answers = |seen: Seen| matches!(seen, Seen::Answer(_));
             let says = |address: &IpAddr| {
@@ -123,7 +130,10 @@ pub(super) fn of(
 }
 
 fn opens(policy: &PinnedPolicy, address: IpAddr) -> bool {
-    let all = policy.open.iter().flat_map(|opening| opening.networks(&policy.addresses));
+    let all = policy
+        .open
+        .iter()
+        .flat_map(|opening| opening.networks(&policy.addresses));
     all.into_iter().any(|network| network.contains(&address))
 }
 
@@ -160,7 +170,10 @@ fn allowed(policy: &PinnedPolicy, inside: &Inside) -> Vec<Check> {
             }
             match reached.iter().any(|seen| matches!(seen, Seen::Answer(_))) {
                 true => (Outcome::Held, "connects".to_owned()),
-                false => (Outcome::Unknown, format!("open, but does not connect: {}", words(reached))),
+                false => (
+                    Outcome::Unknown,
+                    format!("open, but does not connect: {}", words(reached)),
+                ),
             }
         };
         checks.push(Check {
@@ -174,9 +187,16 @@ fn allowed(policy: &PinnedPolicy, inside: &Inside) -> Vec<Check> {
 }
 
 fn canary(policy: &PinnedPolicy, outside: &Outside) -> Check {
-    let (canary, answers, opened) = (outside.canary, outside.canary_answers, opens(policy, outside.canary.ip()));
+    let (canary, answers, opened) = (
+        outside.canary,
+        outside.canary_answers,
+        opens(policy, outside.canary.ip()),
+    );
     let judge = move |seen: &[Seen]| match seen {
-        _ if opened => (Outcome::Unknown, "the policy opens it: name another with --canary".to_owned()),
+        _ if opened => (
+            Outcome::Unknown,
+            "the policy opens it: name another with --canary".to_owned(),
+        ),
         [Seen::Answer(_)] => (Outcome::Leak, "connects".to_owned()),
         _ if !answers => (
             Outcome::Unknown,
@@ -237,7 +257,10 @@ fn other_servers(policy: &PinnedPolicy, outside: &Outside, inside: &Inside) -> C
     };
     let names = match servers.as_slice() {
         [] => String::new(),
-        servers => format!(" {}", servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        servers => format!(
+            " {}",
+            servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        ),
     };
     Check {
         name: format!("other DNS server{names}"),

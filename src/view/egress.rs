@@ -119,7 +119,12 @@ impl Egress {
                     [] => "-".to_owned(),
                     all => short(&all.join(","), 60).into_owned(),
                 };
-                vec![short(&row.to, 80).into_owned(), state.to_owned(), addresses, row.by.clone()]
+                vec![
+                    short(&row.to, 80).into_owned(),
+                    state.to_owned(),
+                    addresses,
+                    row.by.clone(),
+                ]
             })
             .collect();
         text.push_str("\n\n");

@@ -1,8 +1,9 @@
-//! `console` and prompts on a real terminal, with real sandboxes.
+//! The everyday commands with real sandboxes; `console` and prompts on a real terminal.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::Signal;
@@ -67,20 +68,40 @@ impl Environment {
         environment
     }
 
-    fn run(&self, words: &[&str]) -> String {
-        self.run_at(1, words)
+    /// The words with the spec where the command wants it.
+    fn words(&self, words: &[&str]) -> Vec<String> {
+        let mut all: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+        let at = match words[0] {
+            "snapshot" | "file" => 2,
+            "doctor" => return all,
+            _ => 1,
+        };
+        all.insert(at, self.spec.display().to_string());
+        all
     }
 
-    /// The same with the spec after the first words.
-    fn run_at(&self, first: usize, words: &[&str]) -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_sbx-apply"))
-            .args(&words[..first])
-            .arg(&self.spec)
-            .args(&words[first..])
-            .stdin(std::process::Stdio::null())
+    /// The program with something to read.
+    fn output(&self, words: &[&str], stdin: &[u8]) -> Output {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sbx-apply"))
+            .args(self.words(words))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .output()
+            .spawn()
             .expect("runs");
+        let mut to = child.stdin.take().expect("a pipe");
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                // Not every command reads.
+                let _ = to.write_all(stdin);
+            });
+            child.wait_with_output().expect("ends")
+        })
+    }
+
+    fn run(&self, words: &[&str]) -> String {
+        let output = self.output(words, b"");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{words:?}: {said}");
         String::from_utf8_lossy(&output.stdout).into_owned()
@@ -88,10 +109,8 @@ impl Environment {
 
     /// The program on a terminal of 100 columns and 30 rows.
     fn pty(&self, words: &[&str]) -> Pty {
-        let spec = self.spec.display().to_string();
-        let mut words = words.to_vec();
-        let at = if matches!(words[0], "snapshot" | "file") { 2 } else { 1 };
-        words.insert(at, &spec);
+        let words = self.words(words);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let mut variables: Vec<(&str, &str)> = self.variables.iter().map(|(n, v)| (*n, v.as_str())).collect();
         variables.push(("TERM", "vt100"));
         Pty::start(&words, &variables, (100, 30))
@@ -100,9 +119,9 @@ impl Environment {
 
 impl Drop for Environment {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.run(&["destroy", "--allow-data-loss"]);
-        }
+        // Also after a failed assertion: what runs goes on.
+        let destroyed = self.output(&["destroy", "--allow-data-loss"], b"").status.success();
+        assert!(destroyed || std::thread::panicking(), "something is left");
         let _ = fs::remove_file(&self.spec);
     }
 }
@@ -219,6 +238,61 @@ fn losing_data_needs_a_typed_yes(environment: &Environment) {
     assert_eq!((code, said.as_str()), (Some(0), ""));
 }
 
+fn commands_and_files_and_snapshots(environment: &Environment) {
+    // Codes, streams and variables of a command.
+    let script = "cat; echo $WORD >&2; exit 7";
+    let words = ["exec", "on", "--env", "WORD=out of band", "--", "sh", "-c", script];
+    let ran = environment.output(&words, b"in\0and out");
+    assert_eq!(
+        (ran.status.code(), &ran.stdout[..], &ran.stderr[..]),
+        (Some(7), &b"in\0and out"[..], &b"out of band\n"[..])
+    );
+    // Bytes in and out, of one that runs and one that does not.
+    let bytes: Vec<u8> = (0..200_000_u32).map(|n| (n % 251) as u8).collect();
+    for sandbox in ["on", "off"] {
+        let write = ["file", "write", sandbox, "/srv/deep/bytes", "--mode", "0640"];
+        assert!(environment.output(&write, &bytes).status.success(), "{sandbox}");
+        let read = environment.output(&["file", "read", sandbox, "/srv/deep/bytes"], b"");
+        assert!(read.stdout == bytes, "{sandbox}: {} bytes", read.stdout.len());
+        let listed = environment.run(&["file", "list", sandbox, "/srv", "--recursive"]);
+        assert!(
+            listed.contains("0640  200000  /srv/deep/bytes\n"),
+            "{sandbox}: {listed}"
+        );
+        environment.run(&["file", "delete", sandbox, "/srv/deep", "--recursive"]);
+        let gone = environment.output(&["file", "read", sandbox, "/srv/deep/bytes"], b"");
+        let said = String::from_utf8_lossy(&gone.stderr);
+        assert_eq!(gone.status.code(), Some(1), "{said}");
+        assert!(said.contains("/srv/deep/bytes"), "{said}");
+    }
+    assert_eq!(environment.run(&["exec", "on", "--", "ls", "/srv"]), "");
+    // Moments of a disk.
+    for sandbox in ["on", "off"] {
+        environment.output(&["file", "write", sandbox, "/root/kept"], b"then");
+        environment.run(&["snapshot", "create", sandbox, "moment"]);
+        environment.output(&["file", "write", sandbox, "/root/kept"], b"now");
+        let listed = environment.run(&["snapshot", "list", sandbox]);
+        assert!(listed.contains("moment"), "{listed}");
+        let refused = environment.output(&["snapshot", "restore", sandbox, "moment"], b"");
+        assert_eq!(refused.status.code(), Some(4), "nobody has consented");
+        environment.run(&["snapshot", "restore", sandbox, "moment", "--allow-data-loss"]);
+        assert_eq!(environment.run(&["file", "read", sandbox, "/root/kept"]), "then");
+        environment.run(&["snapshot", "delete", sandbox, "moment", "--allow-data-loss"]);
+        let listed = environment.run(&["snapshot", "list", sandbox]);
+        assert_eq!(listed, format!("{sandbox} has no snapshots.\n"));
+    }
+    // What there is.
+    let shown = environment.run(&["show"]);
+    let is = |sandbox: &str, status: &str| {
+        let mut lines = shown.lines().filter(|line| line.starts_with(sandbox));
+        lines.any(|line| line.contains(status))
+    };
+    assert!(is("on ", "running") && is("off ", "stopped"), "{shown}");
+    let ran = environment.output(&["doctor"], b"");
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && said.contains("snapshots"), "{said}");
+}
+
 fn a_kept_plan_is_compared_again_after_the_yes(environment: &Environment) {
     let text = fs::read_to_string(&environment.spec).expect("reads");
     let more = text.replacen("\"on\" {", "\"on\" { env MORE=\"1\";", 1);
@@ -232,7 +306,7 @@ fn a_kept_plan_is_compared_again_after_the_yes(environment: &Environment) {
         pty.sees("Apply this plan?");
         if moves {
             // Nothing that the plan does is about this; but the plan was made when it was otherwise.
-            environment.run_at(2, &["snapshot", "create", "on", "meanwhile"]);
+            environment.run(&["snapshot", "create", "on", "meanwhile"]);
         }
         pty.types("y");
         let (code, said, _) = pty.ends();
@@ -268,6 +342,7 @@ on_both! {
     a_kept_plan_is_compared_again_after_the_yes,
     a_session_can_be_stopped_and_goes_on,
     a_session_from_its_beginning_to_its_end,
+    commands_and_files_and_snapshots,
     losing_data_needs_a_typed_yes,
     signals_end_a_session_and_the_terminal_is_as_it_was,
     where_there_is_no_session_the_terminal_stays_as_it_is,

@@ -40,7 +40,8 @@ async fn whoever_wakes_up_without_its_lock_changes_nothing(place: Place) {
         let second = run(&world.place, &patient, Moment::Never);
         // Woken up in any case, or it would stay for ever.
         first.signal(Signal::CONT);
-        let (first, second) = (first.finish().ended(1), second.ended(0));
+        let second = second.ended(0);
+        let first = first.finish().ended(1);
         assert!(second.stderr.contains("it has expired"), "{}", second.stderr);
         assert!(first.stderr.contains("was lost"), "{}", first.stderr);
         world.is_whole(2).await;

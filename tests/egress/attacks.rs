@@ -71,7 +71,10 @@ pub(super) fn nothing_gets_out(scene: &Scene, backend: &str) {
     assert!(scene.says(0, &["plan"]).contains("No changes"));
 
     assert!(scene.reaches("fenced", ALLOWED, 8080), "what is open is open");
-    assert!(scene.inside("fenced", "nslookup allowed.test").contains(ALLOWED), "by its name, too");
+    assert!(
+        scene.inside("fenced", "nslookup allowed.test").contains(ALLOWED),
+        "by its name, too"
+    );
     assert!(scene.reaches("free", CANARY, 8080), "what has no policy is not closed");
 
     let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
@@ -83,16 +86,28 @@ pub(super) fn nothing_gets_out(scene: &Scene, backend: &str) {
     });
     let gateway = |sandbox: &str| scene.inside(sandbox, "ip route | sed -n 's/default via \\([0-9.]*\\).*/\\1/p'");
     let (own_gateway, other_dns) = (gateway("fenced"), gateway("free"));
-    assert!(scene.reaches("free", other_dns.trim(), port), "the host can be reached from elsewhere");
-    scene.inside("neighbour", "(while true; do echo REACHED | nc -l -p 7000; done) >/dev/null 2>&1 &");
-    let address = scene.inside("neighbour", "ip -4 addr show eth0 | sed -n 's/.*inet \\([0-9.]*\\).*/\\1/p'");
+    assert!(
+        scene.reaches("free", other_dns.trim(), port),
+        "the host can be reached from elsewhere"
+    );
+    scene.inside(
+        "neighbour",
+        "(while true; do echo REACHED | nc -l -p 7000; done) >/dev/null 2>&1 &",
+    );
+    let address = scene.inside(
+        "neighbour",
+        "ip -4 addr show eth0 | sed -n 's/.*inet \\([0-9.]*\\).*/\\1/p'",
+    );
 
     scene.internet.asked();
     let mut broken = Vec::new();
     for (attack, script) in all(port, address.trim(), other_dns.trim(), own_gateway.trim()) {
         for sandbox in ["fenced", "closed"] {
             let held = !scene.inside(sandbox, &script).contains("REACHED");
-            daemon::tell(&format!("egress on {backend}, {sandbox}: {attack}: {}", if held { "held" } else { "REACHED" }));
+            daemon::tell(&format!(
+                "egress on {backend}, {sandbox}: {attack}: {}",
+                if held { "held" } else { "REACHED" }
+            ));
             if !held {
                 broken.push(format!("{sandbox}: {attack}"));
             }
@@ -103,4 +118,3 @@ pub(super) fn nothing_gets_out(scene: &Scene, backend: &str) {
     assert!(scene.reaches("fenced", ALLOWED, 8080), "what is open is open still");
     assert!(!scene.reaches("closed", ALLOWED, 8080));
 }
-

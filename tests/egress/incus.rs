@@ -12,7 +12,9 @@ use crate::support::daemon;
 
 #[test]
 fn nothing_that_root_inside_tries_gets_out() {
-    let Some(scene) = Scene::on_incus("attacks") else { return };
+    let Some(scene) = Scene::on_incus("attacks") else {
+        return;
+    };
     nothing_gets_out(&scene, "incus");
 }
 
@@ -25,11 +27,22 @@ fn an_edit_is_live_and_leaves_connections_alone() {
 /// Opens and closes a destination while a connection to another is open.
 pub(super) fn edits_are_live(scene: &Scene) {
     let spec = |more: &str| {
-        format!("egress \"web\" {{ allow \"allowed.test\" port=8080 protocol=\"tcp\"; {more} }}\nsandbox \"one\" {{ egress \"web\"; }}")
+        format!(
+            "egress \"web\" {{ allow \"allowed.test\" port=8080 protocol=\"tcp\"; {more} }}\nsandbox \"one\" {{ egress \"web\"; }}"
+        )
     };
     scene.apply(&spec(""));
     let path = scene.spec();
-    let mut session = scene.command(&["exec", path.to_str().expect("a path"), "one", "--root", "--", "nc", ALLOWED, "8080"]);
+    let mut session = scene.command(&[
+        "exec",
+        path.to_str().expect("a path"),
+        "one",
+        "--root",
+        "--",
+        "nc",
+        ALLOWED,
+        "8080",
+    ]);
     let mut session = session
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -43,12 +56,18 @@ pub(super) fn edits_are_live(scene: &Scene) {
 
     scene.write(&spec("allow \"198.51.100.20\" port=9000;"));
     let plan = scene.says(0, &["plan"]);
-    assert!(plan.contains("+ 198.51.100.20:9000 (pending)") && !plan.contains("restart"), "{plan}");
+    assert!(
+        plan.contains("+ 198.51.100.20:9000 (pending)") && !plan.contains("restart"),
+        "{plan}"
+    );
     scene.says(0, &["apply", "--yes"]);
     assert!(scene.reaches("one", CANARY, 9000));
     scene.write(&spec(""));
     let plan = scene.says(0, &["plan"]);
-    assert!(plan.contains("- 198.51.100.20:9000  no longer reachable (pending)"), "{plan}");
+    assert!(
+        plan.contains("- 198.51.100.20:9000  no longer reachable (pending)"),
+        "{plan}"
+    );
     scene.says(0, &["apply", "--yes"]);
     assert!(!scene.reaches("one", CANARY, 9000));
 
@@ -65,11 +84,30 @@ fn what_hands_change_is_drift_and_repaired() {
     let (network, instance) = (scene.network("one"), scene.instance("one"));
     let cases: Vec<(Vec<&str>, &str)> = vec![
         (
-            vec!["network", "acl", "rule", "add", &network, "egress", "action=allow", "destination=203.0.113.0/24", "state=enabled"],
+            vec![
+                "network",
+                "acl",
+                "rule",
+                "add",
+                &network,
+                "egress",
+                "action=allow",
+                "destination=203.0.113.0/24",
+                "state=enabled",
+            ],
             "- 203.0.113.0/24  no longer reachable (drift)",
         ),
         (
-            vec!["network", "acl", "rule", "remove", &network, "egress", "--force", "protocol=tcp"],
+            vec![
+                "network",
+                "acl",
+                "rule",
+                "remove",
+                &network,
+                "egress",
+                "--force",
+                "protocol=tcp",
+            ],
             "+ allowed.test:8080/tcp (drift)",
         ),
         (
@@ -85,11 +123,26 @@ fn what_hands_change_is_drift_and_repaired() {
             "not enforced as it should be: the network's DNS server",
         ),
         (
-            vec!["config", "device", "set", &instance, "eth0", "security.port_isolation=false"],
+            vec![
+                "config",
+                "device",
+                "set",
+                &instance,
+                "eth0",
+                "security.port_isolation=false",
+            ],
             "not enforced as it should be: the network card eth0",
         ),
         (
-            vec!["config", "device", "set", &instance, "eth0", "security.mac_filtering=false", "security.ipv4_filtering=false"],
+            vec![
+                "config",
+                "device",
+                "set",
+                &instance,
+                "eth0",
+                "security.mac_filtering=false",
+                "security.ipv4_filtering=false",
+            ],
             "not enforced as it should be: the network card eth0",
         ),
     ];
@@ -99,15 +152,29 @@ fn what_hands_change_is_drift_and_repaired() {
         assert!(check.contains(shown), "{hand:?}: {check}");
         scene.says(0, &["apply", "--yes"]);
         assert!(scene.says(0, &["check"]).contains("No changes"), "{hand:?}");
-        assert!(scene.reaches("one", ALLOWED, 8080) && !scene.reaches("one", CANARY, 8080), "{hand:?}");
+        assert!(
+            scene.reaches("one", ALLOWED, 8080) && !scene.reaches("one", CANARY, 8080),
+            "{hand:?}"
+        );
     }
     let other = scene.client(&["profile", "device", "get", "default", "eth0", "network"]);
-    scene.client(&["config", "device", "add", &instance, "more", "nic", &format!("network={other}"), "name=eth9"]);
+    scene.client(&[
+        "config",
+        "device",
+        "add",
+        &instance,
+        "more",
+        "nic",
+        &format!("network={other}"),
+        "name=eth9",
+    ]);
     let check = scene.says(3, &["check"]);
     assert!(check.contains("the network card more leads around it"), "{check}");
     scene.says(0, &["apply", "--yes"]);
     assert!(scene.says(0, &["check"]).contains("No changes"));
-    let table = Command::new("nft").args(["delete", "table", "inet", &format!("sbx-apply-{network}")]).status();
+    let table = Command::new("nft")
+        .args(["delete", "table", "inet", &format!("sbx-apply-{network}")])
+        .status();
     assert!(table.expect("nft runs").success());
     let check = scene.says(3, &["check"]);
     assert!(check.contains("the host's other DNS servers can be reached"), "{check}");
@@ -119,11 +186,16 @@ fn what_hands_change_is_drift_and_repaired() {
 fn names_that_move_are_drift_and_rotating_ones_are_not() {
     let Some(scene) = Scene::on_incus("moves") else { return };
     scene.apply("sandbox \"one\" { egress { allow \"allowed.test\" port=8080 protocol=\"tcp\"; }; }");
-    scene.internet.name("allowed.test", &["198.51.100.12", ALLOWED, "198.51.100.11"]);
+    scene
+        .internet
+        .name("allowed.test", &["198.51.100.12", ALLOWED, "198.51.100.11"]);
     assert!(scene.says(0, &["check"]).contains("No changes"));
     scene.internet.name("allowed.test", &["198.51.100.11"]);
     let check = scene.says(3, &["check"]);
-    assert!(check.contains("addresses moved") && check.contains("198.51.100.10 → 198.51.100.11 (drift)"), "{check}");
+    assert!(
+        check.contains("addresses moved") && check.contains("198.51.100.10 → 198.51.100.11 (drift)"),
+        "{check}"
+    );
     let started = scene.client(&["query", &format!("/1.0/instances/{}", scene.instance("one"))]);
     scene.says(0, &["apply", "--yes"]);
     assert!(scene.reaches("one", "198.51.100.11", 8080) && !scene.reaches("one", ALLOWED, 8080));
@@ -149,8 +221,20 @@ fn a_policy_that_cannot_be_enforced_keeps_its_sandbox_from_starting() {
     scene.write("sandbox \"one\" { egress { mode \"none\"; }; }\nsandbox \"free\"");
     let said = scene.says(1, &["apply", "--yes"]);
     assert!(said.contains("stands in the way"), "{said}");
-    let status = |sandbox: &str| scene.client(&["list", &format!("^{}$", scene.instance(sandbox)), "-f", "csv", "-c", "s"]);
-    assert_eq!((status("one"), status("free")), ("STOPPED".to_owned(), "RUNNING".to_owned()));
+    let status = |sandbox: &str| {
+        scene.client(&[
+            "list",
+            &format!("^{}$", scene.instance(sandbox)),
+            "-f",
+            "csv",
+            "-c",
+            "s",
+        ])
+    };
+    assert_eq!(
+        (status("one"), status("free")),
+        ("STOPPED".to_owned(), "RUNNING".to_owned())
+    );
     scene.client(&["network", "acl", "delete", &network]);
     scene.says(0, &["apply", "--yes"]);
     assert_eq!(status("one"), "RUNNING");
@@ -163,7 +247,10 @@ fn policies_come_go_and_leave_nothing() {
     assert_eq!(scene.networks(), Vec::<String>::new());
     scene.write("egress \"web\" { allow \"allowed.test\"; }\nsandbox \"one\" { egress \"web\"; }");
     let plan = scene.says(0, &["plan"]);
-    assert!(plan.contains("mode: unrestricted → allowlist (pending)") && plan.contains("[restart]"), "{plan}");
+    assert!(
+        plan.contains("mode: unrestricted → allowlist (pending)") && plan.contains("[restart]"),
+        "{plan}"
+    );
     scene.says(0, &["apply", "--yes"]);
     assert!(scene.reaches("one", ALLOWED, 9000) && !scene.reaches("one", CANARY, 8080));
     // Its own in the place of the shared one.
@@ -197,8 +284,16 @@ fn a_probe_proves_it_from_inside() {
     let canary = format!("{CANARY}:8080");
     scene.write(FENCED);
     let said = scene.says(0, &["apply", "--yes", "--probe", "--canary", &canary]);
-    for line in ["allowed allowed.test:8080/tcp", "canary 198.51.100.20:8080", "foreign name example.com", "other DNS server 198.51.100.53", "host's services at"] {
-        let of_it = said.lines().filter(|shown| shown.contains(line) && shown.contains("  held"));
+    for line in [
+        "allowed allowed.test:8080/tcp",
+        "canary 198.51.100.20:8080",
+        "foreign name example.com",
+        "other DNS server 198.51.100.53",
+        "host's services at",
+    ] {
+        let of_it = said
+            .lines()
+            .filter(|shown| shown.contains(line) && shown.contains("  held"));
         assert!(of_it.count() >= 1, "{line}: {said}");
     }
     assert!(!said.contains("LEAK") && !said.contains("\nfree"), "{said}");
@@ -210,11 +305,21 @@ fn a_probe_proves_it_from_inside() {
     // A hole that nobody would see by looking at the policy alone.
     let network = scene.network("fenced");
     let hole = format!("insert rule inet incus acl.{network} iifname \"{network}\" accept");
-    assert!(Command::new("nft").args(hole.split(' ')).status().expect("nft runs").success());
+    assert!(
+        Command::new("nft")
+            .args(hole.split(' '))
+            .status()
+            .expect("nft runs")
+            .success()
+    );
     let said = scene.says(3, &["check", "--probe", "--canary", &canary, "--json"]);
     let check: serde_json::Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(check["in_sync"], true, "the policy reads well");
-    let leaks = check["probes"].as_array().expect("probes").iter().filter(|probe| probe["outcome"] == "leak");
+    let leaks = check["probes"]
+        .as_array()
+        .expect("probes")
+        .iter()
+        .filter(|probe| probe["outcome"] == "leak");
     let leaks: Vec<&str> = leaks.filter_map(|probe| probe["check"].as_str()).collect();
     assert!(leaks.contains(&"canary 198.51.100.20:8080"), "{leaks:?}");
 }
@@ -222,18 +327,34 @@ fn a_probe_proves_it_from_inside() {
 #[test]
 fn a_kill_at_any_moment_leaves_nothing_open() {
     let Some(scene) = Scene::on_incus("kills") else { return };
-    let count = std::env::var("SBX_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(6_u32);
+    let count = std::env::var("SBX_TEST_KILLS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(6_u32);
     let specs = [
         "sandbox \"one\" { egress { mode \"none\"; }; }\nsandbox \"two\" { egress \"web\"; }\negress \"web\" { allow \"allowed.test\" port=9000; }",
         "sandbox \"one\" { egress \"web\"; }\nsandbox \"two\" { egress { mode \"none\"; }; }\negress \"web\" { allow \"allowed.test\" port=9000; }",
     ];
-    let status = |sandbox: &str| scene.client(&["list", &format!("^{}$", scene.instance(sandbox)), "-f", "csv", "-c", "s"]);
+    let status = |sandbox: &str| {
+        scene.client(&[
+            "list",
+            &format!("^{}$", scene.instance(sandbox)),
+            "-f",
+            "csv",
+            "-c",
+            "s",
+        ])
+    };
     let mut running = 0;
     for round in 0..count {
         scene.write(specs[usize::try_from(round).expect("few") % specs.len()]);
         let mut apply = scene.command(&["apply", "--yes", "--break-lock", "--allow-data-loss"]);
         let begun = Instant::now();
-        let mut child = apply.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+        let mut child = apply
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("starts");
         thread::sleep(Duration::from_millis(150 + u64::from(round) * 353 % 2_600));
         child.kill().expect("killed");
         child.wait().expect("ended");
@@ -241,13 +362,21 @@ fn a_kill_at_any_moment_leaves_nothing_open() {
             if status(sandbox) == "RUNNING" {
                 running += 1;
                 let instance = scene.instance(sandbox);
-                let tried = Command::new("incus").args(["exec", &instance, "--", "sh", "-c", &connect(CANARY, 8080)]).output();
+                let tried = Command::new("incus")
+                    .args(["exec", &instance, "--", "sh", "-c", &connect(CANARY, 8080)])
+                    .output();
                 let said = String::from_utf8_lossy(&tried.expect("the client runs").stdout).into_owned();
-                assert!(!said.contains("REACHED"), "round {round}, killed after {:?}: {sandbox}", begun.elapsed());
+                assert!(
+                    !said.contains("REACHED"),
+                    "round {round}, killed after {:?}: {sandbox}",
+                    begun.elapsed()
+                );
             }
         }
     }
     scene.says(0, &["apply", "--yes", "--break-lock"]);
     assert!(scene.says(0, &["plan"]).contains("No changes"));
-    daemon::tell(&format!("egress: {count} kills, {running} times a sandbox ran afterwards, never open"));
+    daemon::tell(&format!(
+        "egress: {count} kills, {running} times a sandbox ran afterwards, never open"
+    ));
 }

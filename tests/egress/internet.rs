@@ -60,8 +60,11 @@ impl Internet {
         started.recv().expect("the internet starts");
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("hosts"), "127.0.0.1 localhost\n").expect("written");
-        fs::write(folder.path().join("resolv.conf"), format!("nameserver {DNS}\noptions timeout:1 attempts:2\n"))
-            .expect("written");
+        fs::write(
+            folder.path().join("resolv.conf"),
+            format!("nameserver {DNS}\noptions timeout:1 attempts:2\n"),
+        )
+        .expect("written");
         let internet = Self {
             folder,
             names,
@@ -92,7 +95,8 @@ impl Internet {
 
     /// The program on this machine, with this internet's DNS server.
     pub(super) fn command(&self, arguments: &[&str]) -> Command {
-        let script = "mount --bind \"$0/hosts\" /etc/hosts && mount --bind \"$0/resolv.conf\" /etc/resolv.conf && exec \"$@\"";
+        let script =
+            "mount --bind \"$0/hosts\" /etc/hosts && mount --bind \"$0/resolv.conf\" /etc/resolv.conf && exec \"$@\"";
         let mut command = Command::new("unshare");
         command
             .args(["--mount", "sh", "-c", script])
@@ -122,7 +126,10 @@ fn join(tid: i32) {
         status.is_ok_and(|status| status.success())
     };
     while !outside(&format!("link add {DEVICE} type veth peer name eth0 netns {tid}")) {
-        assert!(Instant::now() < until, "the network device {DEVICE} is taken, or cannot be made");
+        assert!(
+            Instant::now() < until,
+            "the network device {DEVICE} is taken, or cannot be made"
+        );
         thread::sleep(Duration::from_millis(100));
     }
     assert!(outside(&format!("addr add {HOST}/24 dev {DEVICE}")) && outside(&format!("link set {DEVICE} up")));
@@ -148,7 +155,8 @@ fn serve(names: Arc<Mutex<Names>>, asked: Arc<Mutex<Vec<String>>>) {
             }
         });
     }
-    let socket = UdpSocket::bind("0.0.0.0:53").expect("a port");
+    // At its own address, so that answers come from where they are expected.
+    let socket = UdpSocket::bind((DNS, 53)).expect("a port");
     thread::spawn(move || {
         let mut question = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut question) {

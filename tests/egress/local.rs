@@ -10,7 +10,9 @@ const ONE: &str = "sandbox \"one\" { egress { allow \"allowed.test\" port=8080 p
 
 #[test]
 fn nothing_that_root_inside_tries_gets_out() {
-    let Some(scene) = Scene::on_local("attacks") else { return };
+    let Some(scene) = Scene::on_local("attacks") else {
+        return;
+    };
     nothing_gets_out(&scene, "local");
 }
 
@@ -27,11 +29,18 @@ fn a_table_that_hands_change_is_drift_and_repaired() {
     let tables = Command::new("nft").args(["list", "tables"]).output().expect("nft runs");
     let tables = String::from_utf8_lossy(&tables.stdout).into_owned();
     let ours = |table: &&str| {
-        let text = Command::new("nft").args(["list", "table", "inet", table]).output().expect("nft runs");
+        let text = Command::new("nft")
+            .args(["list", "table", "inet", table])
+            .output()
+            .expect("nft runs");
         String::from_utf8_lossy(&text.stdout).contains("198.51.100.10 tcp dport 8080 accept")
     };
     let names = tables.lines().filter_map(|line| line.strip_prefix("table inet "));
-    let table = names.filter(|name| name.starts_with("sbx-apply-")).find(ours).expect("its table").to_owned();
+    let table = names
+        .filter(|name| name.starts_with("sbx-apply-"))
+        .find(ours)
+        .expect("its table")
+        .to_owned();
     let link = table.strip_prefix("sbx-apply-").expect("our prefix").to_owned();
     let hands = [
         format!("insert rule inet {table} through iifname {link} accept"),
@@ -42,10 +51,16 @@ fn a_table_that_hands_change_is_drift_and_repaired() {
         let status = Command::new("nft").args(hand.split(' ')).stdout(Stdio::null()).status();
         assert!(status.expect("nft runs").success(), "{hand}");
         let check = scene.says(3, &["check"]);
-        assert!(check.contains("not enforced as it should be: its table"), "{hand}: {check}");
+        assert!(
+            check.contains("not enforced as it should be: its table"),
+            "{hand}: {check}"
+        );
         scene.says(0, &["apply", "--yes"]);
         assert!(scene.says(0, &["check"]).contains("No changes"), "{hand}");
-        assert!(scene.reaches("one", ALLOWED, 8080) && !scene.reaches("one", CANARY, 8080), "{hand}");
+        assert!(
+            scene.reaches("one", ALLOWED, 8080) && !scene.reaches("one", CANARY, 8080),
+            "{hand}"
+        );
     }
 }
 
@@ -61,7 +76,11 @@ fn a_policy_lasts_through_a_restart_and_moves_with_its_names() {
     assert!(check.contains("addresses moved"), "{check}");
     scene.says(0, &["apply", "--yes"]);
     assert!(scene.reaches("one", "198.51.100.11", 8080) && !scene.reaches("one", ALLOWED, 8080));
-    assert!(scene.inside("one", "cat /etc/hosts").contains("198.51.100.11 allowed.test"));
+    assert!(
+        scene
+            .inside("one", "cat /etc/hosts")
+            .contains("198.51.100.11 allowed.test")
+    );
     scene.apply("sandbox \"one\"");
     assert!(scene.reaches("one", CANARY, 8080));
     assert!(matches!(scene.on, On::Local(_)) && scene.says(0, &["plan"]).contains("No changes"));
@@ -73,8 +92,15 @@ fn a_probe_proves_it_from_inside() {
     let canary = format!("{CANARY}:8080");
     scene.write(FENCED);
     let said = scene.says(0, &["apply", "--yes", "--probe", "--canary", &canary]);
-    for line in ["allowed allowed.test:8080/tcp", "canary 198.51.100.20:8080", "foreign name example.com", "other DNS server 198.51.100.53"] {
-        let of_it = said.lines().filter(|shown| shown.contains(line) && shown.contains("  held"));
+    for line in [
+        "allowed allowed.test:8080/tcp",
+        "canary 198.51.100.20:8080",
+        "foreign name example.com",
+        "other DNS server 198.51.100.53",
+    ] {
+        let of_it = said
+            .lines()
+            .filter(|shown| shown.contains(line) && shown.contains("  held"));
         assert!(of_it.count() >= 1, "{line}: {said}");
     }
     assert!(!said.contains("LEAK"), "{said}");

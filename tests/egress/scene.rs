@@ -31,7 +31,12 @@ impl Scene {
     pub(super) fn on_incus(name: &str) -> Option<Self> {
         let daemon = daemon::find()?;
         let internet = Internet::start()?;
-        Some(Self::with(internet, On::Incus(daemon), name, tempfile::tempdir().expect("a folder")))
+        Some(Self::with(
+            internet,
+            On::Incus(daemon),
+            name,
+            tempfile::tempdir().expect("a folder"),
+        ))
     }
 
     /// On this machine. None where it has no static busybox, which is said aloud.
@@ -39,7 +44,10 @@ impl Scene {
         let (_, image) = namespaces::open()?;
         let internet = Internet::start()?;
         let folder = tempfile::tempdir_in(namespaces::folder()).expect("a folder");
-        let copied = Command::new("cp").args(["-a", image]).arg(folder.path().join("image")).status();
+        let copied = Command::new("cp")
+            .args(["-a", image])
+            .arg(folder.path().join("image"))
+            .status();
         assert!(copied.expect("cp runs").success());
         let state = folder.path().join("state");
         Some(Self::with(internet, On::Local(state), name, folder))
@@ -123,7 +131,11 @@ impl Scene {
 
     pub(super) fn client(&self, arguments: &[&str]) -> String {
         let output = Command::new("incus").args(arguments).output().expect("the client runs");
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
@@ -141,9 +153,10 @@ impl Scene {
         for kind in ["network", "network-acl"] {
             let all = self.client(&["query", &format!("/1.0/{kind}s?recursion=1")]);
             let all: serde_json::Value = serde_json::from_str(&all).expect("JSON");
-            let ours = all.as_array().into_iter().flatten().filter(|one| {
-                one["config"]["user.sbx-apply.environment"].as_str() == Some(self.environment.as_str())
-            });
+            let ours =
+                all.as_array().into_iter().flatten().filter(|one| {
+                    one["config"]["user.sbx-apply.environment"].as_str() == Some(self.environment.as_str())
+                });
             found.extend(ours.map(|one| format!("{kind} {}", one["name"].as_str().unwrap_or_default())));
         }
         found
@@ -154,7 +167,14 @@ impl Drop for Scene {
     fn drop(&mut self) {
         let spec = self.spec();
         if spec.exists() {
-            let arguments = ["destroy", "--yes", "--allow-data-loss", "--break-lock", "--environment", &self.environment];
+            let arguments = [
+                "destroy",
+                "--yes",
+                "--allow-data-loss",
+                "--break-lock",
+                "--environment",
+                &self.environment,
+            ];
             let gone = self.run(&[&arguments[..], &["--backend", self.backend()]].concat());
             if !thread::panicking() {
                 assert!(gone.status.success(), "{}", String::from_utf8_lossy(&gone.stderr));
@@ -170,4 +190,3 @@ impl Drop for Scene {
 pub(super) fn connect(address: &str, port: u16) -> String {
     format!("echo | timeout 3 nc -w 2 {address} {port} 2>/dev/null")
 }
-

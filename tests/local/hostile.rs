@@ -97,7 +97,8 @@ while time.time() < end:
 #[tokio::test]
 async fn nobody_inside_writes_to_the_tools_own_program() {
     // Its owner is who runs the tool, as of a program that a user has built.
-    let program = namespaces::folder().join("program");
+    let folder = tempfile::tempdir_in(namespaces::folder()).expect("a folder");
+    let program = folder.path().join("program");
     fs::copy(env!("CARGO_BIN_EXE_sbx-apply"), &program).expect("copies");
     let size = fs::metadata(&program).expect("looks").len();
     let sandbox = Sandbox::start().await;
@@ -137,7 +138,6 @@ async fn nobody_inside_writes_to_the_tools_own_program() {
     };
     assert_eq!(said, expected);
     sandbox.end().await;
-    fs::remove_file(program).expect("removes");
 }
 
 /// What of this machine a sandbox shall not reach, made for the test.

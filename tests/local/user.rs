@@ -30,6 +30,7 @@ fn an_ordinary_user_has_the_same_promises() {
     let run = |arguments: &[&str]| {
         let mut command = Command::new(&own);
         command.args(arguments).env_clear().env("SBX_TEST_LOCAL", folder.path());
+        command.env("SBX_KILLS", "6");
         command.env("RUST_BACKTRACE", "0").current_dir("/").uid(uid).gid(uid);
         command.output()
     };
@@ -43,10 +44,17 @@ fn an_ordinary_user_has_the_same_promises() {
         return;
     }
     let own = [
+        "cli::sessions::on_local::",
         "conformance::suite::on_local::",
+        "crash::kills::on_local::",
+        "crash::two::on_local::",
+        "local::archives::",
         "local::hostile::",
         "local::packages::",
         "local::limits::",
+        "local::reboot::",
+        "trust::saved::on_local::",
+        "trust::stale::on_local::",
     ];
     let output = run(&[&own[..], &["--test-threads", "2"]].concat()).expect("runs");
     let said = String::from_utf8_lossy(&output.stdout);

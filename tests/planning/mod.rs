@@ -303,10 +303,10 @@ async fn another_id_for_a_user_is_refused_when_it_is_planned() {
 #[tokio::test]
 async fn what_a_backend_lacks_is_said_once_for_all_of_a_count() {
     let memory = Memory::new();
-    let spec = "sandbox \"one\" count=5 { image \"debian/12\"; egress { mode \"none\"; }; }";
+    let spec = "sandbox \"one\" count=5 { image \"debian/12\"; egress { enforce \"guest\"; allow \"192.0.2.1\"; }; }";
     let plan = run(&memory, "plan", spec, 1).await;
     assert_eq!(
-        plan.stderr.matches("cannot do egress rules").count(),
+        plan.stderr.matches("cannot do egress rules inside the guest").count(),
         1,
         "{}",
         plan.stderr

@@ -115,6 +115,8 @@ impl Sandbox {
 
     /// The same with settings; name and image aside.
     pub(crate) async fn start_with(opts: CreateOpts) -> Self {
+        static SWEPT: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
+        SWEPT.get_or_init(sweep).await;
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("own-{}-{number}", std::process::id());
@@ -149,6 +151,23 @@ impl Sandbox {
 
     pub(crate) async fn end(self) {
         self.backend.delete(&self.name).await.expect("deletes");
+    }
+}
+
+/// Deletes the sandboxes of tests that were killed.
+async fn sweep() {
+    let backend = backend();
+    for name in fs::read_dir(folder().join("state/sandboxes"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = name.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix("own-").and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|owner| !Path::new("/proc").join(owner).exists()) {
+            // Somebody else may sweep as well.
+            let _ = backend.delete(&InstanceName::observed(name)).await;
+        }
     }
 }
 

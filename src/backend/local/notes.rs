@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 
 use super::Local;
-use super::state::{Lock, failed, private, write};
+use super::state::{Lock, failed, private, sync};
 use crate::backend::{Error, ErrorKind, KeepNotes, ReadNotes, Result};
 use crate::model::{EnvironmentName, Note, NoteKey};
 
@@ -94,11 +94,16 @@ impl Local {
 
     fn write_note(&self, environment: &EnvironmentName, key: NoteKey, note: &Note) -> Result<()> {
         let path = self.note_file(environment, key);
+        let folder = self.notes().join(environment.as_str());
+        // Whoever writes has the lock, so one name is enough, and whoever is killed leaves one file in all.
+        let pending = self.notes().join(".pending");
         let keep = || -> io::Result<()> {
-            private()
-                .recursive(true)
-                .create(self.notes().join(environment.as_str()))?;
-            write(&path, &note.as_str())
+            private().recursive(true).create(&folder)?;
+            let file = fs::File::create(&pending)?;
+            serde_json::to_writer(&file, note.as_str())?;
+            file.sync_data()?;
+            fs::rename(&pending, &path)?;
+            sync(&folder)
         };
         keep().map_err(|source| failed(format!("cannot write {}", path.display()), source))
     }

@@ -13,7 +13,7 @@ use super::Local;
 use super::network::Subject;
 use super::state::Record;
 use crate::backend::{Error, ErrorKind, NetworkPolicy, ReadPolicy, Result};
-use crate::model::{Capability, EnvironmentName, Enforcement, InstanceName, LivePolicy, PinnedPolicy, PolicyKey};
+use crate::model::{Capability, Enforcement, EnvironmentName, InstanceName, LivePolicy, PinnedPolicy, PolicyKey};
 
 /// A policy, as a record has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +66,10 @@ impl NetworkPolicy for Local {
         let Some(policy) = policy else { return Ok(()) };
         for other in self.store.all()? {
             let shares = |kept: &Kept| kept.policy().key == policy.key;
-            let shares = self.store.record(&other).is_ok_and(|record| record.egress.as_ref().is_some_and(shares));
+            let shares = self
+                .store
+                .record(&other)
+                .is_ok_and(|record| record.egress.as_ref().is_some_and(shares));
             if shares && other != *name {
                 self.put(&other, Some(policy)).await?;
             }
@@ -125,7 +128,11 @@ fn check(policy: &PinnedPolicy) -> Result<()> {
         }
     }
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
-    match policy.addresses.keys().find(|name| name.is_empty() || !name.chars().all(good)) {
+    match policy
+        .addresses
+        .keys()
+        .find(|name| name.is_empty() || !name.chars().all(good))
+    {
         Some(name) => refuse(format!("{name:?} is no host name")),
         None => Ok(()),
     }

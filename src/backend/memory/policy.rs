@@ -62,7 +62,11 @@ fn strict(policy: &PinnedPolicy) -> Result<()> {
         }
     }
     for (name, pinned) in &policy.addresses {
-        if !policy.open.iter().any(|opening| opening.to == Destination::Domain(name.clone())) {
+        if !policy
+            .open
+            .iter()
+            .any(|opening| opening.to == Destination::Domain(name.clone()))
+        {
             return refuse(format!("`{name}` has addresses and is not open"));
         }
         if pinned.iter().any(IpAddr::is_ipv6) {

@@ -42,7 +42,9 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     let (loaded, made) = session::plan_of(settings, &args.spec, &args.plan, true).await?;
     let plan = &made.plan;
     let interrupts = Interrupts::listen();
-    let probed = args.probe.check(settings, &interrupts, &loaded.desired, (plan, &made.live));
+    let probed = args
+        .probe
+        .check(settings, &interrupts, &loaded.desired, (plan, &made.live));
     let probed = probed.await?;
     let seen = probed.as_deref().unwrap_or_default();
     settings.output.result(&if args.format.json {

@@ -61,7 +61,10 @@ pub(super) fn opened(change: &Change) -> String {
 
 /// Whether a field says anything that the mode does not: a policy that comes or goes has a name and is enforced.
 pub(super) fn is_shown(change: &Change, field: &FieldChange) -> bool {
-    let moved = change.fields.iter().any(|field| field.field.field == "mode" && is_unrestricted(field));
+    let moved = change
+        .fields
+        .iter()
+        .any(|field| field.field.field == "mode" && is_unrestricted(field));
     !moved || !matches!(field.field.field.as_str(), "policy" | "enforced")
 }
 

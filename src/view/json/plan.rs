@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::model::Kind;
 use crate::plan::saved::Saved;
-use crate::probe::{self, Outcome};
 use crate::plan::{self, Action, Impact, Origin, Plan, Reason, RefusalKind, Summary};
+use crate::probe::{self, Outcome};
 
 /// The version of the documents' form. Keys may be added to it; what a key means never changes.
 pub const FORMAT_VERSION: &str = "1";

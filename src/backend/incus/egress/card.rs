@@ -58,7 +58,9 @@ pub(super) fn fault(expanded: &Devices, network: &str) -> Option<String> {
         if let Some((key, _)) = other {
             return Some(format!("the network card {name} has another {key}"));
         }
-        let more = device.keys().find(|key| !wanted.contains_key(*key) && *key != "hwaddr" && *key != "ipv4.address");
+        let more = device
+            .keys()
+            .find(|key| !wanted.contains_key(*key) && *key != "hwaddr" && *key != "ipv4.address");
         if let Some(key) = more {
             return Some(format!("the network card {name} has a {key}"));
         }
@@ -68,7 +70,9 @@ pub(super) fn fault(expanded: &Devices, network: &str) -> Option<String> {
 
 /// Puts an instance on a policy's network: its own devices, given those of its profiles.
 pub(super) fn put_on(own: &mut Devices, profiles: &Devices, network: &str) {
-    let kept = own.iter().find(|(_, device)| is_card(device) && self::network(device) == Some(network));
+    let kept = own
+        .iter()
+        .find(|(_, device)| is_card(device) && self::network(device) == Some(network));
     let name = kept
         .map(|(name, _)| name.clone())
         .or_else(|| first(profiles).map(|(name, _)| name.to_owned()))
@@ -104,7 +108,9 @@ mod tests {
     }
 
     fn devices(of: &[(&str, Config)]) -> Devices {
-        of.iter().map(|(name, device)| ((*name).to_owned(), device.clone())).collect()
+        of.iter()
+            .map(|(name, device)| ((*name).to_owned(), device.clone()))
+            .collect()
     }
 
     fn expanded(profiles: &Devices, own: &Devices) -> Devices {
@@ -140,7 +146,10 @@ mod tests {
             assert!(fault(&open, "sbx-1").is_some_and(|text| text.contains(key)));
         }
         let mut routed = good.clone();
-        routed.get_mut("eth0").expect("it").insert("ipv4.routes".to_owned(), "10.0.0.0/8".to_owned());
+        routed
+            .get_mut("eth0")
+            .expect("it")
+            .insert("ipv4.routes".to_owned(), "10.0.0.0/8".to_owned());
         assert!(fault(&routed, "sbx-1").is_some());
         put_on(&mut own, &profiles, "sbx-2");
         assert_eq!(networks(&expanded(&profiles, &own)).collect::<Vec<_>>(), ["sbx-2"]);

@@ -38,7 +38,8 @@ impl Guard {
             return Ok(());
         };
         if self.fault(network, Some(range)).await.is_some() {
-            nft.load(format!("{}{}", without(&table(network)), rules(network, range))).await?;
+            nft.load(format!("{}{}", without(&table(network)), rules(network, range)))
+                .await?;
         }
         Ok(())
     }

@@ -121,7 +121,10 @@ pub(super) fn acl(project: &str, policy: &PinnedPolicy) -> AclPut {
 }
 
 fn described(key: &PolicyKey) -> String {
-    format!("Egress policy {} of the environment {}, kept by sbx-apply", key.name, key.environment)
+    format!(
+        "Egress policy {} of the environment {}, kept by sbx-apply",
+        key.name, key.environment
+    )
 }
 
 /// The network of a policy: what counts of it.
@@ -202,14 +205,19 @@ pub(super) fn automatic() -> (String, String) {
 /// has, in an order that follows from the name.
 pub(super) fn candidates(name: &str, taken: &[Ipv4Net]) -> impl Iterator<Item = (String, String)> {
     let digest = Digest::of(name.as_bytes());
-    let start = digest.as_str().get(..6).and_then(|text| u32::from_str_radix(text, 16).ok());
+    let start = digest
+        .as_str()
+        .get(..6)
+        .and_then(|text| u32::from_str_radix(text, 16).ok());
     let start = start.unwrap_or_default();
     (0..64_u32).filter_map(move |index| {
         let number = start.wrapping_add(index.wrapping_mul(7_919)) % (224 << 8);
         // From 10.16.0.0 on: the first are everybody's first choice.
         let address = Ipv4Addr::from_bits(0x0A10_0001 | (number << 8));
         let range = Ipv4Net::new(address, 24).ok()?;
-        let free = taken.iter().all(|other| !other.contains(&range.trunc()) && !range.contains(&other.trunc()));
+        let free = taken
+            .iter()
+            .all(|other| !other.contains(&range.trunc()) && !range.contains(&other.trunc()));
         free.then(|| (ADDRESS.to_owned(), range.to_string()))
     })
 }

@@ -35,7 +35,10 @@ pub(in crate::backend::incus) struct Rule {
 
 /// The rules of a policy, ordered.
 pub(super) fn rules(policy: &PinnedPolicy) -> Vec<Rule> {
-    let rules = policy.open.iter().flat_map(|opening| rules_of(opening, &policy.addresses));
+    let rules = policy
+        .open
+        .iter()
+        .flat_map(|opening| rules_of(opening, &policy.addresses));
     let mut rules: Vec<Rule> = rules.collect();
     rules.sort();
     rules
@@ -75,7 +78,10 @@ pub(super) fn opened(found: &[Rule]) -> (BTreeSet<Opening>, Addresses) {
         let mut pinned = Addresses::new();
         if let Destination::Domain(name) = &opening.to {
             let of_it = left.iter().find(|rule| rule.description == description);
-            pinned.insert(name.clone(), of_it.map(|rule| single(&rule.destination)).unwrap_or_default());
+            pinned.insert(
+                name.clone(),
+                of_it.map(|rule| single(&rule.destination)).unwrap_or_default(),
+            );
         }
         let wanted = rules_of(&opening, &pinned);
         if wanted.is_empty() || !wanted.iter().all(|rule| left.contains(rule)) {
@@ -209,10 +215,19 @@ mod tests {
         };
         assert_eq!(edit(&|_| {}), ["10.0.0.0/8:443/tcp"]);
         assert_eq!(edit(&|rule| rule.destination_port.clear()), ["10.0.0.0/8:*/tcp"]);
-        assert_eq!(edit(&|rule| rule.destination.clear()), ["0.0.0.0/0:443/tcp", "[::/0]:443/tcp"]);
+        assert_eq!(
+            edit(&|rule| rule.destination.clear()),
+            ["0.0.0.0/0:443/tcp", "[::/0]:443/tcp"]
+        );
         assert_eq!(edit(&|rule| rule.protocol = "icmp4".to_owned()), ["10.0.0.0/8:443"]);
-        assert_eq!(edit(&|rule| rule.destination = "10.9.9.9,11.0.0.0/8".to_owned()), ["10.9.9.9:443/tcp", "11.0.0.0/8:443/tcp"]);
-        assert_eq!(edit(&|rule| drop(rule.more.insert("source".to_owned(), "10.0.0.1".to_owned()))), ["10.0.0.0/8:443/tcp"]);
+        assert_eq!(
+            edit(&|rule| rule.destination = "10.9.9.9,11.0.0.0/8".to_owned()),
+            ["10.9.9.9:443/tcp", "11.0.0.0/8:443/tcp"]
+        );
+        assert_eq!(
+            edit(&|rule| drop(rule.more.insert("source".to_owned(), "10.0.0.1".to_owned()))),
+            ["10.0.0.0/8:443/tcp"]
+        );
         assert!(edit(&|rule| rule.state = "disabled".to_owned()).is_empty());
         assert!(edit(&|rule| rule.action = "drop".to_owned()).is_empty());
     }
@@ -232,10 +247,19 @@ mod tests {
     #[test]
     fn no_name_can_add_a_setting() {
         for name in ["a\ndhcp-script=/x", "", "a,b", "A.example", "#"] {
-            assert!(dns(&policy(&["10.0.0.1"], &[(name, &["10.0.0.1"])])).is_err(), "{name:?}");
+            assert!(
+                dns(&policy(&["10.0.0.1"], &[(name, &["10.0.0.1"])])).is_err(),
+                "{name:?}"
+            );
         }
         let lines = dns(&sample()).expect("good names");
-        assert_eq!(lines.lines().filter(|line| line.starts_with("host-record=example.com,")).count(), 2);
+        assert_eq!(
+            lines
+                .lines()
+                .filter(|line| line.starts_with("host-record=example.com,"))
+                .count(),
+            2
+        );
         assert_eq!(lines.lines().last(), Some("address=/#/"));
     }
 }

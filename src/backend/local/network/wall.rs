@@ -33,7 +33,9 @@ pub(super) fn table(link: &str, address: Ipv4Addr, servers: &[IpAddr], policy: O
                     machine.push(format!("{from} ip daddr {server} {protocol} dport 53 accept"));
                 }
             }
-            through.push(format!("{from} ip daddr 169.254.0.0/16 reject with icmp port-unreachable"));
+            through.push(format!(
+                "{from} ip daddr 169.254.0.0/16 reject with icmp port-unreachable"
+            ));
         }
         Some(policy) => {
             through.push(format!("{from} ct state established,related accept"));
@@ -47,7 +49,10 @@ pub(super) fn table(link: &str, address: Ipv4Addr, servers: &[IpAddr], policy: O
     let out = vec![format!("{from} oifname != \"{link}\" masquerade")];
     let chain = |name: &str, kind: &str, rules: Vec<String>| {
         let rules: Vec<String> = rules.into_iter().map(|rule| format!("    {rule}\n")).collect();
-        format!("  chain {name} {{\n    type {kind}; policy accept;\n{}  }}\n", rules.concat())
+        format!(
+            "  chain {name} {{\n    type {kind}; policy accept;\n{}  }}\n",
+            rules.concat()
+        )
     };
     format!(
         "table inet {} {{\n{}{}{}}}\n",

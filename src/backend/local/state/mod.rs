@@ -25,4 +25,4 @@ mod store;
 pub(super) use disk::{entries, folder_of, id};
 pub(super) use lock::Lock;
 pub(super) use record::{Image, Kept, Record};
-pub(super) use store::{Store, failed, private, write};
+pub(super) use store::{Store, failed, private, sync, write};

@@ -194,7 +194,8 @@ async fn open(policy: &mut PinnedPolicy, opening: &Opening, backend: &dyn Sandbo
     if let Destination::Domain(name) = &opening.to {
         let ipv6 = backend.capabilities().can(Capability::EgressIpv6);
         let found = resolve(name).await;
-        let found = found.map_err(|why| Error::usage(format!("`{name}` does not resolve: {why}"), "is it spelt right?"))?;
+        let found =
+            found.map_err(|why| Error::usage(format!("`{name}` does not resolve: {why}"), "is it spelt right?"))?;
         let usable: BTreeSet<_> = found.into_iter().filter(|address| ipv6 || address.is_ipv4()).collect();
         if usable.is_empty() {
             return Err(Error::usage(
@@ -232,7 +233,10 @@ async fn change(
         let moves = found.instance.egress.is_some() != policy.is_some();
         if moves && backend.capabilities().egress_restarts && found.instance.status != Status::Stopped {
             return Err(Error::usage(
-                format!("`{}` runs, and would have to be stopped to be put on another network", found.name),
+                format!(
+                    "`{}` runs, and would have to be stopped to be put on another network",
+                    found.name
+                ),
                 "write it into the spec and apply, which does so; or stop the sandbox first",
             ));
         }

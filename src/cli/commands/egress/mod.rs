@@ -10,8 +10,8 @@ use super::super::error::Error;
 use super::super::settings::Settings;
 
 const EXAMPLES: &str = "\
-What is changed here is drift until the spec says the same: the next apply undoes it. Sandboxes
-that share a policy are changed together, and all of them are named.
+What is changed here is drift until the spec says the same: the next apply undoes it. All that
+share a policy are changed together, and named.
 
 Examples:
   sbx-apply egress show task-1

@@ -1,0 +1,4 @@
+//! Mounts, volumes and ports, on real backends.
+
+mod incus;
+mod scene;
