@@ -132,6 +132,9 @@ pub struct Capabilities {
     pub egress_restarts: bool,
     /// What of mounts, volumes and ports a running sandbox takes without a restart.
     pub hot_plug: HotPlug,
+    /// Whether the spec's files in folders of a mount stay what they are: where not, only those right in it do, for a
+    /// guest could move such a folder away.
+    pub guards_folders: bool,
     /// What a user wants to know of each of these before they are attached, by capability: shown in plans that do so.
     pub workspace_remarks: Vec<(Capability, String)>,
     /// What a user wants to know before sandboxes are made: shown in plans that make some.

@@ -194,6 +194,18 @@ pub(super) fn pruned<'a>(subject: &Subject<'a>, live: &'a Live) -> impl Iterator
 pub(super) fn refusals(subject: &Subject<'_>, diff: &Diff, live: &Live) -> Vec<Refusal> {
     let sandbox = subject.sandbox;
     let mut refusals = Vec::new();
+    for mount in sandbox.mounts.values().filter(|_| !subject.capabilities.guards_folders) {
+        let Some(deep) = mount.guarded.iter().find(|path| path.contains('/')) else {
+            continue;
+        };
+        refusals.push(Refusal::invalid(
+            "plan::unguarded-spec",
+            format!("the spec's own file {deep} could be put aside from inside, with the folder that it lies in"),
+            &mount.at,
+            "can be written to",
+            "put it right into what is mounted, mount a folder without it, or say `readonly=true`".to_owned(),
+        ));
+    }
     for port in new_ports(sandbox, subject.instance.filter(|_| diff.fate == Fate::Keep)) {
         let Some(who) = live.taken_ports.get(&(port.host, port.guest.protocol)) else {
             continue;

@@ -48,15 +48,12 @@ fn an_edit_on_each_side_of_a_mount_is_seen_on_the_other() {
 #[test]
 fn the_spec_is_read_only_inside_and_its_includes_too() {
     let Some(scene) = Scene::on_incus("guard") else { return };
-    scene.file("parts/more.kdl", "variable \"x\" default=\"y\"\n");
+    scene.file("more.kdl", "variable \"x\" default=\"y\"\n");
     scene.file("parts/free", "free");
-    let spec = format!(
-        "include \"parts/more.kdl\"\n{}",
-        sandbox("mount \"/work\" source=\".\";")
-    );
+    let spec = format!("include \"more.kdl\"\n{}", sandbox("mount \"/work\" source=\".\";"));
     scene.apply(&spec);
     let text = scene.read("sbx.kdl");
-    for file in ["/work/sbx.kdl", "/work/parts/more.kdl"] {
+    for file in ["/work/sbx.kdl", "/work/more.kdl"] {
         for script in [
             "echo bad > FILE",
             "rm -f FILE",
@@ -74,7 +71,7 @@ fn the_spec_is_read_only_inside_and_its_includes_too() {
     }
     assert_eq!(scene.inside("cat /work/sbx.kdl"), text.trim());
     assert_eq!(scene.read("sbx.kdl"), text);
-    assert_eq!(scene.read("parts/more.kdl"), "variable \"x\" default=\"y\"\n");
+    assert_eq!(scene.read("more.kdl"), "variable \"x\" default=\"y\"\n");
     assert_eq!(
         scene.as_user("echo more > /work/parts/free && cat /work/parts/free"),
         "more"
@@ -98,7 +95,7 @@ fn the_spec_is_read_only_inside_and_its_includes_too() {
     scene.says(0, &["check"]);
     assert!(
         scene
-            .inside("echo bad > /work/sbx.kdl; echo bad > /work/parts/more.kdl")
+            .inside("echo bad > /work/sbx.kdl; echo bad > /work/more.kdl")
             .matches("Read-only")
             .count()
             == 2
@@ -398,6 +395,11 @@ fn hostile_sources_are_refused() {
         assert!(said.contains(why), "{body}: {said}");
     }
     assert_eq!(scene.client(&["list", &scene.environment, "-f", "csv"]), "");
+    scene.file("parts/more.kdl", "variable \"x\" default=\"y\"\n");
+    let include = format!("include \"parts/more.kdl\"\n{}", sandbox("mount \"/x\" source=\".\";"));
+    scene.write(&include);
+    let said = scene.says(1, &["apply", "--yes"]);
+    assert!(said.contains("parts/more.kdl could be put aside from inside"), "{said}");
     // A link that stays below the root is what it leads to.
     scene.apply(&sandbox("mount \"/x\" source=\"in\";"));
     assert_eq!(scene.inside("cat /x/main"), "here");

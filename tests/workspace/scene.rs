@@ -10,10 +10,19 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::support::daemon::{self, Daemon};
+use crate::support::namespaces;
+
+/// Where its sandboxes are.
+#[derive(Debug, Clone)]
+pub(super) enum On {
+    Incus(Daemon),
+    /// An image.
+    Local(PathBuf),
+}
 
 /// An environment; what is left of it goes with this.
 pub(super) struct Scene {
-    daemon: Daemon,
+    on: On,
     pub(super) environment: String,
     folder: TempDir,
 }
@@ -23,15 +32,45 @@ impl Scene {
     pub(super) fn on_incus(name: &str) -> Option<Self> {
         let daemon = daemon::find()?;
         let folder = tempfile::tempdir().expect("a folder");
+        Some(Self::with(On::Incus(daemon), name, folder))
+    }
+
+    /// On this machine, as root. None where that cannot be, which is said aloud.
+    pub(super) fn on_local(name: &str) -> Option<Self> {
+        let (_, image) = namespaces::open()?;
+        if !rustix::process::geteuid().is_root() {
+            daemon::skipped("mounts of local sandboxes: owners are checked as root");
+            return None;
+        }
+        let folder = tempfile::tempdir_in(namespaces::folder()).expect("a folder");
+        Some(Self::with(On::Local(PathBuf::from(image)), name, folder))
+    }
+
+    fn with(on: On, name: &str, folder: TempDir) -> Self {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("sets");
         let scene = Self {
-            daemon,
+            on,
             environment: format!("work-{name}-{}", std::process::id()),
             folder,
         };
         fs::create_dir(scene.repo()).expect("makes");
         chown(scene.repo(), Some(1000), Some(1000)).expect("is root");
-        Some(scene)
+        if let On::Local(image) = &scene.on {
+            let copied = Command::new("cp")
+                .arg("-a")
+                .arg(image)
+                .arg(scene.repo().join("image"))
+                .status();
+            assert!(copied.expect("cp runs").success());
+        }
+        scene
+    }
+
+    fn backend(&self) -> &'static str {
+        match self.on {
+            On::Incus(_) => "incus",
+            On::Local(_) => "local",
+        }
     }
 
     /// The folder with the spec in it.
@@ -51,9 +90,14 @@ impl Scene {
     }
 
     pub(super) fn write(&self, spec: &str) {
+        let image = match self.on {
+            On::Incus(_) => "busybox",
+            On::Local(_) => "image",
+        };
         let text = format!(
-            "environment \"{}\"\nbackend \"incus\"\ndefaults {{ image \"busybox\"; }}\n{spec}\n",
-            self.environment
+            "environment \"{}\"\nbackend \"{}\"\ndefaults {{ image \"{image}\"; }}\n{spec}\n",
+            self.environment,
+            self.backend()
         );
         fs::write(self.spec(), text).expect("written");
     }
@@ -82,8 +126,10 @@ impl Scene {
         command
             .args(arguments)
             .current_dir(self.repo())
-            .env("SBX_SOCKET", &self.daemon.socket)
             .env("SBX_LOCAL_STATE", self.folder.path().join("state"));
+        if let On::Incus(daemon) = &self.on {
+            command.env("SBX_SOCKET", &daemon.socket);
+        }
         command
     }
 
@@ -139,9 +185,12 @@ impl Scene {
     /// The client of the daemon, by hand.
     #[track_caller]
     pub(super) fn client(&self, words: &[&str]) -> String {
+        let On::Incus(daemon) = &self.on else {
+            panic!("there is no client");
+        };
         let output = Command::new("incus")
             .args(words)
-            .env("INCUS_SOCKET", &self.daemon.socket)
+            .env("INCUS_SOCKET", &daemon.socket)
             .output()
             .expect("the client is there");
         let said = String::from_utf8_lossy(&output.stderr);
@@ -155,6 +204,18 @@ impl Scene {
         all.lines().map(str::to_owned).collect()
     }
 
+    /// The process number, on this machine, of a local sandbox's pid 1.
+    pub(super) fn pid(&self) -> String {
+        let run = self
+            .folder
+            .path()
+            .join("state/sandboxes")
+            .join(self.instance())
+            .join("run.json");
+        let run: serde_json::Value = serde_json::from_slice(&fs::read(run).expect("it runs")).expect("JSON");
+        run["pid"].to_string()
+    }
+
     /// The number of processes' pid 1, which a restart changes.
     pub(super) fn started(&self) -> String {
         self.client(&["list", &self.instance(), "-f", "csv", "-c", "p"])
@@ -164,14 +225,20 @@ impl Scene {
 impl Drop for Scene {
     fn drop(&mut self) {
         let _ = self
-            .command(&["destroy", "--environment", &self.environment, "--backend", "incus"])
+            .command(&[
+                "destroy",
+                "--environment",
+                &self.environment,
+                "--backend",
+                self.backend(),
+            ])
             .args(["--allow-data-loss", "--yes"])
             .output();
     }
 }
 
 /// A port of this machine that nobody has.
-pub(super) fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listens");
     listener.local_addr().expect("has one").port()
 }

@@ -205,6 +205,7 @@ fn capabilities() -> Capabilities {
             volumes: true,
             ports: true,
         },
+        guards_folders: false,
         workspace_remarks: vec![(
             C::Mounts,
             "mounts: the spec's own files in them are read-only inside, as copies of this moment; but root inside can \

@@ -166,6 +166,8 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
         C::Exec,
         C::Config,
         C::Expiry,
+        C::Mounts,
+        C::Volumes,
     ];
     let mut reasons = vec![(
         C::DiskSize,
@@ -182,6 +184,11 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
     let (closes, why_not) = network.closes();
     able.extend(closes);
     reasons.extend(why_not.map(|why| (C::EgressHost, why.to_owned())));
+    reasons.push((
+        C::Ports,
+        "nothing of this tool runs on to forward them: reach the sandbox at its own address, which `show` tells"
+            .to_owned(),
+    ));
     reasons.push((
         C::EgressGuest,
         "rules inside the guest are for backends that can do no better: leave `enforce` out".to_owned(),
@@ -201,6 +208,7 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
         restart_config: &[],
         egress_restarts: network.restarts(),
         hot_plug: HotPlug::default(),
+        guards_folders: true,
         workspace_remarks: Vec::new(),
         remarks: network.remark().into_iter().collect(),
         egress_remarks: Vec::new(),

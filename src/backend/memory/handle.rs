@@ -66,6 +66,7 @@ impl Memory {
                     volumes: true,
                     ports: true,
                 },
+                guards_folders: false,
                 workspace_remarks: Vec::new(),
                 remarks: Vec::new(),
                 egress_remarks: Vec::new(),

@@ -39,6 +39,9 @@ pub(in crate::backend::local) struct Record {
     /// What it may reach; everything when none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::backend::local) egress: Option<crate::backend::local::policy::Kept>,
+    /// Mounts and volumes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::backend::local) attached: Option<crate::backend::local::workspace::Attached>,
     /// Seconds since 1970.
     pub(in crate::backend::local) created_at: u64,
     /// Oldest first.
@@ -97,7 +100,11 @@ impl Record {
             location: None,
             image: None,
             workspace: Default::default(),
-            mounted: std::collections::BTreeSet::new(),
+            mounted: self
+                .attached
+                .as_ref()
+                .map(|attached| attached.paths())
+                .unwrap_or_default(),
         }
     }
 }
