@@ -111,6 +111,8 @@ pub struct Workspace {
     pub volumes: BTreeMap<String, String>,
     /// The port of the host that leads to each; words that say what is odd instead of a number.
     pub ports: BTreeMap<GuestPort, String>,
+    /// The ports of the host at which something of these listens while it runs, those that are odd too.
+    pub listening: BTreeSet<(u16, Protocol)>,
 }
 
 /// Whose a volume is, and what it is called.

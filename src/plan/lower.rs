@@ -90,9 +90,7 @@ pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_
         let why = match (restart(Kind::Sandbox), restart(Kind::Egress)) {
             (true, _) => Some("stop, for settings that take hold with a start"),
             (_, true) => Some("stop, to put it on another network"),
-            _ if [Kind::Mount, Kind::Volume, Kind::Port].into_iter().any(restart) => {
-                Some("stop, to attach what takes hold with a start")
-            }
+            _ if workspace::any_restarts(subject, diff) => Some("stop, to attach what takes hold with a start"),
             _ => None,
         };
         if let Some(why) = why.filter(|_| !stopped) {

@@ -221,6 +221,7 @@ pub fn plan(
     plan.refusals.extend(matched.refusals);
     once_each(&mut plan.refusals);
     wait_for_sources(&mut plan.steps);
+    wait_for_ports(&mut plan.steps, live);
     drop_met_needs(&mut plan.steps);
     Ok(plan)
 }
@@ -545,6 +546,38 @@ fn wait_for_sources(steps: &mut [Step]) {
     for step in steps.iter_mut().filter(|step| step.op == Op::Delete) {
         let needs = sources.remove(&step.sandbox).unwrap_or_default();
         step.needs.extend(needs.into_iter().filter(|need| *need != step.id));
+    }
+}
+
+/// A port that goes from one sandbox to another is let go of first. Where two swap theirs, neither waits, and
+/// whoever comes first is told that it is taken.
+fn wait_for_ports(steps: &mut [Step], live: &Live) {
+    let lets_go = |instance: &InstanceName| {
+        let mut of_it = steps.iter().filter(|step| step.instance == *instance);
+        of_it.find(|step| matches!(step.op, Op::Attach(_) | Op::Delete)).map(|step| step.id.clone())
+    };
+    let mut waits: Vec<(usize, StepId)> = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        let Op::Attach(attach) = &step.op else { continue };
+        for (guest, host) in &attach.ports {
+            let has = |instance: &&LiveInstance| {
+                let listening = &instance.workspace.listening;
+                instance.name != step.instance && host.is_some_and(|host| listening.contains(&(host, guest.protocol)))
+            };
+            let holder = live.instances.values().find(has);
+            waits.extend(holder.and_then(|holder| lets_go(&holder.name)).map(|id| (index, id)));
+        }
+    }
+    if waits.is_empty() {
+        return;
+    }
+    for (index, id) in &waits {
+        steps[*index].needs.push(id.clone());
+    }
+    if Graph::of(steps).order().is_err() {
+        for (index, _) in waits.iter().rev() {
+            steps[*index].needs.pop();
+        }
     }
 }
 

@@ -114,6 +114,15 @@ pub(super) fn restarts(subject: &Subject<'_>, instance: &LiveInstance, kind: Kin
     !live && instance.status != Status::Stopped
 }
 
+/// Whether a running sandbox is restarted for any of the changes, those that lose a volume too.
+pub(super) fn any_restarts(subject: &Subject<'_>, diff: &Diff) -> bool {
+    let changes = diff.changes.iter().filter(|change| is(change.kind));
+    subject.instance.is_some_and(|instance| {
+        let mut restarts = changes.map(|change| restarts(subject, instance, change.kind, &change.name));
+        restarts.any(|restarts| restarts)
+    })
+}
+
 /// What has to be attached and taken away when these changes are carried out: each object as the spec wants it, but for
 /// those of which anything is accepted as it is.
 pub(super) fn attach(subject: &Subject<'_>, diff: &Diff) -> Attach {
@@ -206,7 +215,17 @@ pub(super) fn refusals(subject: &Subject<'_>, diff: &Diff, live: &Live) -> Vec<R
             "put it right into what is mounted, mount a folder without it, or say `readonly=true`".to_owned(),
         ));
     }
-    for port in new_ports(sandbox, subject.instance.filter(|_| diff.fate == Fate::Keep)) {
+    // What is not done is in nobody's way.
+    let starts = diff
+        .changes
+        .iter()
+        .any(|change| change.kind == Kind::Power && change.action == Action::Start);
+    let opens = |port: &&Port| {
+        let name = port.guest.to_string();
+        let changed = |change: &Change| change.kind == Kind::Port && change.name == name;
+        starts || diff.changes.iter().any(changed)
+    };
+    for port in new_ports(sandbox, subject.instance.filter(|_| diff.fate == Fate::Keep)).filter(opens) {
         let Some(who) = live.taken_ports.get(&(port.host, port.guest.protocol)) else {
             continue;
         };
@@ -254,8 +273,8 @@ pub fn wanted_ports<'a>(
 ) -> BTreeSet<(u16, Protocol)> {
     let running = instances.values().filter(|instance| instance.status == Status::Running);
     let held: BTreeSet<(u16, Protocol)> = running
-        .flat_map(|instance| &instance.workspace.ports)
-        .filter_map(|(guest, host)| Some((host.parse().ok()?, guest.protocol)))
+        .flat_map(|instance| &instance.workspace.listening)
+        .copied()
         .collect();
     let wanted = sandboxes.flat_map(|sandbox| &sandbox.ports);
     wanted

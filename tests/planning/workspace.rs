@@ -223,12 +223,32 @@ async fn volumes_and_ports_are_exported() {
     let memory =
         applied("volume \"data\" path=\"/data\"; port 53 host=1053 protocol=\"udp\"; mount \"/app\" source=\"app\";")
             .await;
-    let shown = program_with(&memory, &["export", "--environment", "demo", "--backend", "memory"], "").await;
+    let shown = program_with(&memory, &["export", "--environment", "demo", "--backend", "local"], "").await;
     for text in [
-        "volume data path=\"/data\"",
-        "port 53 host=1053 protocol=udp",
+        "volume \"data\" path=\"/data\"",
+        "port 53 host=1053 protocol=\"udp\"",
         "is mounted at /app",
     ] {
         assert!(shown.stdout.contains(text), "{text}: {}{}", shown.stdout, shown.stderr);
     }
+}
+
+#[tokio::test]
+async fn a_port_that_changes_hands_is_let_go_of_first() {
+    let memory = Memory::new();
+    let spec = |one: &str, two: &str| {
+        format!("sandbox \"one\" {{ image \"debian/12\"; {one} }}; sandbox \"two\" {{ image \"debian/12\"; {two} }}")
+    };
+    let (low, high) = ("port 80 host=1080;", "port 80 host=1081;");
+    run(&memory, "apply", &spec("", low), 0).await;
+    run(&memory, "apply", &spec(low, ""), 0).await;
+    run(&memory, "plan", &spec(low, ""), 0).await;
+}
+
+#[tokio::test]
+async fn a_taken_port_is_in_nobodys_way_who_stays_stopped() {
+    let memory = applied("port 8080 host=18080; state \"stopped\";").await;
+    memory.take_port(18080, Protocol::Tcp, "somebody listens there");
+    run(&memory, "plan", &spec("port 8080 host=18080; state \"stopped\";"), 0).await;
+    run(&memory, "plan", &spec("port 8080 host=18080;"), 1).await;
 }

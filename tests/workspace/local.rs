@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::scene::Scene;
 
-const USER: &str = "user \"dev\" uid=1000;";
+const USER: &str = "user \"user\" uid=1000;";
 
 fn sandbox(body: &str) -> String {
     format!("sandbox \"one\" {{ {USER} {body} }}")
@@ -59,7 +59,7 @@ fn the_spec_is_read_only_inside_and_its_includes_too() {
         }
     }
     for folder in ["/work/parts", "/work/parts/deep"] {
-        let said = scene.inside(&format!("mv {folder} /work/elsewhere"));
+        let said = scene.inside(&format!("mv {folder} /work/other"));
         assert!(said.contains("busy") || said.contains("cross"), "{said}");
     }
     assert_eq!(scene.read("sbx.kdl"), text);
@@ -80,8 +80,8 @@ fn what_is_mounted_to_read_stays_so_for_root() {
     scene.apply(&sandbox(
         "mount \"/src\" source=\"src\" readonly=true; mount \"/etc/note\" source=\"note\" readonly=true;",
     ));
-    let said = scene.inside("mount -o remount,bind,rw /src; umount /src; echo bad > /src/main; echo bad > /etc/note; cat /src/main /etc/note");
-    assert!(said.ends_with("keptkept"), "{said}");
+    let said = scene.inside("mount -o remount,bind,rw /src; umount /src; echo bad > /src/main; echo bad > /etc/note");
+    assert_eq!(said.matches("Read-only").count(), 2, "{said}");
     assert_eq!(
         (scene.read("src/main").as_str(), scene.read("note").as_str()),
         ("kept", "kept")
@@ -131,11 +131,15 @@ fn what_hands_take_away_is_drift_and_repaired() {
     scene.file("src/main", "here");
     let body = "mount \"/src\" source=\"src\"; volume \"data\" path=\"/data\";";
     scene.apply(&sandbox(body));
-    for (path, what) in [("/src", "mount /src"), ("/data", "volume data")] {
-        let gone = Command::new("nsenter")
-            .args(["-t", &scene.pid(), "-m", "umount", path])
-            .status();
-        assert!(gone.expect("nsenter runs").success());
+    let record = scene.record();
+    // What is mounted cannot be unmounted, from outside either: hands can only edit what is to be.
+    for (was, is, what) in [
+        ("\"readonly\":false", "\"readonly\":true", "mount /src"),
+        ("\"data\":\"/data\"", "\"data\":\"/more\"", "volume data"),
+    ] {
+        let text = fs::read_to_string(&record).expect("reads").replace(": ", ":");
+        assert!(text.contains(was), "{text}");
+        fs::write(&record, text.replace(was, is)).expect("writes");
         let check = scene.says(3, &["check"]);
         assert!(
             check.contains(what) && check.contains("drift") && check.contains("restart"),
@@ -162,7 +166,7 @@ fn a_link_in_a_sources_place_is_refused_when_it_is_applied_and_at_a_start() {
         "mount \"/src\" source=\"was\" readonly=true; ignore \"mount:/src\";",
     ));
     let said = scene.says(1, &["apply", "--yes"]);
-    assert!(said.contains("it has become a link, or lies behind one"), "{said}");
+    assert!(said.contains("it has become a link"), "{said}");
 }
 
 #[test]

@@ -204,16 +204,10 @@ impl Scene {
         all.lines().map(str::to_owned).collect()
     }
 
-    /// The process number, on this machine, of a local sandbox's pid 1.
-    pub(super) fn pid(&self) -> String {
-        let run = self
-            .folder
-            .path()
-            .join("state/sandboxes")
-            .join(self.instance())
-            .join("run.json");
-        let run: serde_json::Value = serde_json::from_slice(&fs::read(run).expect("it runs")).expect("JSON");
-        run["pid"].to_string()
+    /// The record of a local sandbox.
+    pub(super) fn record(&self) -> PathBuf {
+        let sandboxes = self.folder.path().join("state/sandboxes");
+        sandboxes.join(self.instance()).join("record.json")
     }
 
     /// The number of processes' pid 1, which a restart changes.

@@ -58,6 +58,7 @@ impl Attached {
             mounts: mounts.collect(),
             volumes: volumes.map(|(name, path)| (name.clone(), path.clone())).collect(),
             ports: BTreeMap::new(),
+            listening: BTreeSet::new(),
         }
     }
 

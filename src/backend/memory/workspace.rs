@@ -170,6 +170,9 @@ impl Machine {
                 None => drop(found.ports.remove(guest)),
             }
         }
+        let listening = found.ports.iter();
+        let listening = listening.filter_map(|(guest, host)| Some((host.parse().ok()?, guest.protocol)));
+        found.listening = listening.collect();
     }
 
     /// Where something else than its disk is.

@@ -53,6 +53,18 @@ pub(super) fn nested(sandboxes: &IndexMap<SandboxName, Sandbox>, problems: &mut 
     let all = || sandboxes.values().flat_map(|sandbox| sandbox.mounts.values());
     let writable: Vec<&Mount> = all().filter(|mount| !mount.readonly).collect();
     for inner in all() {
+        let odd = inner.source.to_str().is_none_or(|path| path.contains(char::is_control));
+        if odd && said.insert(&inner.at) {
+            problems.push(
+                Diagnostic::new(
+                    "spec::odd-path",
+                    "the real path of what is mounted is no text, or has a control character in it",
+                    &inner.at,
+                    "leads there",
+                )
+                .with_help("give the folder another name"),
+            );
+        }
         if inner.guarded.contains("") && said.insert(&inner.at) {
             problems.push(
                 Diagnostic::new(

@@ -226,6 +226,11 @@ fn ports(devices: &Devices, host: &Host, found: &mut Workspace) {
             None => format!("not as it should be: {listens}"),
         };
         found.ports.insert(guest, value);
+        let ours = [first, second].into_iter().flatten();
+        let listening = ours.filter_map(|device| device.get("listen")?.rsplit(':').next()?.parse().ok());
+        found
+            .listening
+            .extend(listening.map(|host: u16| (host, guest.protocol)));
     }
 }
 
@@ -284,6 +289,7 @@ mod tests {
             mounts: [(path("/work"), mount)].into(),
             volumes: [("data".to_owned(), "/data".to_owned())].into(),
             ports: [(guest, "5353".to_owned())].into(),
+            listening: [(5353, Protocol::Udp)].into(),
         };
         (devices, wanted)
     }

@@ -55,7 +55,11 @@ impl Host {
         };
         let folder = absolute("state").or_else(|| usual().map(|folder| folder.join("sbx-apply")));
         Self {
-            guards: folder.map(|folder| folder.with_extension("guarded")),
+            guards: folder.map(|folder| {
+                let mut name = folder.into_os_string();
+                name.push(".guarded");
+                name.into()
+            }),
             ipv6: has_ipv6(),
         }
     }
@@ -131,6 +135,10 @@ impl Incus {
         if !self.client.is_local() {
             return Err(Error::unsupported("nothing of this machine can be mounted on another"));
         }
+        // The daemon writes it into a file of lines.
+        if mount.source.contains(char::is_control) || path.as_str().contains(char::is_control) {
+            return Err(Error::new(ErrorKind::Invalid, format!("{path:?} or its source has a control character")));
+        }
         let source = Path::new(&mount.source);
         open_source(source)?;
         if mount.guarded.is_empty() {
@@ -163,22 +171,16 @@ impl Incus {
         if !self.client.is_local() {
             return Ok(());
         }
-        let open = self.workspace_of(instance).ports;
         let running = convert::status(&instance.status) == crate::model::Status::Running;
-        let new = changes.ports.iter().filter_map(|(guest, host)| {
-            let host = (*host)?;
-            let is_open = running && open.get(guest) == Some(&host.to_string());
-            (!is_open).then_some((host, guest.protocol))
-        });
-        // What is broken of our own listens, too.
-        let ours: BTreeSet<u16> = match running {
-            true => open
-                .values()
-                .filter_map(|text| text.rsplit(':').next()?.parse().ok())
-                .collect(),
+        let open = match running {
+            true => self.workspace_of(instance).listening,
             false => BTreeSet::new(),
         };
-        let new: BTreeSet<(u16, Protocol)> = new.filter(|(host, _)| !ours.contains(host)).collect();
+        let new = changes
+            .ports
+            .iter()
+            .filter_map(|(guest, host)| Some(((*host)?, guest.protocol)));
+        let new: BTreeSet<(u16, Protocol)> = new.filter(|port| !open.contains(port)).collect();
         match taken(&new).into_iter().next() {
             Some(((port, _), who)) => Err(Error::new(
                 ErrorKind::AlreadyExists,
