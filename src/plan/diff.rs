@@ -563,7 +563,7 @@ fn impact(
     }
     let restart = match kind {
         Kind::Power => action == Action::Stop,
-        Kind::Egress => egress::restarts(subject.capabilities, fields),
+        Kind::Egress => egress::restarts(subject.capabilities, instance, fields),
         kind if workspace::is(kind) => workspace::restarts(subject, instance, kind, name),
         Kind::Sandbox => fields.iter().any(|field| {
             field

@@ -554,7 +554,9 @@ fn wait_for_sources(steps: &mut [Step]) {
 fn wait_for_ports(steps: &mut [Step], live: &Live) {
     let lets_go = |instance: &InstanceName| {
         let mut of_it = steps.iter().filter(|step| step.instance == *instance);
-        of_it.find(|step| matches!(step.op, Op::Attach(_) | Op::Delete)).map(|step| step.id.clone())
+        of_it
+            .find(|step| matches!(step.op, Op::Attach(_) | Op::Delete))
+            .map(|step| step.id.clone())
     };
     let mut waits: Vec<(usize, StepId)> = Vec::new();
     for (index, step) in steps.iter().enumerate() {

@@ -99,18 +99,37 @@ pub(super) fn restarts(subject: &Subject<'_>, instance: &LiveInstance, kind: Kin
         volumes,
         ports,
     } = subject.capabilities.hot_plug;
+    let sandbox = subject.sandbox;
+    let found = &instance.workspace;
     let live = match kind {
         Kind::Mount => {
-            let wanted = subject.sandbox.mounts.iter().find(|(path, _)| path.as_str() == name);
-            match wanted {
-                // A process could open what is to be guarded before it is.
-                Some((_, mount)) if mount.readonly || !mount.guarded.is_empty() => readonly_mounts,
-                _ => mounts,
-            }
+            let wanted = sandbox.mounts.iter().find(|(path, _)| path.as_str() == name);
+            let attached = found.mounts.iter().find(|(path, _)| path.as_str() == name);
+            // A process could open what is to be guarded before it is; and what is guarded is not uncovered while it runs.
+            let closed = wanted.is_some_and(|(_, mount)| mount.readonly || !mount.guarded.is_empty())
+                || attached.is_some_and(|(_, mount)| !mount.guarded.is_empty());
+            if closed { readonly_mounts } else { mounts }
         }
         Kind::Volume => volumes,
         _ => ports,
     };
+    // What lies over something else is not put there or taken away while it runs.
+    let paths = match kind {
+        Kind::Mount => vec![name],
+        Kind::Volume => {
+            let wanted = sandbox.volumes.get(name).map(|volume| volume.path.as_str());
+            wanted
+                .into_iter()
+                .chain(found.volumes.get(name).map(String::as_str))
+                .collect()
+        }
+        _ => Vec::new(),
+    };
+    let covers = |path: &&str| {
+        let mut outer = sandbox.mounts.keys().chain(found.mounts.keys());
+        GuestPath::new(*path).is_ok_and(|path| outer.any(|outer| path.below(outer).is_some()))
+    };
+    let live = live && (readonly_mounts || !paths.iter().any(covers));
     !live && instance.status != Status::Stopped
 }
 

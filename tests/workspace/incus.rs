@@ -85,7 +85,10 @@ fn the_spec_is_read_only_inside_and_its_includes_too() {
         .into_iter()
         .find(|name| name.starts_with("sbx-guard"))
         .expect("one");
+    // Of a running one the daemon would remove the original.
+    scene.client(&["stop", "--force", &scene.instance()]);
     scene.client(&["config", "device", "remove", &scene.instance(), &guard]);
+    scene.client(&["start", &scene.instance()]);
     let check = scene.says(3, &["check"]);
     assert!(
         check.contains("guarded") && check.contains("drift") && check.contains("restart"),
@@ -100,6 +103,13 @@ fn the_spec_is_read_only_inside_and_its_includes_too() {
             .count()
             == 2
     );
+    // Taken out of the spec it goes while nothing runs, so that the originals stay.
+    scene.write(&format!("include \"more.kdl\"\n{}", sandbox("")));
+    let plan = scene.says(0, &["plan"]);
+    assert!(plan.contains("- mount /work") && plan.contains("[restart]"), "{plan}");
+    scene.says(0, &["apply", "--yes"]);
+    scene.says(0, &["check"]);
+    assert_eq!(scene.read("more.kdl"), "variable \"x\" default=\"y\"\n");
 }
 
 #[test]
@@ -248,14 +258,20 @@ fn a_port_answers_on_this_machine_and_nowhere_else() {
     assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
     socket.send_to(b"ping", (Ipv4Addr::LOCALHOST, udp)).expect("sends");
     // By hand opened to all: found, and closed again.
-    let listen = format!("listen=tcp:0.0.0.0:{host}");
+    let (instance, device) = (scene.instance(), "sbx-port-8080-tcp");
+    let (listen, connect) = (format!("listen=tcp:0.0.0.0:{host}"), "connect=tcp:127.0.0.1:8080");
+    scene.client(&["config", "device", "remove", &instance, device]);
+    scene.client(&["config", "device", "remove", &instance, "sbx-port-8080-tcp-ipv6"]);
     scene.client(&[
         "config",
         "device",
-        "set",
-        &scene.instance(),
-        "sbx-port-8080-tcp",
+        "add",
+        &instance,
+        device,
+        "proxy",
         &listen,
+        connect,
+        "bind=host",
     ]);
     let check = scene.says(3, &["check"]);
     assert!(check.contains("port 8080") && check.contains("drift"), "{check}");

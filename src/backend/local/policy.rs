@@ -13,7 +13,9 @@ use super::Local;
 use super::network::Subject;
 use super::state::Record;
 use crate::backend::{Error, ErrorKind, NetworkPolicy, ReadPolicy, Result};
-use crate::model::{Capability, Enforcement, EnvironmentName, InstanceName, LivePolicy, PinnedPolicy, PolicyKey};
+use crate::model::{
+    Capability, Enforcement, EnvironmentName, Fault, InstanceName, LivePolicy, PinnedPolicy, PolicyKey,
+};
 
 /// A policy, as a record has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,7 +112,7 @@ impl Local {
                     folder: &folder,
                     policy: Some(policy.clone()),
                 };
-                self.network.fault(&subject, process.pid).await
+                self.network.fault(&subject, process.pid).await.map(Fault::live)
             }
             None => None,
         };

@@ -11,7 +11,7 @@ mod guard;
 mod network;
 mod rules;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
@@ -26,7 +26,7 @@ use super::client::Etag;
 use super::{Incus, convert, wire};
 use crate::backend::retry::{retry, retry_when};
 use crate::backend::{Error, ErrorKind, NetworkPolicy, ReadPolicy, Result};
-use crate::model::{InstanceName, LivePolicy, PinnedPolicy, PolicyKey};
+use crate::model::{Fault, InstanceName, LivePolicy, PinnedPolicy, PolicyKey};
 use network::{AclsPost, NetworksPost};
 
 impl ReadPolicy for Incus {}
@@ -57,23 +57,29 @@ impl NetworkPolicy for Incus {
 }
 
 impl Incus {
-    /// The policies of networks that some instances are on, by the network's name. Two requests, and none where no
-    /// instance is on a network that may be ours.
+    /// The policies of networks that some instances are on, by the network's name. Two requests and one for each of those
+    /// networks, and none where no instance is on one that may be ours.
     pub(super) async fn policies(&self, instances: &[wire::Instance]) -> Result<BTreeMap<String, LivePolicy>> {
-        let is_needed =
-            |instance: &wire::Instance| card::networks(&instance.expanded_devices).any(network::may_be_ours);
-        if !instances.iter().any(is_needed) {
+        let networks = instances
+            .iter()
+            .flat_map(|instance| card::networks(&instance.expanded_devices));
+        let needed: BTreeSet<&str> = networks.filter(|name| network::may_be_ours(name)).collect();
+        if needed.is_empty() {
             return Ok(BTreeMap::new());
         }
         let networks: Vec<Network> = self.listed("networks").await?;
         let acls: Vec<Acl> = self.listed("network-acls").await?;
         let project = self.client.project();
         let mut policies = BTreeMap::new();
-        for found in networks.iter().filter(|found| network::may_be_ours(&found.name)) {
+        for found in networks.iter().filter(|found| needed.contains(found.name.as_str())) {
             let acl = acls.iter().find(|acl| acl.name == found.name);
             if let Some(mut live) = network::live(project, found, acl) {
+                if live.fault.is_none() && !self.is_up(&found.name).await? {
+                    live.fault = Some(Fault::live("its network is down"));
+                }
                 if live.fault.is_none() {
-                    live.fault = self.guard.fault(&found.name, network::range(found)).await;
+                    let fault = self.guard.fault(&found.name, network::range(found)).await;
+                    live.fault = fault.map(Fault::live);
                 }
                 policies.insert(found.name.clone(), live);
             }
@@ -86,8 +92,15 @@ impl Incus {
         let devices = &instance.expanded_devices;
         let (network, found) = card::networks(devices).find_map(|name| Some((name, policies.get(name)?)))?;
         let mut live = found.clone();
-        live.fault = live.fault.or_else(|| card::fault(devices, network));
+        // A card that changes is another one, which the guest has to ask an address for.
+        live.fault = card::fault(devices, network).map(Fault::restart).or(live.fault);
         Some(live)
+    }
+
+    /// Whether a network's device is there. A daemon that was interrupted while it deleted one may have left the rest.
+    async fn is_up(&self, name: &str) -> Result<bool> {
+        let found: Option<(serde_json::Value, Etag)> = self.find(&self.client.url(["networks", name, "state"])).await?;
+        Ok(found.is_some())
     }
 
     async fn listed<T: DeserializeOwned>(&self, what: &str) -> Result<Vec<T>> {
@@ -149,14 +162,23 @@ impl Incus {
         };
         self.check_ours("network", name, &found.config, policy)?;
         let range = network::range(&found);
-        if wanted
-            .config
-            .iter()
-            .all(|(key, value)| found.config.get(key) == Some(value))
+        let is_up = self.is_up(name).await?;
+        if is_up
+            && wanted
+                .config
+                .iter()
+                .all(|(key, value)| found.config.get(key) == Some(value))
         {
             return Ok(range);
         }
         let body = network::merged(&found, wanted);
+        if !is_up {
+            // A change is what makes the daemon set it up again.
+            let another = network::changed(&body);
+            self.send(Method::PUT, "networks", Some(name), &another, etag).await?;
+            self.send(Method::PUT, "networks", Some(name), &body, None).await?;
+            return Ok(range);
+        }
         self.send(Method::PUT, "networks", Some(name), &body, etag).await?;
         Ok(range)
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::rules::{self, Rule};
 use crate::backend::Result;
 use crate::backend::incus::wire::{Config, nullable};
-use crate::model::{Digest, Enforcement, EnvironmentName, LivePolicy, PinnedPolicy, PolicyKey};
+use crate::model::{Digest, Enforcement, EnvironmentName, Fault, LivePolicy, PinnedPolicy, PolicyKey};
 
 const ENVIRONMENT: &str = "user.sbx-apply.environment";
 const PROJECT: &str = "user.sbx-apply.project";
@@ -164,7 +164,7 @@ pub(super) fn live(project: &str, network: &Network, acl: Option<&Acl>) -> Optio
         open,
         addresses,
     };
-    let fault = fault(project, network, acl, &policy);
+    let fault = fault(project, network, acl, &policy).map(Fault::live);
     Some(LivePolicy { policy, fault })
 }
 
@@ -220,6 +220,18 @@ pub(super) fn candidates(name: &str, taken: &[Ipv4Net]) -> impl Iterator<Item = 
             .all(|other| !other.contains(&range.trunc()) && !range.contains(&other.trunc()));
         free.then(|| (ADDRESS.to_owned(), range.to_string()))
     })
+}
+
+/// The same settings, but for what does not matter.
+pub(super) fn changed(put: &NetworkPut) -> NetworkPut {
+    let mut config = put.config.clone();
+    if let Some(dns) = config.get_mut(DNS) {
+        dns.push('\n');
+    }
+    NetworkPut {
+        config,
+        description: put.description.clone(),
+    }
 }
 
 /// The settings of a network that a policy does not own: what a change must leave.

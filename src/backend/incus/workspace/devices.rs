@@ -234,6 +234,20 @@ fn ports(devices: &Devices, host: &Host, found: &mut Workspace) {
     }
 }
 
+/// The path of something that lies in another mount and that a change takes away or changes. In a running instance the
+/// daemon removes what such a thing lies over, which is the host's.
+pub(super) fn uncovers<'a>(before: &'a Devices, after: &Devices) -> Option<&'a str> {
+    let path = |device: &'a Config| device.get("path").map(String::as_str);
+    let parsed = |device: &'a Config| path(device).and_then(|path| GuestPath::new(path).ok());
+    let gone = before.iter().filter(|(name, device)| after.get(*name) != Some(*device));
+    let mut inner = gone.filter(|(_, device)| {
+        let at = parsed(device);
+        let mut others = before.values().filter_map(parsed);
+        at.is_some_and(|at| others.any(|other| at.below(&other).is_some()))
+    });
+    inner.next().and_then(|(_, device)| path(device))
+}
+
 /// Words about what a device has that it should not, or lacks.
 fn odd(device: &Config, good: &Config) -> String {
     let keys: BTreeSet<&String> = device.keys().chain(good.keys()).collect();

@@ -4,7 +4,8 @@
 //! unmount what lies over something else, and can make a read-only mount that was plugged into a running instance
 //! writable, but none that was there when it started. The daemon follows links in a source at every start, also at one
 //! that the guest brings about itself: so no source may lie where a guest can write, and files of the spec that lie in a
-//! mount are covered by copies kept elsewhere. A proxy whose port is taken is added without an error.
+//! mount are covered by copies kept elsewhere. Taking a device away from a running instance removes the file or the empty
+//! folder that it was mounted on; where that lies in another mount, it is the host's.
 
 mod devices;
 
@@ -121,6 +122,17 @@ impl Incus {
                 }
             }
         };
+        if convert::status(&instance.status) != crate::model::Status::Stopped {
+            let mut after = instance.put.devices.clone();
+            put(&mut after);
+            if let Some(path) = devices::uncovers(&instance.put.devices, &after) {
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    format!("`{name}` runs: what lies over a mount at {path} cannot be changed or taken away"),
+                )
+                .with_hint("stop it, and apply again"));
+            }
+        }
         self.change_devices(name, |own, _| put(own)).await?;
         let (instance, _) = self.fetch(name).await?;
         forget_copies(&host, &instance.put.devices);
@@ -137,7 +149,10 @@ impl Incus {
         }
         // The daemon writes it into a file of lines.
         if mount.source.contains(char::is_control) || path.as_str().contains(char::is_control) {
-            return Err(Error::new(ErrorKind::Invalid, format!("{path:?} or its source has a control character")));
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("{path:?} or its source has a control character"),
+            ));
         }
         let source = Path::new(&mount.source);
         open_source(source)?;
