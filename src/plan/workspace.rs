@@ -192,7 +192,7 @@ fn kept(diff: &Diff, change: &Change, mut mount: AttachedMount) -> AttachedMount
                     .iter()
                     .flat_map(|all| all.split(','))
                     .map(str::to_owned)
-                    .collect()
+                    .collect();
             }
         }
     }

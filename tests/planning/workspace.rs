@@ -128,7 +128,7 @@ async fn what_hands_do_is_drift() {
     edit(&memory, |found| found.mounts.clear());
     edit(&memory, |found| found.volumes.clear());
     edit(&memory, |found| {
-        found.ports.values_mut().for_each(|host| *host = "1".to_owned())
+        found.ports.values_mut().for_each(|host| *host = "1".to_owned());
     });
     let found = changes(&memory, &[], ALL).await;
     assert_eq!(
@@ -209,7 +209,7 @@ async fn the_files_of_the_spec_are_guarded() {
     let mount = machine.workspace.mounts.values().next().expect("one");
     assert_eq!(mount.guarded.iter().collect::<Vec<_>>(), ["sbx.kdl"]);
     edit(&memory, |found| {
-        found.mounts.values_mut().for_each(|mount| mount.guarded.clear())
+        found.mounts.values_mut().for_each(|mount| mount.guarded.clear());
     });
     let body = "mount \"/work\" source=\".\"; ignore \"mount:/work.source\";";
     assert_eq!(

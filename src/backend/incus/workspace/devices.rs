@@ -339,7 +339,7 @@ mod tests {
         let (mut devices, _) = all();
         let theirs = mount_device(&path("/work/theirs"), "/x", false);
         devices.insert("theirs".to_owned(), theirs.clone());
-        devices.insert("sbx-mount-theirs".to_owned(), theirs.clone());
+        devices.insert("sbx-mount-theirs".to_owned(), theirs);
         remove_mount(&mut devices, &path("/work"));
         remove_volume(&mut devices, "data");
         remove_port(&mut devices, "53/udp".parse().expect("a port"));
