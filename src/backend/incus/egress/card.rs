@@ -90,7 +90,7 @@ pub(super) fn put_on(own: &mut Devices, profiles: &Devices, network: &str) {
 pub(super) fn take_off(own: &mut Devices, profiles: &Devices, ours: &str, default: Option<Config>) {
     own.retain(|name, device| {
         let masks = device.get("type").is_some_and(|kind| kind == "none") && profiles.get(name).is_some_and(is_card);
-        !masks && !(is_card(device) && network(device) == Some(ours))
+        !(masks || is_card(device) && network(device) == Some(ours))
     });
     let has_card = |devices: &Devices| devices.values().any(is_card);
     if let Some(card) = default.filter(|_| !has_card(own)) {
@@ -145,7 +145,7 @@ mod tests {
             open.get_mut("eth0").expect("it").remove(key);
             assert!(fault(&open, "sbx-1").is_some_and(|text| text.contains(key)));
         }
-        let mut routed = good.clone();
+        let mut routed = good;
         routed
             .get_mut("eth0")
             .expect("it")

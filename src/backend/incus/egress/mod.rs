@@ -173,10 +173,7 @@ impl Incus {
         }
         let body = network::merged(&found, wanted);
         if !is_up {
-            // A change is what makes the daemon set it up again.
-            let another = network::changed(&body);
-            self.send(Method::PUT, "networks", Some(name), &another, etag).await?;
-            self.send(Method::PUT, "networks", Some(name), &body, None).await?;
+            self.set_up(name, &body, etag).await?;
             return Ok(range);
         }
         self.send(Method::PUT, "networks", Some(name), &body, etag).await?;
@@ -283,16 +280,43 @@ impl Incus {
 
     async fn remove_object(&self, what: &str, name: &str) -> Result<()> {
         let url = self.client.url([what, name]);
-        match self.client.act(Method::DELETE, &url, None::<&()>, None).await {
-            // Somebody has been put on it, or it is gone.
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid | ErrorKind::Busy)
-                    || error.to_string().to_lowercase().contains("in use") =>
-            {
-                Ok(())
+        let said = |error: &Error, text: &str| error.to_string().to_lowercase().contains(text);
+        let delete = || async {
+            match self.client.act(Method::DELETE, &url, None::<&()>, None).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                answer => answer.map(drop),
             }
-            answer => answer.map(drop),
+        };
+        // The daemon may still count an instance that it has just deleted, and stumbles over devices of others that go.
+        let again = |error: &Error| error.kind().is_transient() || said(error, "in use") || said(error, "link show");
+        match retry_when(delete, again).await {
+            // Somebody has been put on it.
+            Err(error) if said(&error, "in use") => Ok(()),
+            answer => answer,
         }
+    }
+
+    /// Sets up those networks of an instance again whose devices are gone, as after a kill while one was made or deleted.
+    pub(super) async fn revive(&self, name: &InstanceName) -> Result<()> {
+        let (instance, _) = self.fetch(name).await?;
+        for network in card::networks(&instance.expanded_devices).filter(|network| network::may_be_ours(network)) {
+            let url = self.client.url(["networks", network]);
+            let Some((found, etag)): Option<(Network, Etag)> = self.find(&url).await? else {
+                continue;
+            };
+            if network::key(self.client.project(), &found.config).is_some() && !self.is_up(network).await? {
+                self.set_up(network, &network::kept(&found), etag).await?;
+                self.guard.close(network, network::range(&found)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the daemon set a network up again: a change is what makes it do so.
+    async fn set_up(&self, name: &str, put: &network::NetworkPut, etag: Etag) -> Result<()> {
+        self.send(Method::PUT, "networks", Some(name), &network::changed(put), etag)
+            .await?;
+        self.send(Method::PUT, "networks", Some(name), put, None).await
     }
 
     async fn find<T: DeserializeOwned>(&self, url: &reqwest::Url) -> Result<Option<(T, Etag)>> {

@@ -28,6 +28,8 @@ pub(in crate::backend::incus) struct Network {
     pub(super) config: Config,
     #[serde(default)]
     pub(super) managed: bool,
+    #[serde(default)]
+    pub(super) description: String,
     #[serde(default, deserialize_with = "nullable")]
     pub(super) used_by: Vec<String>,
 }
@@ -226,11 +228,19 @@ pub(super) fn candidates(name: &str, taken: &[Ipv4Net]) -> impl Iterator<Item = 
 pub(super) fn changed(put: &NetworkPut) -> NetworkPut {
     let mut config = put.config.clone();
     if let Some(dns) = config.get_mut(DNS) {
-        dns.push('\n');
+        dns.push_str("\n# again");
     }
     NetworkPut {
         config,
         description: put.description.clone(),
+    }
+}
+
+/// A network's settings as they are.
+pub(super) fn kept(network: &Network) -> NetworkPut {
+    NetworkPut {
+        config: network.config.clone(),
+        description: network.description.clone(),
     }
 }
 
