@@ -55,4 +55,6 @@ pub use run::{Ready, Run, Script};
 pub use sandbox::{OnStale, Origin, Power, Sandbox};
 pub use secret::{SecretHashes, SecretKey, Secrets};
 pub use user::{Owner, User};
-pub use workspace::{Mount, Port, Volume};
+pub use workspace::{
+    Attach, AttachedMount, AttachedVolume, GuestPort, HotPlug, InvalidPort, Mount, Port, Volume, VolumeKey, Workspace,
+};

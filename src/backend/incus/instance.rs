@@ -369,6 +369,7 @@ impl Incus {
         }
         let policies = self.keys_of(name).await?;
         self.remove_instance(name).await?;
+        self.forget_guards(name);
         self.prune(&policies).await
     }
 

@@ -11,7 +11,7 @@ use crate::apply::observe;
 use crate::backend::Reader;
 use crate::model::{Desired, Field, Instance, InstanceName, Kind, Labels, Lifetime, Live, LiveInstance, SandboxName};
 use crate::plan::{Matched, Options, Reason, plan};
-use crate::view::show::{self, Row, Show};
+use crate::view::show::{self, Attached, Row, Show};
 
 /// Arguments of `show`.
 #[derive(Debug, clap::Args)]
@@ -116,6 +116,9 @@ fn row(
         addresses: instance
             .filter(|_| owned.is_some())
             .map(|instance| instance.addresses.iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
+        workspace: owned
+            .map(|instance| Attached::of(&instance.workspace))
             .unwrap_or_default(),
         source: fact("image").or_else(|| Some(format!("clone of {}", fact("clone-from")?))),
         snapshots: snapshots

@@ -232,7 +232,7 @@ impl Incus {
         Ok(keys)
     }
 
-    async fn change_devices(
+    pub(super) async fn change_devices(
         &self,
         name: &InstanceName,
         change: impl Fn(&mut wire::Devices, &wire::Devices) + Sync,
