@@ -109,6 +109,7 @@ fn row(
         .map(|instance| instance.snapshots.values().collect())
         .unwrap_or_default();
     snapshots.sort_by_key(|snapshot| snapshot.snapshot.created_at);
+    let policy = owned.and_then(|instance| instance.egress.as_ref());
     Row {
         sandbox: sandbox.to_string(),
         instance: name.to_string(),
@@ -117,6 +118,10 @@ fn row(
             .filter(|_| owned.is_some())
             .map(|instance| instance.addresses.iter().map(ToString::to_string).collect())
             .unwrap_or_default(),
+        egress: policy.map(|live| live.policy.key.name.clone()),
+        egress_fault: policy
+            .and_then(|live| live.fault.as_ref())
+            .map(|fault| fault.text.clone()),
         workspace: owned
             .map(|instance| Attached::of(&instance.workspace))
             .unwrap_or_default(),
