@@ -86,6 +86,15 @@ pub(super) fn put_on(own: &mut Devices, profiles: &Devices, network: &str) {
     own.insert(name, closed(network));
 }
 
+/// Leaves an instance without a card in the place of the one that it has on a network.
+pub(super) fn unplug(own: &mut Devices, ours: &str) {
+    for device in own.values_mut() {
+        if is_card(device) && network(device) == Some(ours) {
+            *device = Config::from([("type".to_owned(), "none".to_owned())]);
+        }
+    }
+}
+
 /// Takes an instance off: its profiles' cards, or one on `default`, are its cards again.
 pub(super) fn take_off(own: &mut Devices, profiles: &Devices, ours: &str, default: Option<Config>) {
     own.retain(|name, device| {

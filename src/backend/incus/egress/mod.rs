@@ -75,7 +75,7 @@ impl Incus {
             let acl = acls.iter().find(|acl| acl.name == found.name);
             if let Some(mut live) = network::live(project, found, acl) {
                 if live.fault.is_none() && !self.is_up(&found.name).await? {
-                    live.fault = Some(Fault::live("its network is down"));
+                    live.fault = Some(Fault::restart("its network is down"));
                 }
                 if live.fault.is_none() {
                     let fault = self.guard.fault(&found.name, network::range(found)).await;
@@ -152,16 +152,24 @@ impl Incus {
     }
 
     async fn ensure_network(&self, name: &str, policy: &PinnedPolicy) -> Result<Option<Ipv4Net>> {
-        let url = self.client.url(["networks", name]);
         let wanted = network::network(self.client.project(), policy)?;
-        let found: Option<(Network, Etag)> = self.find(&url).await?;
-        let Some((found, etag)) = found else {
+        let Some((found, etag)) = self.network(name).await? else {
             self.make_network(name, wanted).await?;
-            let made: Option<(Network, Etag)> = self.find(&url).await?;
-            return Ok(made.and_then(|(network, _)| network::range(&network)));
+            return Ok(self
+                .network(name)
+                .await?
+                .and_then(|(network, _)| network::range(&network)));
         };
         self.check_ours("network", name, &found.config, policy)?;
         let range = network::range(&found);
+        if !found.is_whole() {
+            self.discard(&found).await?;
+            self.make_network(name, wanted).await?;
+            return Ok(self
+                .network(name)
+                .await?
+                .and_then(|(network, _)| network::range(&network)));
+        }
         let is_up = self.is_up(name).await?;
         if is_up
             && wanted
@@ -178,6 +186,20 @@ impl Incus {
         }
         self.send(Method::PUT, "networks", Some(name), &body, etag).await?;
         Ok(range)
+    }
+
+    async fn network(&self, name: &str) -> Result<Option<(Network, Etag)>> {
+        self.find(&self.client.url(["networks", name])).await
+    }
+
+    /// Deletes a network that was never made whole, as after a kill while it was made or deleted: nothing sets it up any
+    /// more. Whoever has a card on it has none until their policy is put in force again.
+    async fn discard(&self, found: &Network) -> Result<()> {
+        for name in found.users() {
+            self.change_devices(&name, |own, _| card::unplug(own, &found.name))
+                .await?;
+        }
+        self.remove_object("networks", &found.name).await
     }
 
     /// Makes a network in a range that the daemon chooses, or, where it finds none, in one of ours.

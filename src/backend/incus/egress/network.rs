@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::rules::{self, Rule};
 use crate::backend::Result;
 use crate::backend::incus::wire::{Config, nullable};
-use crate::model::{Digest, Enforcement, EnvironmentName, Fault, LivePolicy, PinnedPolicy, PolicyKey};
+use crate::model::{Digest, Enforcement, EnvironmentName, Fault, InstanceName, LivePolicy, PinnedPolicy, PolicyKey};
 
 const ENVIRONMENT: &str = "user.sbx-apply.environment";
 const PROJECT: &str = "user.sbx-apply.project";
@@ -29,9 +29,27 @@ pub(in crate::backend::incus) struct Network {
     #[serde(default)]
     pub(super) managed: bool,
     #[serde(default)]
+    status: String,
+    #[serde(default)]
     pub(super) description: String,
     #[serde(default, deserialize_with = "nullable")]
     pub(super) used_by: Vec<String>,
+}
+
+impl Network {
+    /// Whether its making has ended well.
+    pub(super) fn is_whole(&self) -> bool {
+        self.status == "Created"
+    }
+
+    /// The instances that have a card on it.
+    pub(super) fn users(&self) -> impl Iterator<Item = InstanceName> {
+        let names = self
+            .used_by
+            .iter()
+            .filter_map(|url| url.strip_prefix("/1.0/instances/"));
+        names.map(|rest| InstanceName::observed(rest.split('?').next().unwrap_or_default()))
+    }
 }
 
 /// A network's settings; those that are not named stay.
