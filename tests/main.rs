@@ -20,3 +20,4 @@ mod schemas;
 mod spec;
 mod support;
 mod trust;
+mod workspace;

@@ -7,8 +7,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use super::secrets;
 use crate::backend::{ErrorKind, Reader, Result, Scope, resolve};
 use crate::model::{
-    Desired, Destination, EnvironmentName, Field, GuestPath, Inspection, InstanceName, Live, LiveInstance, Origin,
-    Ownership, Resolved, Sandbox, SandboxName,
+    Capability, Desired, Destination, EnvironmentName, Field, GuestPath, Inspection, InstanceName, Kind, Live,
+    LiveInstance, Origin, Ownership, Resolved, Sandbox, SandboxName,
 };
 
 /// How many names are looked up at once.
@@ -51,11 +51,29 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
         .try_collect::<Vec<_>>()
         .await?;
     live.names = names(desired, selected).await;
+    if has_volumes(desired, &live) {
+        live.volumes = reader.volumes(&desired.environment).await?;
+    }
+    let chosen = desired
+        .sandboxes
+        .values()
+        .filter(|sandbox| selected.contains(&sandbox.name));
+    let ports = plan::wanted_ports(chosen, &live.instances);
+    if !ports.is_empty() {
+        live.taken_ports = reader.taken_ports(&ports).await?;
+    }
     live.missing_images = missing_images(reader, images_to_make(desired, selected, &live)).await;
     let files: BTreeMap<InstanceName, Inspection> = inspected.into_iter().flatten().collect();
     live.secrets = secrets::hashes(reader, desired, &files, &secret).await?;
     live.files = files;
     Ok(live)
+}
+
+/// Whether there may be volumes: looking for them costs a request.
+fn has_volumes(desired: &Desired, live: &Live) -> bool {
+    let declared = desired.sandboxes.values().any(|sandbox| !sandbox.volumes.is_empty());
+    let recorded = |instance: &LiveInstance| instance.labels.applied().names(Kind::Volume).next().is_some();
+    declared || live.instances.values().any(recorded)
 }
 
 /// What the names in the policies of selected sandboxes resolve to, as this machine sees it.
@@ -128,7 +146,11 @@ async fn missing_images(reader: &dyn Reader, images: BTreeSet<String>) -> BTreeM
 /// # Errors
 /// Whatever the backend says.
 pub async fn observe_environment(reader: &dyn Reader, environment: &EnvironmentName) -> Result<Live> {
-    observe_scope(reader, &scope_of_environment(environment)).await
+    let mut live = observe_scope(reader, &scope_of_environment(environment)).await?;
+    if reader.capabilities().can(Capability::Volumes) {
+        live.volumes = reader.volumes(environment).await?;
+    }
+    Ok(live)
 }
 
 /// Reads every instance of the environment, of the names that it wants, and one more, without files; and the hashes of the

@@ -69,6 +69,8 @@ impl Site<'_> {
                 }
                 more = self.files(step, unseen, &changes).await?;
             }
+            Op::Attach(changes) => self.changing().await?.attach(name, changes).await?,
+            Op::DeleteVolume(key) => self.changing().await?.delete_volume(key).await?,
             Op::Egress(policy) => self.changing().await?.set_policy(name, policy.as_ref()).await?,
             Op::Start => self.changing().await?.start(name).await?,
             Op::Ready(ready) => self.ready(name, ready.as_ref()).await?,

@@ -18,8 +18,15 @@ pub struct Verified {
 ///
 /// # Errors
 /// Whatever the backend says.
-pub async fn verify(reader: &dyn Reader, desired: &Desired, applied: &Plan, options: &Options) -> Result<Verified> {
-    let live = observe(reader, desired, &applied.selected).await?;
+pub async fn verify(
+    reader: &dyn Reader,
+    desired: &Desired,
+    (applied, before): (&Plan, &Live),
+    options: &Options,
+) -> Result<Verified> {
+    let mut live = observe(reader, desired, &applied.selected).await?;
+    // Answers that rotate are not the apply's doing.
+    live.names.clone_from(&before.names);
     // The targets were checked when the plan was made; a failure here could only be an unknown one.
     let plan = plan(desired, &live, reader.capabilities(), options)
         .map_err(|error| crate::backend::Error::new(crate::backend::ErrorKind::Invalid, error.to_string()))?;

@@ -4,6 +4,7 @@
 //! Async I/O stands here and nowhere below. Reading ([`Reader`]) and changing ([`Sandboxes`]) are separate
 //! traits: what plan and check are handed can only read. This floor knows the model, not specs or plans.
 
+mod attachable;
 mod error;
 mod fence;
 mod finding;

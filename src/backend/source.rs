@@ -25,7 +25,8 @@ pub(super) async fn source(path: &Path) -> Result<tokio::fs::File> {
         .map_err(failed)
 }
 
-fn regular(path: &Path) -> io::Result<File> {
+/// The same, at once.
+pub(super) fn regular(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let strictly = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let file = match openat2(CWD, path, flags, Mode::empty(), strictly) {

@@ -23,9 +23,9 @@ use super::{
     Streams, Terminal, resolve,
 };
 use crate::model::{
-    Capabilities, Capability, Content, Destination, EgressMode, Enforcement, EnvironmentName, GuestPath, Inspection,
-    Instance, InstanceName, Labels, Learned, LiveInstance, LivePolicy, Mode, Note, NoteKey, Opening, Owner, Ownership,
-    PinnedPolicy, PolicyKey, Query, Snapshot, agent_preset,
+    Attach, Capabilities, Capability, Content, Destination, EgressMode, Enforcement, EnvironmentName, GuestPath,
+    Inspection, Instance, InstanceName, Labels, Learned, LiveInstance, LivePolicy, Mode, Note, NoteKey, Opening, Owner,
+    Ownership, PinnedPolicy, PolicyKey, Protocol, Query, Snapshot, VolumeKey, agent_preset,
 };
 
 /// Reading instances and snapshots.
@@ -61,6 +61,17 @@ pub trait Observe: Debug + Send + Sync {
     /// requests; what lies on another server is not looked for there.
     async fn find_image(&self, _image: &str) -> Result<()> {
         Ok(())
+    }
+
+    /// The volumes that an environment owns, attached or not. Incus: one request for each storage pool.
+    async fn volumes(&self, _environment: &EnvironmentName) -> Result<BTreeSet<VolumeKey>> {
+        Ok(BTreeSet::new())
+    }
+
+    /// Which of these ports of the host, on 127.0.0.1 or ::1, somebody has; each with what is known of it. None where
+    /// nobody can tell without opening them.
+    async fn taken_ports(&self, _ports: &BTreeSet<(u16, Protocol)>) -> Result<BTreeMap<(u16, Protocol), String>> {
+        Ok(BTreeMap::new())
     }
 
     /// Whether instances can be made here at all, by trying what can be tried without making one: an error that says
@@ -132,6 +143,22 @@ pub trait Backend: Observe {
     async fn relabel(&self, name: &InstanceName, _seen: &Labels, _labels: &Labels) -> Result<()> {
         Err(Error::unsupported(format!(
             "`{name}` cannot be adopted: this backend has nothing but what sbx-apply made"
+        )))
+    }
+
+    /// Attaches mounts, volumes and ports, and takes some away; all or nothing of it where the backend can. What hands
+    /// have attached is left alone. A source is looked at again: one that has become a link, or something else than a
+    /// folder or a file, is invalid. A port that somebody has is already-exists. A volume that is there is attached with
+    /// its data; it survives its instance.
+    async fn attach(&self, name: &InstanceName, _changes: &Attach) -> Result<()> {
+        Err(Error::unsupported(format!("nothing can be attached to `{name}` here")))
+    }
+
+    /// Deletes a volume with all that is in it; no error when there is none.
+    async fn delete_volume(&self, key: &VolumeKey) -> Result<()> {
+        Err(Error::unsupported(format!(
+            "no volume `{}`: there are none here",
+            key.name
         )))
     }
 

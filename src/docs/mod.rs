@@ -18,6 +18,9 @@ pub mod applying {}
 #[doc = include_str!("egress.md")]
 pub mod egress {}
 
+#[doc = include_str!("workspace.md")]
+pub mod workspace {}
+
 #[doc = include_str!("local.md")]
 pub mod local {}
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::HotPlug;
+
 /// Something a spec may need and a backend may lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Capability {
@@ -128,6 +130,13 @@ pub struct Capabilities {
     /// Whether a running sandbox is stopped and started again when a policy is put on it or taken off. A policy that
     /// changes disturbs nobody.
     pub egress_restarts: bool,
+    /// What of mounts, volumes and ports a running sandbox takes without a restart.
+    pub hot_plug: HotPlug,
+    /// Whether the spec's files in folders of a mount stay what they are: where not, only those right in it do, for a
+    /// guest could move such a folder away.
+    pub guards_folders: bool,
+    /// What a user wants to know of each of these before they are attached, by capability: shown in plans that do so.
+    pub workspace_remarks: Vec<(Capability, String)>,
     /// What a user wants to know before sandboxes are made: shown in plans that make some.
     pub remarks: Vec<String>,
     /// What a user wants to know before an egress policy is put in force: shown in plans that do so.

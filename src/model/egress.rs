@@ -103,7 +103,7 @@ impl fmt::Display for Destination {
 }
 
 /// Transport protocol of a rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// TCP.
     Tcp,
@@ -258,7 +258,36 @@ pub struct LivePolicy {
     /// The policy, as far as it can be read.
     pub policy: PinnedPolicy,
     /// What is wrong with the way in which it is enforced, such as a filter that somebody has switched off.
-    pub fault: Option<String>,
+    pub fault: Option<Fault>,
+}
+
+/// Why a policy does not hold as it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What is wrong, for people.
+    pub text: String,
+    /// Whether a running sandbox has to be started again for it to be mended.
+    pub restart: bool,
+}
+
+impl Fault {
+    /// One that can be mended while the sandbox runs.
+    #[must_use]
+    pub fn live(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            restart: false,
+        }
+    }
+
+    /// One that needs a restart.
+    #[must_use]
+    pub fn restart(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            restart: true,
+        }
+    }
 }
 
 /// What a name resolves to, or why it does not.

@@ -70,7 +70,7 @@ impl Kind {
             Self::Run => &["digest"],
             Self::Snapshot => &["exists", "recipe"],
             Self::Volume => &["path"],
-            Self::Mount => &["source", "readonly"],
+            Self::Mount => &["source", "readonly", "guarded"],
             Self::Port => &["host"],
             _ => &[],
         }

@@ -58,6 +58,7 @@ mod tests {
             created_at,
             location: None,
             image: None,
+            workspace: Default::default(),
             mounted: std::collections::BTreeSet::new(),
         }
     }

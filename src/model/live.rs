@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Digest, GuestPath, InstanceName, Labels, LivePolicy, Mode, Owner, Resolved, SecretHashes, SnapshotName};
+use super::{
+    Digest, GuestPath, InstanceName, Labels, LivePolicy, Mode, Owner, Protocol, Resolved, SecretHashes, SnapshotName,
+    VolumeKey, Workspace,
+};
 
 /// Whether an instance runs, in a word that every backend can say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +91,8 @@ pub struct LiveInstance {
     pub config: BTreeMap<String, String>,
     /// The outbound network policy that is in force; none where there is none.
     pub egress: Option<LivePolicy>,
+    /// Mounts, volumes and ports that are attached as we do it, whoever declared them.
+    pub workspace: Workspace,
     /// Snapshots by name.
     pub snapshots: BTreeMap<String, LiveSnapshot>,
     /// When it was made, in seconds since 1970-01-01T00:00:00Z.
@@ -209,4 +214,8 @@ pub struct Live {
     pub missing_images: BTreeMap<String, String>,
     /// What the names in outbound network policies resolve to, as this machine sees it.
     pub names: BTreeMap<String, Resolved>,
+    /// The volumes that the environment owns, whether attached or not. Looked for only where there may be some.
+    pub volumes: BTreeSet<VolumeKey>,
+    /// Ports of the host that somebody else has, of those that are yet to be opened; each with what is known of it.
+    pub taken_ports: BTreeMap<(u16, Protocol), String>,
 }

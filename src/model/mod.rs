@@ -36,8 +36,8 @@ pub use desired::{BackendChoice, Desired};
 pub use diagnostic::{Diagnostic, Mark};
 pub use digest::{Digest, Hasher};
 pub use egress::{
-    Destination, EgressMode, EgressRule, Enforcement, LivePolicy, Opening, PinnedPolicy, Policy, PolicyKey, PortRange,
-    Protocol, Resolved,
+    Destination, EgressMode, EgressRule, Enforcement, Fault, LivePolicy, Opening, PinnedPolicy, Policy, PolicyKey,
+    PortRange, Protocol, Resolved,
 };
 pub use facts::Facts;
 pub use field::{Field, Kind, ParseFieldError};
@@ -57,4 +57,6 @@ pub use run::{Ready, Run, Script};
 pub use sandbox::{OnStale, Origin, Power, Sandbox};
 pub use secret::{SecretHashes, SecretKey, Secrets};
 pub use user::{Owner, User};
-pub use workspace::{Mount, Port, Volume};
+pub use workspace::{
+    Attach, AttachedMount, AttachedVolume, GuestPort, HotPlug, InvalidPort, Mount, Port, Volume, VolumeKey, Workspace,
+};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::make::deletions;
+use super::make::{deletions, volume_deletions};
 use super::match_up::Matched;
 use super::{Plan, Reason};
 use crate::model::{EnvironmentName, Live, SandboxName};
@@ -12,7 +12,11 @@ use crate::model::{EnvironmentName, Live, SandboxName};
 pub fn destroy(environment: &EnvironmentName, backend: &str, live: &Live) -> Plan {
     let matched = Matched::owned_by(environment, live);
     let selected: BTreeSet<SandboxName> = matched.owned.keys().cloned().collect();
-    let (changes, steps, mut refusals) = deletions(&matched.in_order(), Reason::Destroyed);
+    let (mut changes, mut steps, mut refusals) = deletions(&matched.in_order(), Reason::Destroyed);
+    let volumes: Vec<_> = live.volumes.iter().collect();
+    let (gone, last) = volume_deletions(&volumes, live, Reason::Destroyed, &steps);
+    changes.extend(gone);
+    steps.extend(last);
     // Of two instances that claim to be one sandbox, at most one is ours.
     refusals.extend(matched.refusals);
     Plan {

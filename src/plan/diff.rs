@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::egress;
 use super::extras::Extra;
 use super::facts::{self, ABSENT};
 use super::held::hold_back;
 use super::recipe::{Recipe, SOURCE_RECIPE};
 use super::stale::{Recipes, kept_stale, record_to_be, stale_clone, stale_snapshots};
 use super::{Action, Change, FieldChange, Impact, Origin, Reason, TextChange};
+use super::{egress, workspace};
 use crate::model::{
     Capabilities, Data, Facts, Field, FileState, GuestPath, Ignored, Inspection, InstanceName, Kind, Labels,
     LiveInstance, OnStale, Origin as Source, Resolved, Sandbox, SecretHashes, Shape, Status,
@@ -374,6 +374,16 @@ fn undone(
             }
             subject.prune
         }
+        Kind::Volume => {
+            if !subject.prune {
+                let name = &field.name;
+                notices.push(format!(
+                    "the volume {name} left the spec; it stays, attached, until --prune"
+                ));
+            }
+            subject.prune
+        }
+        Kind::Mount | Kind::Port => true,
         Kind::Egress => egress::is_undone(subject, field, live),
         _ => false,
     }
@@ -473,6 +483,7 @@ fn kept(
             Kind::File if wanted.is_none() || wanted == Some(ABSENT) => Action::Delete,
             Kind::File if now.is_none() || now == Some(ABSENT) => Action::Create,
             Kind::Tree | Kind::Egress if !known => Action::Create,
+            kind if workspace::is(kind) => workspace::action(subject, instance, kind, &name),
             _ => Action::Update,
         };
         let reason = match (kind, action) {
@@ -482,15 +493,17 @@ fn kept(
             (Kind::Run, _) if !known => Reason::NeverRun,
             (Kind::Snapshot, Action::Snapshot) if now.is_some() => Reason::Stale,
             (Kind::Snapshot, Action::Snapshot) | (Kind::File, Action::Create) if known && complete => Reason::Missing,
+            (kind, Action::Create) if workspace::is(kind) && known && complete => Reason::Missing,
             (_, Action::Create | Action::Snapshot) => Reason::New,
             (Kind::Power, _) if !complete => Reason::Unfinished,
-            (Kind::Snapshot, Action::Delete) => Reason::Pruned,
+            (Kind::Snapshot | Kind::Volume, Action::Delete) => Reason::Pruned,
             // `protect false` says just what no word of it says.
+            (kind, Action::Update) if workspace::is(kind) => reason(&fields),
             _ if wanted.is_none() && fields.iter().any(|field| field.field.field != "protect") => Reason::LeftSpec,
             _ => reason(&fields),
         };
         ran |= kind == Kind::Run;
-        let impact = impact(subject, instance, kind, action, &fields);
+        let impact = impact(subject, instance, (kind, &name), action, &fields);
         changes.push(change(subject, kind, name, action, impact, reason, fields));
     }
     changes
@@ -536,10 +549,13 @@ fn reason(fields: &[FieldChange]) -> Reason {
 fn impact(
     subject: &Subject<'_>,
     instance: &LiveInstance,
-    kind: Kind,
+    (kind, name): (Kind, &str),
     action: Action,
     fields: &[FieldChange],
 ) -> Impact {
+    if kind == Kind::Volume && action == Action::Delete {
+        return Impact::DataLoss;
+    }
     // A folder in a file's place goes with all that is in it.
     let folder = |field: &FieldChange| field.field.field == "content" && field.before.as_deref() == Some(facts::FOLDER);
     if kind == Kind::File && instance.labels.is_true(Labels::COMPLETE) && fields.iter().any(folder) {
@@ -547,7 +563,8 @@ fn impact(
     }
     let restart = match kind {
         Kind::Power => action == Action::Stop,
-        Kind::Egress => egress::restarts(subject.capabilities, fields),
+        Kind::Egress => egress::restarts(subject.capabilities, instance, fields),
+        kind if workspace::is(kind) => workspace::restarts(subject, instance, kind, name),
         Kind::Sandbox => fields.iter().any(|field| {
             field
                 .field

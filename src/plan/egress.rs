@@ -128,7 +128,10 @@ pub(super) fn live(facts: &mut Facts, instance: &LiveInstance, desired: &Facts, 
     let mode = recorded.and_then(|facts| facts.get(&field(MODE)));
     facts.set(field(MODE), mode.unwrap_or(EgressMode::Allowlist.as_str()));
     facts.set(field(POLICY), &*found.policy.key.name);
-    facts.set(field(ENFORCED), found.fault.as_deref().unwrap_or(YES));
+    facts.set(
+        field(ENFORCED),
+        found.fault.as_ref().map_or(YES, |fault| fault.text.as_str()),
+    );
     for opening in &found.policy.open {
         facts.set(of_opening(opening), OPEN);
     }
@@ -366,7 +369,9 @@ fn overlapping(policy: &Policy) -> Vec<String> {
     notices
 }
 
-/// Whether a backend restarts a sandbox to put it on another network.
-pub(super) fn restarts(capabilities: &Capabilities, fields: &[FieldChange]) -> bool {
-    capabilities.egress_restarts && changes_network(fields)
+/// Whether a sandbox is stopped and started again for a change.
+pub(super) fn restarts(capabilities: &Capabilities, instance: &LiveInstance, fields: &[FieldChange]) -> bool {
+    let mended = fields.iter().any(|change| change.field.field == ENFORCED);
+    let fault = instance.egress.as_ref().and_then(|live| live.fault.as_ref());
+    (capabilities.egress_restarts && changes_network(fields)) || (mended && fault.is_some_and(|fault| fault.restart))
 }

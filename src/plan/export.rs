@@ -7,8 +7,8 @@ use super::facts::{ABSENT, DELETE, DEPENDS_ON, PASSWD, ROOT, of_file};
 use super::{Adoption, Change, Options, Reason, adopt, plan};
 use crate::model::{
     Bytes, Capabilities, Content, Desired, Facts, Field, File, FileState, Found, GuestPath, Ignored, Inspection, Kind,
-    Labels, Lifetime, Live, LiveInstance, Memory, Mode, OnStale, Origin, Ownership, Place, Power, Query, Sandbox,
-    SandboxName, Seconds, Shape, SnapshotName, Status, User, When,
+    Labels, Lifetime, Live, LiveInstance, Memory, Mode, OnStale, Origin, Ownership, Place, Port, Power, Query, Sandbox,
+    SandboxName, Seconds, Shape, SnapshotName, Status, User, Volume, When,
 };
 
 /// Stands for an image that nobody knows.
@@ -106,6 +106,7 @@ pub fn read_back(name: &SandboxName, instance: &LiveInstance, found: &Inspection
         }
     }
     snapshots(&mut sandbox, instance, &mut left_out);
+    attached(&mut sandbox, instance, &mut left_out);
     user(&mut sandbox, &record, found, &mut left_out);
     files(&mut sandbox, &record, found, room, &mut left_out);
     recorded(&mut sandbox, &record, &mut left_out);
@@ -187,6 +188,36 @@ fn snapshots(sandbox: &mut Sandbox, instance: &LiveInstance, left_out: &mut Vec<
         match SnapshotName::new(label.as_str()) {
             Ok(name) if is_ours => sandbox.snapshots.push((name, Place::nowhere())),
             _ => left_out.push(format!("the snapshot {label} was taken by hand")),
+        }
+    }
+}
+
+/// Volumes and ports, where they are as a spec can say it. Mounts are of a repository that nobody knows here.
+fn attached(sandbox: &mut Sandbox, instance: &LiveInstance, left_out: &mut Vec<String>) {
+    let found = &instance.workspace;
+    for (path, mount) in &found.mounts {
+        left_out.push(format!(
+            "{} is mounted at {path}; say so where the spec is: mount {path} source=…",
+            mount.source
+        ));
+    }
+    for (name, path) in &found.volumes {
+        match GuestPath::new(path.as_str()) {
+            Ok(path) => {
+                let at = Place::nowhere();
+                sandbox.volumes.insert(name.clone(), Volume { path, at });
+            }
+            Err(_) => left_out.push(format!("the volume {name} is {path}, which a spec cannot say")),
+        }
+    }
+    for (guest, host) in &found.ports {
+        match host.parse() {
+            Ok(host) => sandbox.ports.push(Port {
+                guest: *guest,
+                host,
+                at: Place::nowhere(),
+            }),
+            Err(_) => left_out.push(format!("the port {guest} is {host}, which a spec cannot say")),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::account::Account;
 use super::run_digest::run_digests;
-use super::{egress, secret};
+use super::{egress, secret, workspace};
 use crate::model::{
     Digest, Entry, Facts, Field, File, FileState, Found, GuestPath, Inspection, Kind, Labels, LiveInstance, Mode,
     Origin, Owner, Power, Sandbox, SandboxName, SecretHashes, Shape, Status, Tree, When,
@@ -98,6 +98,7 @@ pub(super) fn desired(sandbox: &Sandbox, sources: &BTreeMap<String, String>, app
     for (name, _) in &sandbox.snapshots {
         facts.set(Field::of(Kind::Snapshot, name.as_str(), "exists"), "true");
     }
+    workspace::desired(&mut facts, sandbox);
     egress::desired(&mut facts, sandbox);
     facts.set(power(), sandbox.state.as_str());
     facts
@@ -210,6 +211,7 @@ pub(super) fn live(
         .for_each(|(key, value)| set(format!("config:{key}"), Some(value)));
     set("protect".to_owned(), instance.labels.0.get(Labels::PROTECT));
     set("ttl".to_owned(), instance.labels.0.get(Labels::TTL));
+    workspace::live(&mut facts, instance);
     egress::live(&mut facts, instance, desired, applied);
     facts.set(power(), status(instance.status));
     for label in instance.snapshots.keys() {

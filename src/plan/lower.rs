@@ -2,13 +2,13 @@
 //! ready → set-up steps → final power state → snapshots → the record.
 
 use super::diff::{Diff, Fate, Subject};
-use super::egress;
 use super::facts::{self, ABSENT};
 use super::held::{keeping_accepted, stays_for_later};
 use super::{Action, Change, Impact, Op, Reason, SecretFile, Step, StepId};
+use super::{egress, workspace};
 use crate::model::{
-    Changes, CreateOpts, Entry, EnvironmentName, Facts, Field, File, FileChange, FileState, GuestPath, Kind, Labels,
-    Mode, Origin, Power, Run, Sandbox, SandboxName, Status, Tree, When,
+    Attach, Changes, CreateOpts, Entry, EnvironmentName, Facts, Field, File, FileChange, FileState, GuestPath, Kind,
+    Labels, Live, Mode, Origin, Power, Run, Sandbox, SandboxName, Status, Tree, When,
 };
 
 /// What lowering one sandbox needs to know of the others.
@@ -32,6 +32,7 @@ pub(super) fn id(sandbox: &SandboxName, op: &Op) -> StepId {
     StepId(match op {
         Op::Run(run) => format!("{sandbox}/run:{}", run.name),
         Op::Snapshot(name) => format!("{sandbox}/snapshot:{name}"),
+        Op::DeleteVolume(key) => format!("{sandbox}/delete-volume:{}", key.name),
         Op::DeleteSnapshot(name) => format!("{sandbox}/delete-snapshot:{name}"),
         op => format!("{sandbox}/{}", op.as_str()),
     })
@@ -63,7 +64,7 @@ impl Lowering<'_> {
 
 /// The steps of one sandbox. Needs on other sandboxes name steps that may not be in the plan; they then count
 /// as met.
-pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_>) -> Vec<Step> {
+pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_>, live: &Live) -> Vec<Step> {
     let sandbox = subject.sandbox;
     let mut lowering = Lowering {
         subject,
@@ -89,6 +90,7 @@ pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_
         let why = match (restart(Kind::Sandbox), restart(Kind::Egress)) {
             (true, _) => Some("stop, for settings that take hold with a start"),
             (_, true) => Some("stop, to put it on another network"),
+            _ if workspace::any_restarts(subject, diff) => Some("stop, to attach what takes hold with a start"),
             _ => None,
         };
         if let Some(why) = why.filter(|_| !stopped) {
@@ -113,6 +115,7 @@ pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_
         );
     }
     files(&mut lowering, diff, made);
+    attachments(&mut lowering, diff, live);
     policy(&mut lowering, diff, around.environment);
 
     let runs: Vec<(&Run, &Change)> = of_kind(diff, Kind::Run)
@@ -291,6 +294,35 @@ fn configure(lowering: &mut Lowering<'_>, change: &Change) {
     if !changes.is_empty() {
         let names: Vec<_> = facts.iter().map(|(field, _)| field.to_string()).collect();
         lowering.push(Op::Configure(changes), format!("set {}", names.join(", ")), facts);
+    }
+}
+
+/// What is attached before anything runs that may need it, and the volumes that go.
+fn attachments(lowering: &mut Lowering<'_>, diff: &Diff, live: &Live) {
+    let attach = workspace::attach(lowering.subject, diff);
+    if attach != Attach::default() {
+        let named = |kind: Kind, some: usize| (some > 0).then(|| counted_objects(kind, some));
+        let names: Vec<String> = [
+            named(Kind::Mount, attach.mounts.len()),
+            named(Kind::Volume, attach.volumes.len()),
+            named(Kind::Port, attach.ports.len()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let title = format!("see to {}", names.join(", "));
+        lowering.push(Op::Attach(attach), title, workspace::facts(diff));
+    }
+    for key in workspace::pruned(lowering.subject, live) {
+        let title = format!("delete the volume {}", key.name);
+        lowering.push(Op::DeleteVolume(key.clone()), title, Vec::new());
+    }
+}
+
+fn counted_objects(kind: Kind, number: usize) -> String {
+    match number {
+        1 => format!("1 {kind}"),
+        number => format!("{number} {kind}s"),
     }
 }
 
@@ -493,6 +525,12 @@ fn stays_recorded(subject: &Subject<'_>, field: &Field) -> bool {
             .files
             .iter()
             .any(|(path, file)| path.as_str() == field.name && file.when == When::Always),
+        Kind::Volume => {
+            !subject.prune
+                && subject
+                    .instance
+                    .is_some_and(|i| i.workspace.volumes.contains_key(&field.name))
+        }
         Kind::Snapshot => !subject.prune && subject.instance.is_some_and(|i| i.snapshots.contains_key(&field.name)),
         _ => false,
     }

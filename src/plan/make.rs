@@ -12,11 +12,11 @@ use super::mounted;
 use super::stale::{Recipes, generations, weigh};
 use super::{
     Action, Change, FieldChange, Graph, Impact, Op, Reason, Refusal, Step, StepId, Summary, UnknownTarget, capability,
-    cores, egress, secret, select,
+    cores, egress, secret, select, workspace,
 };
 use crate::model::{
     Capabilities, Date, Desired, EnvironmentName, Field, Ignored, InstanceName, Kind, Labels, Live, LiveInstance,
-    Origin, Place, Sandbox, SandboxName,
+    Origin, Ownership, Place, Sandbox, SandboxName, VolumeKey,
 };
 
 /// How to plan.
@@ -214,10 +214,14 @@ pub fn plan(
     plan.notices.extend(remarks(&plan.changes, capabilities));
     if options.targets.is_empty() {
         leftovers(&mut plan, matched.left_over(desired), options.prune);
+        if options.prune {
+            prune_volumes(&mut plan, desired, live);
+        }
     }
     plan.refusals.extend(matched.refusals);
     once_each(&mut plan.refusals);
     wait_for_sources(&mut plan.steps);
+    wait_for_ports(&mut plan.steps, live);
     drop_met_needs(&mut plan.steps);
     Ok(plan)
 }
@@ -239,6 +243,7 @@ impl Part {
         let mut refusals = capability::lacking(subject.sandbox, subject.capabilities);
         refusals.extend(egress::unresolved(subject));
         refusals.extend(guard(subject, &diff, live));
+        refusals.extend(workspace::refusals(subject, &diff, live));
         let mut notices = std::mem::take(&mut diff.notices);
         if subject.only_compared {
             notices.extend(secret::needed(subject, &diff.changes, diff.fate));
@@ -257,7 +262,8 @@ impl Part {
         }
         notices.extend(secret::notices(subject, &diff.changes, diff.fate));
         notices.extend(egress::notices(subject, &diff.changes));
-        let steps = lower(subject, &diff, around);
+        notices.extend(workspace::notices(subject, &diff.changes));
+        let steps = lower(subject, &diff, around, live);
         refusals.extend(mounted::guard(subject, diff.fate, &steps));
         notices.extend(mounted::notices(subject, diff.fate));
         secret::hide(diff.changes.iter_mut().flat_map(|change| &mut change.fields));
@@ -380,6 +386,71 @@ fn leftovers(plan: &mut Plan, left: Vec<(&SandboxName, &LiveInstance)>, prune: b
     plan.refusals.extend(refusals);
 }
 
+/// Deletes the volumes of sandboxes that the spec no longer names.
+fn prune_volumes(plan: &mut Plan, desired: &Desired, live: &Live) {
+    let left: Vec<&VolumeKey> = live
+        .volumes
+        .iter()
+        .filter(|key| !desired.sandboxes.contains_key(&key.sandbox))
+        .collect();
+    let (changes, steps) = volume_deletions(&left, live, Reason::Pruned, &plan.steps);
+    plan.changes.extend(changes);
+    plan.steps.extend(steps);
+}
+
+/// Deletes volumes, each after the sandbox that has it.
+pub(super) fn volume_deletions(
+    left: &[&VolumeKey],
+    live: &Live,
+    reason: Reason,
+    before: &[Step],
+) -> (Vec<Change>, Vec<Step>) {
+    let parts = left.iter().map(|key| {
+        let of_it = |instance: &&LiveInstance| {
+            instance.labels.ownership(&instance.name)
+                == (Ownership::Owned {
+                    environment: key.environment.clone(),
+                    sandbox: key.sandbox.clone(),
+                })
+        };
+        let name = live
+            .instances
+            .values()
+            .find(of_it)
+            .map(|instance| instance.name.clone());
+        let name = name.or_else(|| InstanceName::of(&key.environment, &key.sandbox).ok());
+        let instance = name.unwrap_or_else(|| InstanceName::observed(key.sandbox.as_str()));
+        let delete = id(&key.sandbox, &Op::Delete);
+        let op = Op::DeleteVolume((*key).clone());
+        let change = Change {
+            sandbox: key.sandbox.clone(),
+            instance: instance.clone(),
+            kind: Kind::Volume,
+            name: key.name.clone(),
+            action: Action::Delete,
+            impact: Impact::DataLoss,
+            reason,
+            fields: Vec::new(),
+            text: None,
+        };
+        let step = Step {
+            id: id(&key.sandbox, &op),
+            sandbox: key.sandbox.clone(),
+            instance,
+            title: format!("delete the volume {}", key.name),
+            op,
+            needs: before
+                .iter()
+                .map(|step| step.id.clone())
+                .filter(|id| *id == delete)
+                .collect(),
+            facts: Vec::new(),
+        };
+        (change, step)
+    });
+    parts.unzip()
+}
+
 /// Deletes instances, clones before what they were made from.
 pub(super) fn deletions(
     left: &[(&SandboxName, &LiveInstance)],
@@ -475,6 +546,40 @@ fn wait_for_sources(steps: &mut [Step]) {
     for step in steps.iter_mut().filter(|step| step.op == Op::Delete) {
         let needs = sources.remove(&step.sandbox).unwrap_or_default();
         step.needs.extend(needs.into_iter().filter(|need| *need != step.id));
+    }
+}
+
+/// A port that goes from one sandbox to another is let go of first. Where two swap theirs, neither waits, and
+/// whoever comes first is told that it is taken.
+fn wait_for_ports(steps: &mut [Step], live: &Live) {
+    let lets_go = |instance: &InstanceName| {
+        let mut of_it = steps.iter().filter(|step| step.instance == *instance);
+        of_it
+            .find(|step| matches!(step.op, Op::Attach(_) | Op::Delete))
+            .map(|step| step.id.clone())
+    };
+    let mut waits: Vec<(usize, StepId)> = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        let Op::Attach(attach) = &step.op else { continue };
+        for (guest, host) in &attach.ports {
+            let has = |instance: &&LiveInstance| {
+                let listening = &instance.workspace.listening;
+                instance.name != step.instance && host.is_some_and(|host| listening.contains(&(host, guest.protocol)))
+            };
+            let holder = live.instances.values().find(has);
+            waits.extend(holder.and_then(|holder| lets_go(&holder.name)).map(|id| (index, id)));
+        }
+    }
+    if waits.is_empty() {
+        return;
+    }
+    for (index, id) in &waits {
+        steps[*index].needs.push(id.clone());
+    }
+    if Graph::of(steps).order().is_err() {
+        for (index, _) in waits.iter().rev() {
+            steps[*index].needs.pop();
+        }
     }
 }
 

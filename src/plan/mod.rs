@@ -33,6 +33,7 @@ mod secret;
 mod select;
 mod stale;
 mod step;
+mod workspace;
 
 pub use account::{Account, AccountError, ensure_account, look_up};
 pub use adopt::{Adoption, adopt};
@@ -53,3 +54,4 @@ pub use restored::restored;
 pub use secret::secret_paths;
 pub use select::{UnknownTarget, select};
 pub use step::{Op, SecretFile, Step, StepId};
+pub use workspace::wanted_ports;

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::model::{
-    Changes, CreateOpts, Field, FileChange, GuestPath, InstanceName, Mode, Owner, PinnedPolicy, Ready, Run,
-    SandboxName, SnapshotName, User,
+    Attach, Changes, CreateOpts, Field, FileChange, GuestPath, InstanceName, Mode, Owner, PinnedPolicy, Ready, Run,
+    SandboxName, SnapshotName, User, VolumeKey,
 };
 
 /// A step's name in the plan: `base/create`, `task-1/run:install`. Unique, and the same for the same plan.
@@ -55,6 +55,10 @@ pub enum Op {
         /// Secret files, written after all others.
         secrets: Vec<SecretFile>,
     },
+    /// Attach mounts, volumes and ports, and take some away.
+    Attach(Attach),
+    /// Delete a volume with all that is in it.
+    DeleteVolume(VolumeKey),
     /// Put an outbound network policy in force; none lifts the one that there is.
     Egress(Option<PinnedPolicy>),
     /// Start it.
@@ -84,6 +88,8 @@ impl Op {
             Self::Configure(_) => "configure",
             Self::Account(_) => "account",
             Self::Files { .. } => "files",
+            Self::Attach(_) => "attach",
+            Self::DeleteVolume(_) => "delete-volume",
             Self::Egress(_) => "egress",
             Self::Start => "start",
             Self::Ready(_) => "ready",

@@ -10,7 +10,9 @@ use super::problems::Problems;
 use super::source::Sources;
 use super::syntax::{Format, Name, Node, Scalar, Tree, Value};
 use super::validate::is_allowed;
-use crate::model::{Data, Desired, File, FileState, Origin, Owner, Place, Power, Sandbox, SandboxName, User, clean};
+use crate::model::{
+    Data, Desired, File, FileState, Origin, Owner, Place, Power, Protocol, Sandbox, SandboxName, User, clean,
+};
 
 /// Takes out of a sandbox what the language cannot say, or would refuse: values of a live system may be anything. Gives a
 /// line about each.
@@ -196,6 +198,19 @@ fn sandbox(sandbox: &Sandbox) -> Node {
     }
     for (path, declared) in &sandbox.files {
         add(file(path.as_str(), declared, sandbox.user.as_ref()));
+    }
+    for (name, volume) in &sandbox.volumes {
+        let mut made = node("volume", [word(name)]);
+        made.props.push(property("path", string(volume.path.as_str())));
+        add(made);
+    }
+    for port in &sandbox.ports {
+        let mut made = node("port", [number(u32::from(port.guest.number))]);
+        made.props.push(property("host", number(u32::from(port.host))));
+        if port.guest.protocol == Protocol::Udp {
+            made.props.push(property("protocol", word("udp")));
+        }
+        add(made);
     }
     if !sandbox.snapshots.is_empty() {
         let names = sandbox.snapshots.iter().map(|(name, _)| word(name.as_str()));

@@ -79,7 +79,9 @@ impl Egress {
             declared: declared.map(|policy| policy.mode.as_str()),
             policy: live.map(|live| live.policy.key.name.clone()),
             in_force: live.is_some(),
-            fault: live.and_then(|live| live.fault.clone()),
+            fault: live
+                .and_then(|live| live.fault.as_ref())
+                .map(|fault| fault.text.clone()),
             destinations: rows.into_values().collect(),
         }
     }

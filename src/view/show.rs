@@ -8,6 +8,7 @@ use super::clean::short;
 use super::human::age;
 use super::json::FORMAT_VERSION;
 use super::table::table;
+use crate::model::Workspace;
 
 /// What there is of an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -36,8 +37,15 @@ pub struct Row {
     pub addresses: Vec<String>,
     /// What its disk was made from, as last applied; null where that is not known.
     pub source: Option<String>,
+    /// Its outbound network policy in force: a shared one's name, or `sandbox/NAME` for its own; null where everything is
+    /// open.
+    pub egress: Option<String>,
+    /// What is wrong with the way in which that is enforced; null where nothing is.
+    pub egress_fault: Option<String>,
     /// Its snapshots, oldest first.
     pub snapshots: Vec<String>,
+    /// What is attached to it as a spec declares it: `SOURCE at PATH`, `NAME at PATH`, `PORT at 127.0.0.1:PORT`.
+    pub workspace: Attached,
     /// What of it is older than the spec has it: `source` when what it was cloned from has changed since, and
     /// `snapshot:NAME` for each such snapshot of its own.
     pub stale: Vec<String>,
@@ -52,6 +60,42 @@ pub struct Row {
     pub complete: bool,
     /// Whether the spec no longer names it.
     pub leftover: bool,
+}
+
+/// What is attached to a sandbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Attached {
+    /// Mounts.
+    pub mounts: Vec<String>,
+    /// Volumes.
+    pub volumes: Vec<String>,
+    /// Ports.
+    pub ports: Vec<String>,
+}
+
+impl Attached {
+    /// Of an instance.
+    #[must_use]
+    pub fn of(found: &Workspace) -> Self {
+        let mounts = found.mounts.iter().map(|(path, mount)| {
+            let readonly = if mount.readonly { " (to read)" } else { "" };
+            format!("{} at {path}{readonly}", mount.source)
+        });
+        let volumes = found.volumes.iter().map(|(name, path)| format!("{name} at {path}"));
+        let ports = found
+            .ports
+            .iter()
+            .map(|(guest, host)| format!("{guest} at 127.0.0.1:{host}"));
+        Self {
+            mounts: mounts.collect(),
+            volumes: volumes.collect(),
+            ports: ports.collect(),
+        }
+    }
+
+    fn all(&self) -> Vec<String> {
+        [&self.mounts[..], &self.volumes, &self.ports].concat()
+    }
 }
 
 /// A table for people.
@@ -69,6 +113,8 @@ pub fn human(show: &Show) -> String {
         }
     };
     let expires = show.sandboxes.iter().any(|row| row.ttl.is_some());
+    let fenced = show.sandboxes.iter().any(|row| row.egress.is_some());
+    let attached = show.sandboxes.iter().any(|row| row.workspace != Attached::default());
     let rows = show.sandboxes.iter().map(|row| {
         let status = match (
             row.leftover,
@@ -89,12 +135,26 @@ pub fn human(show: &Show) -> String {
             list(&row.stale),
             row.age.map_or_else(nothing, age),
         ];
+        cells.extend(fenced.then(|| egress(row)));
+        cells.extend(attached.then(|| list(&row.workspace.all())));
         cells.extend(expires.then(|| end(row)));
         cells
     });
     let mut header = vec!["SANDBOX", "STATUS", "ADDRESSES", "SOURCE", "SNAPSHOTS", "STALE", "AGE"];
+    header.extend(fenced.then_some("EGRESS"));
+    header.extend(attached.then_some("ATTACHED"));
     header.extend(expires.then_some("EXPIRES"));
     table(&header, &rows.collect::<Vec<_>>())
+}
+
+/// What it may reach.
+fn egress(row: &Row) -> String {
+    match (&row.egress, &row.egress_fault) {
+        (None, _) if row.status == "missing" => "-".to_owned(),
+        (None, _) => "unrestricted".to_owned(),
+        (Some(policy), None) => short(policy, 40).into_owned(),
+        (Some(policy), Some(_)) => format!("{} (not enforced as it should be)", short(policy, 40)),
+    }
 }
 
 /// When it may be deleted.

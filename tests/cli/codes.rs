@@ -264,7 +264,7 @@ fn spec(spec: Spec) -> String {
         Image => SPEC.replace("\"debian/12\"; cpu", "\"debian/13\"; cpu"),
         Fewer => SPEC.lines().take(2).map(|line| format!("{line}\n")).collect(),
         Wrong => SPEC.replace("cpu 1", "cpus 1"),
-        Lacking => SPEC.replace("cpu 1", "cpu 1; port 80 host=8080"),
+        Lacking => SPEC.replace("cpu 1", "cpu 1; egress { enforce \"guest\"; allow \"192.0.2.1\"; }"),
         Failing => SPEC.replace("cpu 1", "cpu 1; run \"go\" command=\"false\""),
     }
 }

@@ -4,6 +4,7 @@
 //! A check is an async function of a [`fixture::Fixture`] in one of the rooms below, listed in `suite`; a
 //! forgotten one is a warning about dead code.
 
+mod attaching;
 mod clones;
 mod console;
 mod exec;

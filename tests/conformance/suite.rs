@@ -4,6 +4,11 @@
 macro_rules! suite {
     ($backend:ident) => {
         suite! { $backend;
+            attaching {
+                a_volume_outlives_its_instance,
+                what_is_attached_comes_back_and_goes,
+                what_is_no_capability_is_not_attached,
+            }
             clones {
                 a_clone_brings_no_snapshots,
                 a_clone_inherits_nothing,

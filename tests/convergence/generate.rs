@@ -11,8 +11,9 @@ use sbx_apply::backend::ErrorKind;
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::model::{
     BackendChoice, Bytes, Content, Desired, EgressMode, EgressRule, Entry, EnvironmentName, Field, File, FileState,
-    GuestPath, Ignored, Kind, Memory as MemoryLimit, Mode, OnStale, Opening, Origin, Owner, Place, Policy, Power,
-    Ready, Run, Sandbox, SandboxName, Script, Seconds, SecretKey, Secrets, SnapshotName, StepName, Tree, User, When,
+    GuestPath, GuestPort, Ignored, Kind, Memory as MemoryLimit, Mode, Mount, OnStale, Opening, Origin, Owner, Place,
+    Policy, Port, Power, Protocol, Ready, Run, Sandbox, SandboxName, Script, Seconds, SecretKey, Secrets, SnapshotName,
+    StepName, Tree, User, Volume, When,
 };
 
 use crate::support::fault::Fault;
@@ -115,6 +116,69 @@ struct Parts {
     depends: Option<prop::sample::Index>,
     ignored: Vec<&'static str>,
     egress: Egress,
+    attached: Vec<Attached>,
+}
+
+/// Something that is attached to a sandbox.
+#[derive(Debug, Clone)]
+enum Attached {
+    Mount(&'static str, &'static str, bool, bool),
+    Volume(&'static str, &'static str),
+    Port(u16, u16),
+}
+
+fn attached() -> impl Strategy<Value = Vec<Attached>> {
+    let mount = (
+        prop_oneof![Just("/m/one"), Just("/m/two")],
+        prop_oneof![Just("/repo/a"), Just("/repo/b")],
+        any::<bool>(),
+        any::<bool>(),
+    );
+    let volume = (
+        prop_oneof![Just("data"), Just("more")],
+        prop_oneof![Just("/v/one"), Just("/v/two")],
+    );
+    let some = prop_oneof![
+        mount.prop_map(|(path, source, readonly, guarded)| Attached::Mount(path, source, readonly, guarded)),
+        volume.prop_map(|(name, path)| Attached::Volume(name, path)),
+        (80_u16..82, 0_u16..2).prop_map(|(guest, host)| Attached::Port(guest, host)),
+    ];
+    prop_oneof![3 => Just(Vec::new()), 2 => vec(some, 1..4)]
+}
+
+/// Attaches something to the sandbox of an index, whose ports of the host are nobody else's.
+fn attach(sandbox: &mut Sandbox, index: usize, what: Attached) {
+    let at = Place::nowhere();
+    match what {
+        Attached::Mount(at_path, source, readonly, guarded) => {
+            let guarded = guarded && !readonly;
+            let mount = Mount {
+                source: source.into(),
+                readonly,
+                guarded: guarded.then(|| "sbx.kdl".to_owned()).into_iter().collect(),
+                exposed: BTreeSet::new(),
+                owner: 1234,
+                at,
+            };
+            sandbox.mounts.insert(path(at_path), mount);
+        }
+        Attached::Volume(name, at_path) => {
+            let volume = Volume {
+                path: path(at_path),
+                at,
+            };
+            sandbox.volumes.insert(name.to_owned(), volume);
+        }
+        Attached::Port(number, host) => {
+            let guest = GuestPort {
+                number,
+                protocol: Protocol::Tcp,
+            };
+            let host = 2000 + 10 * u16::try_from(index).expect("few") + 2 * (number - 80) + host;
+            sandbox.ports.retain(|port| port.guest != guest);
+            sandbox.ports.push(Port { guest, host, at });
+        }
+    }
 }
 
 /// What a sandbox says of egress.
@@ -207,6 +271,7 @@ fn parts() -> impl Strategy<Value = Parts> {
         option::weighted(0.3, any::<prop::sample::Index>()),
         prop_oneof![4 => Just(Vec::new()), 1 => vec(ignored, 1..3)],
         egress(),
+        attached(),
     );
     (prop_oneof![Just("one"), Just("two")], limits, maps, rest, links).prop_map(
         |(
@@ -214,7 +279,7 @@ fn parts() -> impl Strategy<Value = Parts> {
             (cpu, memory, disk),
             (env, config, files),
             (tree, run, snapshot, user, running, ready),
-            (clones, depends, ignored, egress),
+            (clones, depends, ignored, egress, attached),
         )| Parts {
             image,
             clones,
@@ -233,6 +298,7 @@ fn parts() -> impl Strategy<Value = Parts> {
             depends,
             ignored,
             egress,
+            attached,
         },
     )
 }
@@ -308,7 +374,8 @@ fn sandbox(index: usize, parts: Parts, before: &IndexMap<SandboxName, Sandbox>, 
         ..step
     });
     let run: Vec<Run> = run.collect();
-    Sandbox {
+    let attached = parts.attached;
+    let mut made = Sandbox {
         base: name.clone(),
         name,
         at: at(),
@@ -379,7 +446,14 @@ fn sandbox(index: usize, parts: Parts, before: &IndexMap<SandboxName, Sandbox>, 
                 at: at(),
             })
             .collect(),
+    };
+    for what in attached {
+        attach(&mut made, index, what);
     }
+    // Two volumes at one path are an error of the spec.
+    let mut paths = BTreeSet::new();
+    made.volumes.retain(|_, volume| paths.insert(volume.path.clone()));
+    made
 }
 
 /// A path that no generated spec declares.

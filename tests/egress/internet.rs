@@ -112,6 +112,13 @@ fn ip(arguments: &str) -> bool {
     status.is_ok_and(|status| status.success())
 }
 
+impl Drop for Internet {
+    fn drop(&mut self) {
+        // The namespace lives as long as a server's socket in it; the next internet needs the device's name now.
+        ip(&format!("link del {DEVICE}"));
+    }
+}
+
 /// Joins this thread's namespace to the one of the process.
 fn join(tid: i32) {
     let until = Instant::now() + Duration::from_secs(180);

@@ -106,7 +106,7 @@ async fn what_hands_open_close_and_lift_is_drift() {
     assert_eq!(fields(&memory, TWO).await.0, ["egress.allow:203.0.113.9 open>- drift"]);
     edit(&|live| live.policy.open.clear());
     assert_eq!(fields(&memory, TWO).await.0.len(), 2);
-    edit(&|live| live.fault = Some("its filter is off".to_owned()));
+    edit(&|live| live.fault = Some(sbx_apply::model::Fault::live("its filter is off")));
     let (found, _) = fields(&memory, TWO).await;
     assert!(
         found.contains(&"egress.enforced its filter is off>yes drift".to_owned()),

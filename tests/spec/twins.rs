@@ -36,7 +36,12 @@ pub(crate) fn bare(desired: &Desired) -> String {
             }
             continue;
         }
-        if line.trim_end().ends_with("Place {") {
+        // Which file the spec is in is nothing that it says.
+        let guarded = line.trim_start().starts_with("guarded: {");
+        if guarded && line.trim_end().ends_with("},") {
+            continue;
+        }
+        if guarded || line.trim_end().ends_with("Place {") {
             skipping = indent + 1;
             continue;
         }

@@ -3,7 +3,7 @@
 //! Calls that could change something are counted from 1 as they come. Reading ones are not, and fail only where
 //! the process is dead.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,8 +15,8 @@ use sbx_apply::backend::{
     Streams, Terminal,
 };
 use sbx_apply::model::{
-    Capabilities, Content, EgressMode, EnvironmentName, GuestPath, Inspection, Instance, InstanceName, Labels,
-    LiveInstance, LivePolicy, Mode, Note, NoteKey, Owner, PinnedPolicy, Query, Snapshot,
+    Attach, Capabilities, Content, EgressMode, EnvironmentName, GuestPath, Inspection, Instance, InstanceName, Labels,
+    LiveInstance, LivePolicy, Mode, Note, NoteKey, Owner, PinnedPolicy, Protocol, Query, Snapshot, VolumeKey,
 };
 use tokio::io::AsyncRead;
 
@@ -163,6 +163,14 @@ impl Observe for Faulty {
         self.read_only(self.inner.mounts(name)).await
     }
 
+    async fn volumes(&self, environment: &EnvironmentName) -> Result<BTreeSet<VolumeKey>> {
+        self.read_only(self.inner.volumes(environment)).await
+    }
+
+    async fn taken_ports(&self, ports: &BTreeSet<(u16, Protocol)>) -> Result<BTreeMap<(u16, Protocol), String>> {
+        self.read_only(self.inner.taken_ports(ports)).await
+    }
+
     async fn find_image(&self, image: &str) -> Result<()> {
         self.read_only(self.inner.find_image(image)).await
     }
@@ -207,6 +215,14 @@ impl Backend for Faulty {
 
     async fn relabel(&self, name: &InstanceName, seen: &Labels, labels: &Labels) -> Result<()> {
         self.change(self.inner.relabel(name, seen, labels)).await
+    }
+
+    async fn attach(&self, name: &InstanceName, changes: &Attach) -> Result<()> {
+        self.change(self.inner.attach(name, changes)).await
+    }
+
+    async fn delete_volume(&self, key: &VolumeKey) -> Result<()> {
+        self.change(self.inner.delete_volume(key)).await
     }
 
     async fn start(&self, name: &InstanceName) -> Result<()> {

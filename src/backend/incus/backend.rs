@@ -1,6 +1,6 @@
 //! The backend itself: what it is made of, and the traits it answers.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,13 +15,15 @@ use super::egress::Guard;
 use super::instance::Inherited;
 use super::remote::Remotes;
 use super::wire::Devices;
+use super::workspace::Host;
+use crate::backend::attachable;
 use crate::backend::{
     Backend, Changes, ConsoleOpts, CreateOpts, Error, ErrorKind, Exec, ExecOpts, FileChange, FileEntry, Files, Observe,
     ReadFiles, Result, Scope, Stop, Streams, Terminal,
 };
 use crate::model::{
-    Capabilities, Capability, GuestPath, Inspection, Instance, InstanceName, Labels, LiveInstance, Mode, Owner, Query,
-    Snapshot,
+    Attach, Capabilities, Capability, EnvironmentName, GuestPath, HotPlug, Inspection, Instance, InstanceName, Labels,
+    LiveInstance, Mode, Owner, Protocol, Query, Snapshot, VolumeKey,
 };
 
 /// How many operations at once: four were as fast as eight or sixteen, and free of the errors that eight
@@ -63,6 +65,8 @@ pub struct Incus {
     pub(super) inherited: Mutex<HashMap<(String, String), Arc<Inherited>>>,
     /// Closes what the daemon leaves open on its host.
     pub(super) guard: Guard,
+    /// What of this machine is attached to instances.
+    pub(super) host: Host,
     /// Held to write while unused networks of policies are deleted, to read while somebody is put on one.
     pub(super) networks: RwLock<()>,
     /// Held while a policy's network and ACL are made or changed.
@@ -85,18 +89,34 @@ impl Incus {
         pool: Option<String>,
         network: Option<String>,
         remotes: Remotes,
+        host: Host,
     ) -> Self {
         let guard = Guard::new(client.is_local());
+        let mut capabilities = capabilities();
+        if !client.is_local() {
+            capabilities.able.remove(&Capability::Mounts);
+            let there = format!(
+                "Incus at {} is reached over the network: mounts are of this machine, and need its socket",
+                client.place()
+            );
+            capabilities.reasons.push((Capability::Mounts, there));
+            let there = format!(
+                "ports: they open on 127.0.0.1 of the server, {}, and not on this machine",
+                client.place()
+            );
+            capabilities.workspace_remarks = vec![(Capability::Ports, there)];
+        }
         Self {
             client,
             capabilities: Capabilities {
                 egress_remarks: guard.remark().into_iter().collect(),
-                ..capabilities()
+                ..capabilities
             },
             profiles,
             pool,
             network,
             remotes,
+            host,
             profile_devices: OnceCell::new(),
             inherited: Mutex::default(),
             guard,
@@ -164,6 +184,9 @@ fn capabilities() -> Capabilities {
             C::Expiry,
             C::EgressHost,
             C::EgressNone,
+            C::Mounts,
+            C::Volumes,
+            C::Ports,
         ]),
         concurrency: CONCURRENCY,
         reasons: vec![
@@ -172,12 +195,23 @@ fn capabilities() -> Capabilities {
                 C::EgressIpv6,
                 "IPv6 stays closed under an egress policy: allow IPv4 addresses, or names that have some".to_owned(),
             ),
-            later(C::Mounts, "mounts"),
-            later(C::Volumes, "volumes"),
-            later(C::Ports, "ports"),
         ],
         restart_config: RESTART_CONFIG,
         egress_restarts: true,
+        hot_plug: HotPlug {
+            mounts: true,
+            // Root inside could make one that is plugged in writable.
+            readonly_mounts: false,
+            volumes: true,
+            ports: true,
+        },
+        guards_folders: false,
+        workspace_remarks: vec![(
+            C::Mounts,
+            "mounts: the spec's own files in them are read-only inside, as copies of this moment; but root inside can \
+             uncover the originals, so mount what root must not touch with `readonly=true`, or a folder without the spec"
+                .to_owned(),
+        )],
         remarks: Vec::new(),
         egress_remarks: Vec::new(),
     }
@@ -223,6 +257,19 @@ impl Observe for Incus {
         Ok(convert::mounted(&instance.expanded_devices))
     }
 
+    async fn volumes(&self, environment: &EnvironmentName) -> Result<BTreeSet<VolumeKey>> {
+        let found = self.all_volumes(environment).await;
+        let found = found.map_err(|error| error.within("cannot list the volumes"))?;
+        Ok(found.into_keys().collect())
+    }
+
+    async fn taken_ports(&self, ports: &BTreeSet<(u16, Protocol)>) -> Result<BTreeMap<(u16, Protocol), String>> {
+        Ok(match self.client.is_local() {
+            true => attachable::taken(ports),
+            false => BTreeMap::new(),
+        })
+    }
+
     async fn find_image(&self, image: &str) -> Result<()> {
         self.image_source(image).await.map(drop)
     }
@@ -252,6 +299,18 @@ impl Backend for Incus {
         self.change_settings(name, changes)
             .await
             .map_err(|error| error.within(format_args!("cannot configure `{name}`")))
+    }
+
+    async fn attach(&self, name: &InstanceName, changes: &Attach) -> Result<()> {
+        self.change_attached(name, changes)
+            .await
+            .map_err(|error| error.within(format_args!("cannot attach to `{name}`")))
+    }
+
+    async fn delete_volume(&self, key: &VolumeKey) -> Result<()> {
+        self.remove_volume(key)
+            .await
+            .map_err(|error| error.within(format_args!("cannot delete the volume `{}`", key.name)))
     }
 
     async fn start(&self, name: &InstanceName) -> Result<()> {

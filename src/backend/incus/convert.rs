@@ -140,6 +140,7 @@ pub(super) fn live(from: &wire::Instance, snapshots: &[wire::Snapshot]) -> LiveI
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect(),
         egress: None,
+        workspace: Default::default(),
         snapshots: snapshots
             .iter()
             .map(|snapshot| (snapshot.name.clone(), live_snapshot(snapshot)))

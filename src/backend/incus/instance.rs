@@ -303,6 +303,11 @@ impl Incus {
                     _ => Ok(()),
                 };
             }
+            if said.contains("parent device") && said.contains("exist") {
+                // The daemon was interrupted while it made or deleted the policy's network.
+                self.revive(name).await?;
+                return Err(Error::new(ErrorKind::Busy, error.to_string()));
+            }
             if said.contains("mac address") {
                 // Two clones made at once rolled the same one: let the daemon roll again.
                 self.forget_addresses(name).await?;
@@ -364,6 +369,7 @@ impl Incus {
         }
         let policies = self.keys_of(name).await?;
         self.remove_instance(name).await?;
+        self.forget_guards(name);
         self.prune(&policies).await
     }
 

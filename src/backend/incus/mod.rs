@@ -29,6 +29,7 @@ mod snapshot;
 mod tls;
 mod websocket;
 mod wire;
+mod workspace;
 
 pub use backend::Incus;
 pub use opener::Opener;

@@ -63,6 +63,7 @@ impl Incus {
         let policies = self.policies(&found).await?;
         let live = found.iter().map(|instance| LiveInstance {
             egress: Self::policy_of(instance, &policies),
+            workspace: self.workspace_of(instance),
             ..convert::live(instance, of(instance))
         });
         Ok(live.collect())

@@ -9,6 +9,7 @@ use rustix::fs::{Access, access};
 
 use super::client::{Client, Endpoint};
 use super::remote::{Protocol, Remotes};
+use super::workspace::Host;
 use super::{Incus, tls};
 use crate::backend::{Error, ErrorKind, Examination, Result, Sandboxes, Settings};
 
@@ -38,6 +39,11 @@ const SETTINGS: &[(&str, &str)] = &[
         "url",
         "address of a daemon without an entry in the client's configuration",
     ),
+    (
+        "state",
+        "folder beside which copies of guarded files are kept; as for local sandboxes",
+    ),
+    ("data", "the user's data folder"),
     (
         "client-certificate",
         "PEM file with the certificate that it knows us by",
@@ -117,6 +123,7 @@ impl Incus {
             setting("pool").map(str::to_owned),
             setting("network").map(str::to_owned),
             remotes,
+            Host::of(settings),
         ))
     }
 }

@@ -9,7 +9,7 @@ use super::Local;
 use super::cgroup::PROCESSES;
 use super::state::{Lock, Record};
 use crate::backend::{Backend, Changes, CreateOpts, Error, ErrorKind, Observe as _, Result, Scope, Stop, strict};
-use crate::model::{Capability, InstanceName};
+use crate::model::{Attach, Capability, InstanceName, VolumeKey};
 
 #[async_trait]
 impl Backend for Local {
@@ -76,6 +76,14 @@ impl Backend for Local {
             self.groups.set(name, &record)?;
         }
         Ok(())
+    }
+
+    async fn attach(&self, name: &InstanceName, changes: &Attach) -> Result<()> {
+        self.change_attached(name, changes).await
+    }
+
+    async fn delete_volume(&self, key: &VolumeKey) -> Result<()> {
+        self.remove_volume(key).await
     }
 
     async fn start(&self, name: &InstanceName) -> Result<()> {
@@ -222,6 +230,7 @@ pub(super) fn record(opts: &CreateOpts, image: super::state::Image, upper: Strin
         env: opts.env.clone(),
         config: opts.config.clone(),
         egress: None,
+        attached: None,
         created_at: now(),
         snapshots: Vec::new(),
     }

@@ -32,6 +32,7 @@ mod running;
 mod snapshots;
 mod state;
 mod wire;
+mod workspace;
 
 pub use inside::{ENTRY, main as helper};
 pub use opener::{Local, Opener};

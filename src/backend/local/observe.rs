@@ -1,11 +1,15 @@
 //! Reading instances and snapshots.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 
 use super::Local;
 use super::network::addresses;
 use crate::backend::{ErrorKind, Observe, Result, Scope};
-use crate::model::{Capabilities, Instance, InstanceName, Labels, LiveInstance, Snapshot, Status};
+use crate::model::{
+    Capabilities, EnvironmentName, GuestPath, Instance, InstanceName, Labels, LiveInstance, Snapshot, Status, VolumeKey,
+};
 
 #[async_trait]
 impl Observe for Local {
@@ -36,6 +40,15 @@ impl Observe for Local {
         Ok(record.snapshots.iter().map(super::state::Kept::shown).collect())
     }
 
+    async fn mounts(&self, name: &InstanceName) -> Result<BTreeSet<GuestPath>> {
+        let record = self.store.record(name)?;
+        Ok(record.live(name, Status::Stopped).mounted)
+    }
+
+    async fn volumes(&self, environment: &EnvironmentName) -> Result<BTreeSet<VolumeKey>> {
+        self.kept_volumes(environment)
+    }
+
     async fn find_image(&self, image: &str) -> Result<()> {
         self.locate(image)?;
         // Told at plan time, too: at this line of the spec, the first that needs it.
@@ -62,7 +75,12 @@ impl Observe for Local {
             if labelled || scope.names.contains(&name) {
                 let live = record.live(&name, self.store.status(&name));
                 let egress = self.policy(&name, &record).await;
-                found.push(LiveInstance { egress, ..live });
+                let workspace = self.workspace(&name, &record);
+                found.push(LiveInstance {
+                    egress,
+                    workspace,
+                    ..live
+                });
             }
         }
         Ok(found)

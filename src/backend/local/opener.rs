@@ -13,7 +13,7 @@ use super::ids::{Ids, range};
 use super::network::Network;
 use super::state::Store;
 use crate::backend::{Error, ErrorKind, Examination, Result, Sandboxes, Settings};
-use crate::model::{Capabilities, Capability};
+use crate::model::{Capabilities, Capability, HotPlug};
 
 /// Opens [`Local`] by its name, `local`.
 #[derive(Debug, Clone, Copy)]
@@ -166,6 +166,8 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
         C::Exec,
         C::Config,
         C::Expiry,
+        C::Mounts,
+        C::Volumes,
     ];
     let mut reasons = vec![(
         C::DiskSize,
@@ -182,6 +184,11 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
     let (closes, why_not) = network.closes();
     able.extend(closes);
     reasons.extend(why_not.map(|why| (C::EgressHost, why.to_owned())));
+    reasons.push((
+        C::Ports,
+        "nothing of this tool runs on to forward them: reach the sandbox at its own address, which `show` tells"
+            .to_owned(),
+    ));
     reasons.push((
         C::EgressGuest,
         "rules inside the guest are for backends that can do no better: leave `enforce` out".to_owned(),
@@ -200,6 +207,9 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
         reasons,
         restart_config: &[],
         egress_restarts: network.restarts(),
+        hot_plug: HotPlug::default(),
+        guards_folders: true,
+        workspace_remarks: Vec::new(),
         remarks: network.remark().into_iter().collect(),
         egress_remarks: Vec::new(),
     }

@@ -14,7 +14,7 @@ use super::network::Subject;
 use super::state::Record;
 use crate::backend::{Doing, Error, ErrorKind, NetworkPolicy, ReadPolicy, Result};
 use crate::model::{
-    Capability, Enforcement, EnvironmentName, InstanceName, Learned, LivePolicy, PinnedPolicy, PolicyKey,
+    Capability, Enforcement, EnvironmentName, Fault, InstanceName, Learned, LivePolicy, PinnedPolicy, PolicyKey,
 };
 
 /// A policy, as a record has it.
@@ -122,7 +122,7 @@ impl Local {
                     folder: &folder,
                     policy: Some(policy.clone()),
                 };
-                self.network.fault(&subject, process.pid).await
+                self.network.fault(&subject, process.pid).await.map(Fault::live)
             }
             None => None,
         };

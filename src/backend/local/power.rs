@@ -45,6 +45,7 @@ impl Local {
             in_use: self.in_use(name)?,
             groups: self.groups.make(name, record)?,
             network: self.network.joins(),
+            binds: self.binds(name, record)?,
         };
         let started = self.launch(name, start, policy).await;
         if started.is_err() {

@@ -125,6 +125,22 @@ pub(super) struct Start {
     /// Whether the tool will join its network namespace to others: it is sent [`Reply::Ready`] and a process of that
     /// namespace, and answers with a [`Join`].
     pub(super) network: bool,
+    /// What is put into its tree, outer paths first.
+    pub(super) binds: Vec<Bind>,
+}
+
+/// Something of this machine in a sandbox's tree.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Bind {
+    /// A real path.
+    pub(super) source: PathBuf,
+    /// Where, in the sandbox.
+    pub(super) at: String,
+    pub(super) readonly: bool,
+    /// Paths below it that stay read-only.
+    pub(super) guarded: Vec<String>,
+    /// Whether its owners are those of this machine, and are mapped where that can be done.
+    pub(super) shifted: bool,
 }
 
 /// How a sandbox's network namespace was joined to others.

@@ -10,7 +10,7 @@ use super::machine::Machine;
 use super::world::{World, no_instance};
 use crate::backend::strict;
 use crate::backend::{Error, ErrorKind, ExecOpts, Output, Result};
-use crate::model::{Capabilities, Capability, InstanceName, Status};
+use crate::model::{Capabilities, Capability, HotPlug, InstanceName, Status};
 
 /// The simulated backend. Clones are handles of the same one.
 #[derive(Debug, Clone)]
@@ -49,6 +49,9 @@ impl Memory {
             Can::Expiry,
             Can::EgressHost,
             Can::EgressNone,
+            Can::Mounts,
+            Can::Volumes,
+            Can::Ports,
         ]);
         Self {
             capabilities: Arc::new(Capabilities {
@@ -57,6 +60,14 @@ impl Memory {
                 concurrency: 4,
                 restart_config: &["linux.", "security.syscalls.intercept."],
                 egress_restarts: true,
+                hot_plug: HotPlug {
+                    mounts: true,
+                    readonly_mounts: false,
+                    volumes: true,
+                    ports: true,
+                },
+                guards_folders: false,
+                workspace_remarks: Vec::new(),
                 remarks: Vec::new(),
                 egress_remarks: Vec::new(),
                 reasons: Vec::new(),

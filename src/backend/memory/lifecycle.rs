@@ -9,7 +9,7 @@ use super::machine::{KeptDisk, Machine};
 use super::world::{World, no_snapshot};
 use crate::backend::strict;
 use crate::backend::{Backend, Changes, CreateOpts, Error, ErrorKind, Result, Scope, Stop};
-use crate::model::{Bytes, Capability, InstanceName, Labels, Status};
+use crate::model::{Attach, Bytes, Capability, InstanceName, Labels, Status, VolumeKey};
 
 #[async_trait]
 impl Backend for Memory {
@@ -83,6 +83,14 @@ impl Backend for Memory {
             machine.labels = labels.clone();
             Ok(())
         })
+    }
+
+    async fn attach(&self, name: &InstanceName, changes: &Attach) -> Result<()> {
+        self.attach_all(name, changes).await
+    }
+
+    async fn delete_volume(&self, key: &VolumeKey) -> Result<()> {
+        self.drop_volume(key).await
     }
 
     async fn start(&self, name: &InstanceName) -> Result<()> {

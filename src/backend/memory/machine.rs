@@ -10,6 +10,7 @@ use super::walk::Obstacle;
 use crate::backend::{Error, ErrorKind, Result};
 use crate::model::{
     Found, GuestPath, InstanceName, Labels, LiveInstance, LivePolicy, LiveSnapshot, Mode, Owner, Snapshot, Status,
+    Workspace,
 };
 
 /// A simulated instance: all that the backend knows of it, open to a test's hands.
@@ -33,6 +34,8 @@ pub struct Machine {
     pub config: BTreeMap<String, String>,
     /// The outbound network policy that is in force.
     pub egress: Option<LivePolicy>,
+    /// Mounts, volumes and ports that we have attached.
+    pub workspace: Workspace,
     /// Snapshots by name.
     pub snapshots: BTreeMap<String, KeptDisk>,
     /// When it was made, by the backend's counter.
@@ -71,6 +74,7 @@ impl Machine {
             env: BTreeMap::new(),
             config: BTreeMap::new(),
             egress: None,
+            workspace: Workspace::default(),
             snapshots: BTreeMap::new(),
             created_at: 0,
             location: None,
@@ -203,11 +207,12 @@ impl Machine {
             env: self.env.clone(),
             config: self.config.clone(),
             egress: self.egress.clone(),
+            workspace: self.workspace.clone(),
             snapshots: snapshots.collect(),
             created_at: Some(self.created_at),
             location: self.location.clone(),
             image: None,
-            mounted: self.mounted.clone(),
+            mounted: self.all_mounted(),
         }
     }
 }

@@ -26,6 +26,7 @@ mod shell;
 mod tests;
 mod walk;
 mod words;
+mod workspace;
 mod world;
 
 pub use disk::Disk;

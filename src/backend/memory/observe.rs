@@ -1,13 +1,16 @@
 //! Reading instances and snapshots.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
 use super::Memory;
 use super::machine::Machine;
 use crate::backend::{Observe, Result, Scope};
-use crate::model::{Capabilities, GuestPath, Instance, InstanceName, Labels, LiveInstance, Snapshot};
+use crate::model::{
+    Capabilities, EnvironmentName, GuestPath, Instance, InstanceName, Labels, LiveInstance, Protocol, Snapshot,
+    VolumeKey,
+};
 
 #[async_trait]
 impl Observe for Memory {
@@ -60,7 +63,18 @@ impl Observe for Memory {
     async fn mounts(&self, name: &InstanceName) -> Result<BTreeSet<GuestPath>> {
         self.count("mounts");
         self.pause().await;
-        Ok(self.world().machine(name)?.mounted.clone())
+        Ok(self.world().machine(name)?.all_mounted())
+    }
+
+    async fn volumes(&self, environment: &EnvironmentName) -> Result<BTreeSet<VolumeKey>> {
+        self.count("volumes");
+        self.pause().await;
+        Ok(self.kept_volumes(environment))
+    }
+
+    async fn taken_ports(&self, ports: &BTreeSet<(u16, Protocol)>) -> Result<BTreeMap<(u16, Protocol), String>> {
+        self.count("taken_ports");
+        Ok(self.taken(ports))
     }
 
     async fn find_image(&self, image: &str) -> Result<()> {

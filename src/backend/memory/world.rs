@@ -10,7 +10,7 @@ use super::hold::Holds;
 use super::image;
 use super::machine::Machine;
 use crate::backend::{Error, ErrorKind, ExecOpts, Output, Result};
-use crate::model::{EnvironmentName, InstanceName, Note, NoteKey};
+use crate::model::{EnvironmentName, InstanceName, Note, NoteKey, Protocol, VolumeKey};
 
 /// What a test hooks in to answer commands.
 pub(super) type Hook = Arc<dyn Fn(&mut Machine, &ExecOpts) -> Option<Output> + Send + Sync>;
@@ -23,6 +23,10 @@ pub(super) struct World {
     pub(super) members: BTreeMap<String, BTreeSet<String>>,
     /// What is kept of each environment.
     pub(super) notes: BTreeMap<(EnvironmentName, NoteKey), Note>,
+    /// Volumes, attached or not.
+    pub(super) volumes: BTreeSet<VolumeKey>,
+    /// Ports of the host that somebody else has.
+    pub(super) taken_ports: BTreeMap<(u16, Protocol), String>,
     pub(super) holds: Holds,
     pub(super) journal: Vec<String>,
     /// Calls by name, reading and changing ones.
@@ -41,6 +45,8 @@ impl Default for World {
                 .into(),
             members: BTreeMap::new(),
             notes: BTreeMap::new(),
+            volumes: BTreeSet::new(),
+            taken_ports: BTreeMap::new(),
             holds: Holds::default(),
             journal: Vec::new(),
             calls: BTreeMap::new(),

@@ -164,7 +164,7 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     let shown = if job.interactive() && !args.consent.yes {
         let made = job.plan().await?;
         job.show_and_ask(&made, &mut *view).await?;
-        if made.plan.steps.is_empty() {
+        if made.plan.steps.is_empty() && !args.probe.probe {
             return Ok(Ending::of(&made.plan, begun).tell(&mut *view, Verdict::NothingToDo));
         }
         Some(made.plan)
@@ -274,7 +274,7 @@ impl Job<'_> {
         let ended = match ended {
             Verdict::Done if plan.in_sync() => Verdict::NothingToDo,
             Verdict::Done => {
-                let verified = verify(self.backend, desired, plan, &made.options);
+                let verified = verify(self.backend, desired, (plan, &made.live), &made.options);
                 match self.interrupts.guard(verified).await {
                     Ok(Ok(verified)) => {
                         let in_sync = verified.plan.in_sync();

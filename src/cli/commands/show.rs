@@ -11,7 +11,7 @@ use crate::apply::observe;
 use crate::backend::Reader;
 use crate::model::{Desired, Field, Instance, InstanceName, Kind, Labels, Lifetime, Live, LiveInstance, SandboxName};
 use crate::plan::{Matched, Options, Reason, plan};
-use crate::view::show::{self, Row, Show};
+use crate::view::show::{self, Attached, Row, Show};
 
 /// Arguments of `show`.
 #[derive(Debug, clap::Args)]
@@ -109,6 +109,7 @@ fn row(
         .map(|instance| instance.snapshots.values().collect())
         .unwrap_or_default();
     snapshots.sort_by_key(|snapshot| snapshot.snapshot.created_at);
+    let policy = owned.and_then(|instance| instance.egress.as_ref());
     Row {
         sandbox: sandbox.to_string(),
         instance: name.to_string(),
@@ -116,6 +117,13 @@ fn row(
         addresses: instance
             .filter(|_| owned.is_some())
             .map(|instance| instance.addresses.iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
+        egress: policy.map(|live| live.policy.key.name.clone()),
+        egress_fault: policy
+            .and_then(|live| live.fault.as_ref())
+            .map(|fault| fault.text.clone()),
+        workspace: owned
+            .map(|instance| Attached::of(&instance.workspace))
             .unwrap_or_default(),
         source: fact("image").or_else(|| Some(format!("clone of {}", fact("clone-from")?))),
         snapshots: snapshots

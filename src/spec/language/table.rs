@@ -199,7 +199,7 @@ static COMMON: &[Form] = &[
     Form::block(
         "mount",
         "mounts",
-        "A folder of the repository, live in the sandbox at an absolute path.",
+        "A folder or a file of the repository, live in the sandbox at an absolute path.",
         body(PATH, Written::Map, &[MOUNT]),
     ),
     Form::block(
@@ -211,7 +211,7 @@ static COMMON: &[Form] = &[
     Form::block(
         "port",
         "ports",
-        "A port of the sandbox that answers on 127.0.0.1 of the host.",
+        "A port of the sandbox that answers on 127.0.0.1 and ::1 of the host.",
         body(
             Label::Required {
                 key: "port",
@@ -400,7 +400,7 @@ static READY: &[Form] = &[
 ];
 
 static MOUNT: &[Form] = &[
-    Form::required("source", Type::Source, "The folder on this machine."),
+    Form::required("source", Type::Source, "The folder or the file on this machine."),
     Form::value(
         "readonly",
         Type::Boolean,
@@ -414,11 +414,14 @@ static VOLUME: &[Form] = &[Form::required(
     "Where it is mounted in the sandbox.",
 )];
 
-static PORT: &[Form] = &[Form::value(
-    "host",
-    Type::Port,
-    "The port on the host; the same number by default. Of a counted sandbox, the first one's: the others follow.",
-)];
+static PORT: &[Form] = &[
+    Form::value(
+        "host",
+        Type::Port,
+        "The port on the host; the same number by default. Of a counted sandbox, the first one's: the others follow.",
+    ),
+    Form::value("protocol", Type::Word(&["tcp", "udp"]), "TCP, the default, or UDP."),
+];
 
 static IGNORE: &[Form] = &[
     Form::value("until", Type::Date, "The last day, UTC; always when left out."),

@@ -7,8 +7,8 @@ use indexmap::IndexMap;
 
 use crate::model::{
     Bytes, Content, Date, Diagnostic, EgressMode, EgressRule, Enforcement, Entry, Field, File, FileState, GuestPath,
-    Ignored, Memory, Mode, Mount, OnStale, Origin, Owner, Place, Policy, Port, Power, Protocol, Ready, Run, Sandbox,
-    SandboxName, Script, Seconds, SnapshotName, StepName, Tree, User, Volume, When, agent_preset,
+    GuestPort, Ignored, Memory, Mode, Mount, OnStale, Origin, Owner, Place, Policy, Port, Power, Protocol, Ready, Run,
+    Sandbox, SandboxName, Script, Seconds, SnapshotName, StepName, Tree, User, Volume, When, agent_preset,
 };
 use crate::spec::decode::Block;
 use crate::spec::language::{destination, ports};
@@ -17,7 +17,7 @@ use crate::spec::syntax::Value;
 
 use super::desired::Declared;
 use super::files::{self, Folders, Kind};
-use super::trees;
+use super::{trees, workspace};
 use crate::spec::inputs::Read;
 
 /// How long a set-up step may take when it does not say.
@@ -368,17 +368,11 @@ impl<'a> Builder<'a> {
         for inner in block.blocks("mount") {
             let source = inner
                 .value("source")
-                .and_then(|value| self.locate(value, Kind::Folder, problems));
+                .and_then(|value| self.locate(value, Kind::Any, problems));
             match (label_path(inner), source) {
                 (Some(path), Some(source)) => {
-                    mounts.insert(
-                        path,
-                        Mount {
-                            source,
-                            readonly: inner.is_true("readonly"),
-                            at: inner.at.clone(),
-                        },
-                    );
+                    let readonly = inner.is_true("readonly");
+                    mounts.insert(path, workspace::mount(source, readonly, &self.folders.spec, &inner.at));
                 }
                 _ => complete = false,
             }
@@ -475,10 +469,14 @@ fn volume(block: &Block) -> Option<(String, Volume)> {
 }
 
 fn port(block: &Block) -> Option<Port> {
-    let port = block.name().parse().ok()?;
+    let number = block.name().parse().ok()?;
+    let protocol = match block.text("protocol") {
+        Some("udp") => Protocol::Udp,
+        _ => Protocol::Tcp,
+    };
     Some(Port {
-        port,
-        host: read(block, "host").unwrap_or(port),
+        guest: GuestPort { number, protocol },
+        host: read(block, "host").unwrap_or(number),
         at: block.at.clone(),
     })
 }

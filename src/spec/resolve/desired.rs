@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 
-use crate::model::{BackendChoice, Desired, Diagnostic, EnvironmentName, Place, SandboxName, Secrets};
+use crate::model::{BackendChoice, Desired, Diagnostic, EnvironmentName, Place, Protocol, SandboxName, Secrets};
 use crate::spec::decode::{Block, Content};
 use crate::spec::language::Type;
 use crate::spec::load::Request;
@@ -16,7 +16,7 @@ use crate::spec::validate;
 use super::build::Builder;
 use super::include::{self, Gathered};
 use super::layers::{merge, weight};
-use super::variables;
+use super::{variables, workspace};
 
 /// A sandbox as declared, its layers merged.
 #[derive(Debug)]
@@ -382,6 +382,7 @@ fn expand(
         }
     }
     ports(&result, problems);
+    workspace::nested(&result, problems);
     Some(result)
 }
 
@@ -397,10 +398,10 @@ fn too_large(declared: &Declared, what: &str, limit: u64) -> Diagnostic {
 
 /// One port of the host leads to one sandbox.
 fn ports(sandboxes: &IndexMap<SandboxName, crate::model::Sandbox>, problems: &mut Problems) {
-    let mut taken: BTreeMap<u16, (&SandboxName, &Place)> = BTreeMap::new();
+    let mut taken: BTreeMap<(u16, Protocol), (&SandboxName, &Place)> = BTreeMap::new();
     for (name, sandbox) in sandboxes {
         for port in &sandbox.ports {
-            match taken.get(&port.host) {
+            match taken.get(&(port.host, port.guest.protocol)) {
                 Some((other, place)) => problems.push(
                     Diagnostic::new(
                         "spec::port-clash",
@@ -415,7 +416,7 @@ fn ports(sandboxes: &IndexMap<SandboxName, crate::model::Sandbox>, problems: &mu
                     .with_help("give one of them another `host` port"),
                 ),
                 None => {
-                    taken.insert(port.host, (name, &port.at));
+                    taken.insert((port.host, port.guest.protocol), (name, &port.at));
                 }
             }
         }

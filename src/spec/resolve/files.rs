@@ -19,6 +19,8 @@ pub(super) const SOURCE_LIMIT: u64 = 1 << 30;
 pub(super) enum Kind {
     File,
     Folder,
+    /// Either of these.
+    Any,
 }
 
 /// The root, and the folder of each file of the spec.
@@ -26,6 +28,8 @@ pub(super) enum Kind {
 pub(super) struct Folders {
     root: PathBuf,
     of_file: HashMap<Arc<str>, PathBuf>,
+    /// The real paths of the spec's own files.
+    pub(super) spec: Vec<PathBuf>,
 }
 
 /// The path without `.` and, as far as the text tells, without `..`.
@@ -48,6 +52,7 @@ impl Folders {
         Self {
             root,
             of_file: HashMap::new(),
+            spec: Vec::new(),
         }
     }
 
@@ -112,6 +117,13 @@ impl Folders {
         match (kind, is) {
             (Kind::File, Ok(is)) if is.is_file() => Ok(real),
             (Kind::Folder, Ok(is)) if is.is_dir() => Ok(real),
+            (Kind::Any, Ok(is)) if is.is_dir() || is.is_file() => Ok(real),
+            (Kind::Any, Ok(_)) => fail(
+                "spec::source-not-a-folder",
+                format!("\"{}\" is a device, socket or pipe", value.text),
+                "neither a folder nor a file",
+                "mount a folder or a regular file",
+            ),
             (Kind::File, Ok(is)) if is.is_dir() => fail(
                 "spec::source-not-a-file",
                 format!("\"{}\" is a folder, not a file", value.text),

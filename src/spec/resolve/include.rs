@@ -88,6 +88,7 @@ pub(super) fn gather(request: &Request, sources: &mut Sources, problems: &mut Pr
         done: HashMap::new(),
         incomplete: false,
     };
+    gatherer.folders.spec.extend(real.clone());
     let folder = own.unwrap_or(root);
     let key = real.unwrap_or_else(|| folder.join(&name));
     gatherer.open.push((key, name.clone(), None));
@@ -283,6 +284,7 @@ impl Gatherer<'_> {
         let parent = Path::new(from).parent().unwrap_or(Path::new(""));
         let name = lexical(&parent.join(&value.text)).to_string_lossy().into_owned();
         let folder = real.parent().unwrap_or(Path::new("/")).to_owned();
+        self.folders.spec.push(real.clone());
         self.open.push((real.clone(), name.clone(), Some(value.at.clone())));
         self.file(&name, &folder, &bytes, format, false);
         self.open.pop();

@@ -7,5 +7,6 @@ mod include;
 mod layers;
 mod trees;
 mod variables;
+mod workspace;
 
 pub(super) use desired::{Declared, desired};

@@ -38,6 +38,21 @@ pub(crate) fn paths(sandbox: &Block, problems: &mut Problems) {
     for (path, (what, place)) in &taken {
         let mut above = path.parent();
         while let Some(folder) = above {
+            // It would be written into a folder of this machine, or below what hides it.
+            if let Some((outer @ ("mount" | "volume"), mount)) = taken.get(&folder)
+                && matches!(*what, "file" | "tree")
+            {
+                problems.push(
+                    Diagnostic::new(
+                        "spec::path-clash",
+                        format!("\"{path}\" lies in the {outer} at \"{folder}\", whose contents are not the sandbox's"),
+                        place,
+                        format!("a {what} in it"),
+                    )
+                    .with_mark(mount, format!("a {outer}"))
+                    .with_help("put it elsewhere, or make it with a `run` step"),
+                );
+            }
             if let Some(("file", file)) = taken.get(&folder) {
                 problems.push(
                     Diagnostic::new(

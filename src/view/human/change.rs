@@ -7,7 +7,7 @@ use super::egress::{egress, is_lifted, is_shown, opened, rank as egress_rank};
 use super::stale::stale;
 use super::text_diff::text_diff;
 use super::tree::entry;
-use super::wording::{listed, tone, transition};
+use super::wording::{listed, tone, transition, value};
 use crate::model::{Kind, SandboxName};
 use crate::plan::{ABSENT, Action, Change, FieldChange, Impact, Origin, Reason};
 
@@ -225,6 +225,7 @@ fn what(change: &Change) -> String {
     match (change.kind, change.action) {
         (Kind::Power, action) => action.as_str().to_owned(),
         (Kind::Snapshot, Action::Delete) => format!("delete snapshot {name}"),
+        (Kind::Volume, Action::Delete) => format!("delete volume {name}"),
         (Kind::Egress, _) if is_lifted(change) => "egress becomes unrestricted".to_owned(),
         (Kind::Egress, _) => "egress".to_owned(),
         (kind, _) => format!("{kind} {name}"),
@@ -278,6 +279,16 @@ fn details(change: &Change) -> String {
             format!("  {}", super::counted(entries, "entry", "entries"))
         }
         Kind::Egress => format!("  {}", opened(change)),
+        Kind::Mount => {
+            let readonly = if field("readonly") == Some("true") {
+                ", to read"
+            } else {
+                ""
+            };
+            format!("  from {}{readonly}", value(field("source")))
+        }
+        Kind::Volume => format!("  at {}", value(field("path"))),
+        Kind::Port => format!("  at 127.0.0.1:{}", value(field("host"))),
         _ => String::new(),
     }
 }

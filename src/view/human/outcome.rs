@@ -8,6 +8,7 @@ use super::failure::step_error;
 use super::plan::deletes;
 use super::wording::{counted, took};
 use crate::apply::Report;
+use crate::model::Kind;
 use crate::plan::{Op, Plan, Step, StepId};
 
 /// The end of an apply in words; the first text is the result, the second all that went wrong.
@@ -17,8 +18,20 @@ pub fn outcome(outcome: &Outcome<'_>) -> (Option<String>, Option<String>) {
     let result = match outcome.verdict {
         Verdict::Done => {
             let text = if let Some(deleted) = deletes(outcome.plan) {
-                let sandboxes = counted(outcome.plan.changes.len(), "sandbox", "sandboxes");
-                format!("{deleted} {sandboxes} in {took}.")
+                let of = |kind: Kind| {
+                    outcome
+                        .plan
+                        .changes
+                        .iter()
+                        .filter(move |change| change.kind == kind)
+                        .count()
+                };
+                let mut what = counted(of(Kind::Sandbox), "sandbox", "sandboxes");
+                let volumes = of(Kind::Volume);
+                if volumes > 0 {
+                    what.push_str(&format!(" and {}", counted(volumes, "volume", "volumes")));
+                }
+                format!("{deleted} {what} in {took}.")
             } else {
                 let changes = outcome.plan.changes.iter().filter(|change| change.counts()).count();
                 let changes = counted(changes, "change", "changes");

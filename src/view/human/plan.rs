@@ -49,6 +49,7 @@ pub fn losses(plan: &Plan) -> String {
     let lines = plan.data_loss().map(|change| {
         let what = match change.kind {
             Kind::Snapshot => format!("take {} anew, which others were cloned from", short(&change.name, 60)),
+            Kind::Volume => format!("delete volume {}", short(&change.name, 60)),
             _ => change.action.as_str().to_owned(),
         };
         let why = match change.reason {

@@ -92,11 +92,20 @@ pub(super) fn put_on(own: &mut Devices, profiles: &Devices, network: &str) {
     own.insert(name, closed(network));
 }
 
+/// Leaves an instance without a card in the place of the one that it has on a network.
+pub(super) fn unplug(own: &mut Devices, ours: &str) {
+    for device in own.values_mut() {
+        if is_card(device) && network(device) == Some(ours) {
+            *device = Config::from([("type".to_owned(), "none".to_owned())]);
+        }
+    }
+}
+
 /// Takes an instance off: its profiles' cards, or one on `default`, are its cards again.
 pub(super) fn take_off(own: &mut Devices, profiles: &Devices, ours: &str, default: Option<Config>) {
     own.retain(|name, device| {
         let masks = device.get("type").is_some_and(|kind| kind == "none") && profiles.get(name).is_some_and(is_card);
-        !masks && !(is_card(device) && network(device) == Some(ours))
+        !(masks || is_card(device) && network(device) == Some(ours))
     });
     let has_card = |devices: &Devices| devices.values().any(is_card);
     if let Some(card) = default.filter(|_| !has_card(own)) {
@@ -151,7 +160,7 @@ mod tests {
             open.get_mut("eth0").expect("it").remove(key);
             assert!(fault(&open, "sbx-1").is_some_and(|text| text.contains(key)));
         }
-        let mut routed = good.clone();
+        let mut routed = good;
         routed
             .get_mut("eth0")
             .expect("it")

@@ -43,7 +43,7 @@ impl Incus {
         let policy = Self::policy_of(&instance, &policies);
         let spot = self.spot(&instance).await?;
         if let Some(fault) = policy.as_ref().and_then(|live| live.fault.as_ref()) {
-            let message = format!("its policy is not enforced as it should be: {fault}");
+            let message = format!("its policy is not enforced as it should be: {}", fault.text);
             return Err(Error::new(ErrorKind::Invalid, message).with_hint("`sbx-apply apply` repairs that"));
         }
         let gateway = spot.range.addr();

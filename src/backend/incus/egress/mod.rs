@@ -12,7 +12,7 @@ mod learn;
 mod network;
 mod rules;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
@@ -27,7 +27,7 @@ use super::client::Etag;
 use super::{Incus, convert, wire};
 use crate::backend::retry::{retry, retry_when};
 use crate::backend::{Doing, Error, ErrorKind, NetworkPolicy, ReadPolicy, Result};
-use crate::model::{InstanceName, Learned, LivePolicy, PinnedPolicy, PolicyKey};
+use crate::model::{Fault, InstanceName, Learned, LivePolicy, PinnedPolicy, PolicyKey};
 use network::{AclsPost, NetworksPost};
 
 impl ReadPolicy for Incus {}
@@ -68,23 +68,29 @@ impl NetworkPolicy for Incus {
 }
 
 impl Incus {
-    /// The policies of networks that some instances are on, by the network's name. Two requests, and none where no
-    /// instance is on a network that may be ours.
+    /// The policies of networks that some instances are on, by the network's name. Two requests and one for each of those
+    /// networks, and none where no instance is on one that may be ours.
     pub(super) async fn policies(&self, instances: &[wire::Instance]) -> Result<BTreeMap<String, LivePolicy>> {
-        let is_needed =
-            |instance: &wire::Instance| card::networks(&instance.expanded_devices).any(network::may_be_ours);
-        if !instances.iter().any(is_needed) {
+        let networks = instances
+            .iter()
+            .flat_map(|instance| card::networks(&instance.expanded_devices));
+        let needed: BTreeSet<&str> = networks.filter(|name| network::may_be_ours(name)).collect();
+        if needed.is_empty() {
             return Ok(BTreeMap::new());
         }
         let networks: Vec<Network> = self.listed("networks").await?;
         let acls: Vec<Acl> = self.listed("network-acls").await?;
         let project = self.client.project();
         let mut policies = BTreeMap::new();
-        for found in networks.iter().filter(|found| network::may_be_ours(&found.name)) {
+        for found in networks.iter().filter(|found| needed.contains(found.name.as_str())) {
             let acl = acls.iter().find(|acl| acl.name == found.name);
             if let Some(mut live) = network::live(project, found, acl) {
+                if live.fault.is_none() && !self.is_up(&found.name).await? {
+                    live.fault = Some(Fault::restart("its network is down"));
+                }
                 if live.fault.is_none() {
-                    live.fault = self.guard.fault(&found.name, network::range(found)).await;
+                    let fault = self.guard.fault(&found.name, network::range(found)).await;
+                    live.fault = fault.map(Fault::live);
                 }
                 policies.insert(found.name.clone(), live);
             }
@@ -97,8 +103,15 @@ impl Incus {
         let devices = &instance.expanded_devices;
         let (network, found) = card::networks(devices).find_map(|name| Some((name, policies.get(name)?)))?;
         let mut live = found.clone();
-        live.fault = live.fault.or_else(|| card::fault(devices, network));
+        // A card that changes is another one, which the guest has to ask an address for.
+        live.fault = card::fault(devices, network).map(Fault::restart).or(live.fault);
         Some(live)
+    }
+
+    /// Whether a network's device is there. A daemon that was interrupted while it deleted one may have left the rest.
+    async fn is_up(&self, name: &str) -> Result<bool> {
+        let found: Option<(serde_json::Value, Etag)> = self.find(&self.client.url(["networks", name, "state"])).await?;
+        Ok(found.is_some())
     }
 
     async fn listed<T: DeserializeOwned>(&self, what: &str) -> Result<Vec<T>> {
@@ -150,26 +163,54 @@ impl Incus {
     }
 
     async fn ensure_network(&self, name: &str, policy: &PinnedPolicy) -> Result<Option<Ipv4Net>> {
-        let url = self.client.url(["networks", name]);
         let wanted = network::network(self.client.project(), policy)?;
-        let found: Option<(Network, Etag)> = self.find(&url).await?;
-        let Some((found, etag)) = found else {
+        let Some((found, etag)) = self.network(name).await? else {
             self.make_network(name, wanted).await?;
-            let made: Option<(Network, Etag)> = self.find(&url).await?;
-            return Ok(made.and_then(|(network, _)| network::range(&network)));
+            return Ok(self
+                .network(name)
+                .await?
+                .and_then(|(network, _)| network::range(&network)));
         };
         self.check_ours("network", name, &found.config, policy)?;
         let range = network::range(&found);
-        if wanted
-            .config
-            .iter()
-            .all(|(key, value)| found.config.get(key) == Some(value))
+        if !found.is_whole() {
+            self.discard(&found).await?;
+            self.make_network(name, wanted).await?;
+            return Ok(self
+                .network(name)
+                .await?
+                .and_then(|(network, _)| network::range(&network)));
+        }
+        let is_up = self.is_up(name).await?;
+        if is_up
+            && wanted
+                .config
+                .iter()
+                .all(|(key, value)| found.config.get(key) == Some(value))
         {
             return Ok(range);
         }
         let body = network::merged(&found, wanted);
+        if !is_up {
+            self.set_up(name, &body, etag).await?;
+            return Ok(range);
+        }
         self.send(Method::PUT, "networks", Some(name), &body, etag).await?;
         Ok(range)
+    }
+
+    async fn network(&self, name: &str) -> Result<Option<(Network, Etag)>> {
+        self.find(&self.client.url(["networks", name])).await
+    }
+
+    /// Deletes a network that was never made whole, as after a kill while it was made or deleted: nothing sets it up any
+    /// more. Whoever has a card on it has none until their policy is put in force again.
+    async fn discard(&self, found: &Network) -> Result<()> {
+        for name in found.users() {
+            self.change_devices(&name, |own, _| card::unplug(own, &found.name))
+                .await?;
+        }
+        self.remove_object("networks", &found.name).await
     }
 
     /// Makes a network in a range that the daemon chooses, or, where it finds none, in one of ours.
@@ -224,7 +265,7 @@ impl Incus {
         Ok(keys)
     }
 
-    async fn change_devices(
+    pub(super) async fn change_devices(
         &self,
         name: &InstanceName,
         change: impl Fn(&mut wire::Devices, &wire::Devices) + Sync,
@@ -272,16 +313,43 @@ impl Incus {
 
     async fn remove_object(&self, what: &str, name: &str) -> Result<()> {
         let url = self.client.url([what, name]);
-        match self.client.act(Method::DELETE, &url, None::<&()>, None).await {
-            // Somebody has been put on it, or it is gone.
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Invalid | ErrorKind::Busy)
-                    || error.to_string().to_lowercase().contains("in use") =>
-            {
-                Ok(())
+        let said = |error: &Error, text: &str| error.to_string().to_lowercase().contains(text);
+        let delete = || async {
+            match self.client.act(Method::DELETE, &url, None::<&()>, None).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                answer => answer.map(drop),
             }
-            answer => answer.map(drop),
+        };
+        // The daemon may still count an instance that it has just deleted, and stumbles over devices of others that go.
+        let again = |error: &Error| error.kind().is_transient() || said(error, "in use") || said(error, "link show");
+        match retry_when(delete, again).await {
+            // Somebody has been put on it.
+            Err(error) if said(&error, "in use") => Ok(()),
+            answer => answer,
         }
+    }
+
+    /// Sets up those networks of an instance again whose devices are gone, as after a kill while one was made or deleted.
+    pub(super) async fn revive(&self, name: &InstanceName) -> Result<()> {
+        let (instance, _) = self.fetch(name).await?;
+        for network in card::networks(&instance.expanded_devices).filter(|network| network::may_be_ours(network)) {
+            let url = self.client.url(["networks", network]);
+            let Some((found, etag)): Option<(Network, Etag)> = self.find(&url).await? else {
+                continue;
+            };
+            if network::key(self.client.project(), &found.config).is_some() && !self.is_up(network).await? {
+                self.set_up(network, &network::kept(&found), etag).await?;
+                self.guard.close(network, network::range(&found)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the daemon set a network up again: a change is what makes it do so.
+    async fn set_up(&self, name: &str, put: &network::NetworkPut, etag: Etag) -> Result<()> {
+        self.send(Method::PUT, "networks", Some(name), &network::changed(put), etag)
+            .await?;
+        self.send(Method::PUT, "networks", Some(name), put, None).await
     }
 
     async fn find<T: DeserializeOwned>(&self, url: &reqwest::Url) -> Result<Option<(T, Etag)>> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::rules::{self, Rule};
 use crate::backend::Result;
 use crate::backend::incus::wire::{Config, nullable};
-use crate::model::{Digest, Enforcement, EnvironmentName, LivePolicy, PinnedPolicy, PolicyKey};
+use crate::model::{Digest, Enforcement, EnvironmentName, Fault, InstanceName, LivePolicy, PinnedPolicy, PolicyKey};
 
 const ENVIRONMENT: &str = "user.sbx-apply.environment";
 const PROJECT: &str = "user.sbx-apply.project";
@@ -28,8 +28,28 @@ pub(in crate::backend::incus) struct Network {
     pub(super) config: Config,
     #[serde(default)]
     pub(super) managed: bool,
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    pub(super) description: String,
     #[serde(default, deserialize_with = "nullable")]
     pub(super) used_by: Vec<String>,
+}
+
+impl Network {
+    /// Whether its making has ended well.
+    pub(super) fn is_whole(&self) -> bool {
+        self.status == "Created"
+    }
+
+    /// The instances that have a card on it.
+    pub(super) fn users(&self) -> impl Iterator<Item = InstanceName> {
+        let names = self
+            .used_by
+            .iter()
+            .filter_map(|url| url.strip_prefix("/1.0/instances/"));
+        names.map(|rest| InstanceName::observed(rest.split('?').next().unwrap_or_default()))
+    }
 }
 
 /// A network's settings; those that are not named stay.
@@ -169,7 +189,7 @@ pub(super) fn live(project: &str, network: &Network, acl: Option<&Acl>) -> Optio
         open,
         addresses,
     };
-    let fault = fault(project, network, acl, &policy);
+    let fault = fault(project, network, acl, &policy).map(Fault::live);
     Some(LivePolicy { policy, fault })
 }
 
@@ -225,6 +245,26 @@ pub(super) fn candidates(name: &str, taken: &[Ipv4Net]) -> impl Iterator<Item = 
             .all(|other| !other.contains(&range.trunc()) && !range.contains(&other.trunc()));
         free.then(|| (ADDRESS.to_owned(), range.to_string()))
     })
+}
+
+/// The same settings, but for what does not matter.
+pub(super) fn changed(put: &NetworkPut) -> NetworkPut {
+    let mut config = put.config.clone();
+    if let Some(dns) = config.get_mut(DNS) {
+        dns.push_str("\n# again");
+    }
+    NetworkPut {
+        config,
+        description: put.description.clone(),
+    }
+}
+
+/// A network's settings as they are.
+pub(super) fn kept(network: &Network) -> NetworkPut {
+    NetworkPut {
+        config: network.config.clone(),
+        description: network.description.clone(),
+    }
 }
 
 /// The settings of a network that a policy does not own: what a change must leave.

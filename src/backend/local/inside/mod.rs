@@ -4,6 +4,7 @@
 //! namespaces, fork and change ids, which a program with threads must not. `unsafe` stands in `fork`, `sys` and
 //! nowhere else.
 
+mod bind;
 mod change;
 mod channel;
 mod command;

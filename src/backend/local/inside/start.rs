@@ -12,11 +12,10 @@ use rustix::process::{Signal, kill_process};
 
 use super::channel::Channel;
 use super::failure::{Failure, Result, Trying as _};
-use super::{confine, fork, init, overlay, root, sys, users};
-use crate::backend::local::ids::Ids;
+use super::{bind, confine, fork, init, overlay, root, sys, users};
 use crate::backend::local::network::{Device, Netlink};
 use crate::backend::local::running::Process;
-use crate::backend::local::wire::{Join, Kind, Reply, Start, Tree};
+use crate::backend::local::wire::{Join, Kind, Reply, Start};
 
 /// Everything that a sandbox has for itself, but its users, which come first.
 pub(super) const OWN: CloneFlags = CloneFlags::CLONE_NEWNS
@@ -107,7 +106,7 @@ pub(super) fn join(groups: &[std::path::PathBuf]) -> Result<()> {
 
 /// The process that makes the namespaces: its child is the first in them, and tells through `say` how it goes.
 fn build(start: &Start, namespace: &OwnedFd, mut tell: File, mut say: File, hear: File) -> i32 {
-    let child = enter(start.ids, &start.tree, namespace).and_then(|()| {
+    let child = enter(start, namespace).and_then(|()| {
         sethostname(&start.name).trying("cannot set the host name")?;
         sys::loopback_up().trying("cannot use the loopback device")?;
         let say = say.try_clone().trying("cannot go on")?;
@@ -126,17 +125,20 @@ fn complain(say: &mut File, failure: &Failure) -> i32 {
 }
 
 /// Mounts the disk and makes the namespaces.
-fn enter(ids: Ids, tree: &Tree, namespace: &OwnedFd) -> Result<()> {
+fn enter(start: &Start, namespace: &OwnedFd) -> Result<()> {
+    let (ids, tree) = (start.ids, &start.tree);
     if ids.is_root() {
         // As root itself: owners are shifted, and layers keep what root inside cannot touch.
         unshare(CloneFlags::CLONE_NEWNS).trying("cannot make a mount namespace")?;
         overlay::assemble(tree, Some(namespace))?;
+        bind::bind_all(&start.binds, ids, Some(namespace))?;
         users::enter(namespace)?;
         unshare(OWN).trying("cannot make namespaces")
     } else {
         users::enter(namespace)?;
         unshare(OWN).trying("cannot make namespaces")?;
-        overlay::assemble(tree, None)
+        overlay::assemble(tree, None)?;
+        bind::bind_all(&start.binds, ids, None)
     }
 }
 

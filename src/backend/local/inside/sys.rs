@@ -11,10 +11,18 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocma
 /// `MOUNT_ATTR_IDMAP` and `MOUNT_ATTR_RDONLY` (mount_setattr(2)).
 const IDMAP: u64 = 0x0010_0000;
 const READ_ONLY: u64 = 0x0000_0001;
+/// `MOUNT_ATTR_NODEV` and `MOUNT_ATTR_NOSUID`.
+const NO_DEVICES: u64 = 0x0000_0004;
+const NO_SETUID: u64 = 0x0000_0002;
 
 /// Gives a detached mount the owners of a user namespace (mount_setattr(2)).
 pub(super) fn shift_owners(mount: BorrowedFd<'_>, users: BorrowedFd<'_>) -> io::Result<()> {
     set_mount(mount, IDMAP, u64::try_from(users.as_raw_fd()).unwrap_or_default())
+}
+
+/// Takes the meaning of devices, and of bits that change who a program runs as, from a detached mount.
+pub(super) fn close_to_devices(mount: BorrowedFd<'_>) -> io::Result<()> {
+    set_mount(mount, NO_DEVICES | NO_SETUID, 0)
 }
 
 /// Keeps everybody from writing through a detached mount.

@@ -10,6 +10,7 @@
 //! layers/ID/up/PART       what a layer changes, one folder for each overlay; ID/work is the kernel's
 //! images/KEY/PART         what images bring
 //! notes/ENV/KEY           what is kept of environments
+//! volumes/ID/data         a volume; ID/volume.json says whose
 //! trash/ID                on its way out
 //! ```
 //!

@@ -39,6 +39,9 @@ pub(in crate::backend::local) struct Record {
     /// What it may reach; everything when none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::backend::local) egress: Option<crate::backend::local::policy::Kept>,
+    /// Mounts and volumes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::backend::local) attached: Option<crate::backend::local::workspace::Attached>,
     /// Seconds since 1970.
     pub(in crate::backend::local) created_at: u64,
     /// Oldest first.
@@ -96,7 +99,12 @@ impl Record {
             created_at: Some(self.created_at),
             location: None,
             image: None,
-            mounted: std::collections::BTreeSet::new(),
+            workspace: Default::default(),
+            mounted: self
+                .attached
+                .as_ref()
+                .map(|attached| attached.paths())
+                .unwrap_or_default(),
         }
     }
 }

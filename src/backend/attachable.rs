@@ -1,0 +1,107 @@
+//! What of this machine is attached to sandboxes: folders and files that are looked at again, ports that have to be free.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+
+use super::{Error, ErrorKind, Result};
+use crate::model::Protocol;
+
+/// Opens what stands at a real path, to be attached: a folder or a regular file. Links that were put there since the path
+/// was found, in its place or in that of a folder above it, are refused, and so are devices, sockets and pipes.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] for all of these, and where nothing stands there.
+pub(in crate::backend) fn open_source(path: &Path) -> Result<OwnedFd> {
+    let refuse = |why: String| Error::new(ErrorKind::Invalid, format!("cannot mount {}: {why}", path.display()));
+    if !path.is_absolute() {
+        return Err(refuse("it is no absolute path".to_owned()));
+    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let strictly = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let opened = openat2(CWD, path, flags, Mode::empty(), strictly);
+    let opened = opened.map_err(|error| match error {
+        rustix::io::Errno::LOOP => refuse("it has become a link, or lies behind one".to_owned()),
+        error => refuse(io::Error::from(error).to_string()),
+    })?;
+    let found = fstat(&opened).map_err(|error| refuse(io::Error::from(error).to_string()))?;
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::Directory | FileType::RegularFile => Ok(opened),
+        FileType::Symlink => Err(refuse("it has become a link".to_owned())),
+        _ => Err(refuse("it is a device, a socket or a pipe".to_owned())),
+    }
+}
+
+/// Which of these ports somebody listens on here, at 127.0.0.1 or ::1.
+pub(in crate::backend) fn taken(ports: &BTreeSet<(u16, Protocol)>) -> BTreeMap<(u16, Protocol), String> {
+    let mut taken = BTreeMap::new();
+    for (port, protocol) in ports {
+        let addresses = [
+            SocketAddr::from((Ipv4Addr::LOCALHOST, *port)),
+            SocketAddr::from((Ipv6Addr::LOCALHOST, *port)),
+        ];
+        let in_use = addresses.into_iter().find(|address| {
+            let tried = match protocol {
+                Protocol::Tcp => TcpListener::bind(address).map(drop),
+                Protocol::Udp => UdpSocket::bind(address).map(drop),
+            };
+            tried.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+        });
+        if let Some(address) = in_use {
+            taken.insert(
+                (*port, *protocol),
+                format!("somebody listens on {address} ({protocol})"),
+            );
+        }
+    }
+    taken
+}
+
+/// Whether this machine has ::1.
+pub(in crate::backend) fn has_ipv6() -> bool {
+    UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_and_special_files_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().canonicalize().expect("real");
+        std::fs::create_dir(root.join("real")).expect("makes");
+        std::fs::write(root.join("real/file"), "x").expect("writes");
+        std::os::unix::fs::symlink(root.join("real"), root.join("link")).expect("links");
+        let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).expect("listens");
+        for good in ["real", "real/file"] {
+            open_source(&root.join(good)).expect(good);
+        }
+        for (bad, why) in [
+            ("link", "link"),
+            ("link/file", "link"),
+            ("socket", "socket"),
+            ("none", "No such file"),
+        ] {
+            let error = open_source(&root.join(bad)).expect_err(bad);
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");
+            assert!(error.to_string().contains(why), "{bad}: {error}");
+        }
+        assert!(open_source(Path::new("/dev/null")).is_err());
+        assert!(open_source(Path::new("relative")).is_err());
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_is_named() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listens");
+        let port = listener.local_addr().expect("has one").port();
+        let ports = BTreeSet::from([(port, Protocol::Tcp)]);
+        assert!(taken(&ports)[&(port, Protocol::Tcp)].contains(&format!("127.0.0.1:{port}")));
+        drop(listener);
+        assert!(taken(&ports).is_empty());
+    }
+}

@@ -1,0 +1,357 @@
+//! Mounts, volumes and ports.
+//!
+//! What was tried on 6.0.4. A disk device with `shift` maps every id to itself, by an idmapped mount. Root inside can
+//! unmount what lies over something else, and can make a read-only mount that was plugged into a running instance
+//! writable, but none that was there when it started. The daemon follows links in a source at every start, also at one
+//! that the guest brings about itself: so no source may lie where a guest can write, and files of the spec that lie in a
+//! mount are covered by copies kept elsewhere. Taking a device away from a running instance removes the file or the empty
+//! folder that it was mounted on; where that lies in another mount, it is the host's.
+
+mod devices;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::json;
+
+pub(super) use devices::Host;
+
+use super::wire::{Config, Devices, nullable};
+use super::{Incus, convert, wire};
+use crate::backend::attachable::{has_ipv6, open_source, taken};
+use crate::backend::retry::retry;
+use crate::backend::{Error, ErrorKind, Result, Settings};
+use crate::model::{
+    Attach, AttachedMount, EnvironmentName, GuestPath, InstanceName, Ownership, Protocol, VolumeKey, Workspace,
+};
+
+const ENVIRONMENT: &str = "user.sbx-apply.environment";
+const SANDBOX: &str = "user.sbx-apply.sandbox";
+const VOLUME: &str = "user.sbx-apply.volume";
+const PROJECT: &str = "user.sbx-apply.project";
+
+/// The largest file that is guarded: a spec's file is never larger.
+const LIMIT: u64 = 1 << 20;
+
+/// A storage volume.
+#[derive(Debug, Deserialize)]
+struct Volume {
+    name: String,
+    #[serde(default, deserialize_with = "nullable")]
+    config: Config,
+}
+
+impl Host {
+    /// This machine, where the daemon is its own.
+    pub(super) fn of(settings: &Settings) -> Self {
+        let absolute = |key: &str| settings.get(key).map(PathBuf::from).filter(|path| path.is_absolute());
+        let usual = || match rustix::process::geteuid().is_root() {
+            true => Some(PathBuf::from("/var/lib")),
+            false => absolute("data"),
+        };
+        let folder = absolute("state").or_else(|| usual().map(|folder| folder.join("sbx-apply")));
+        Self {
+            guards: folder.map(|folder| {
+                let mut name = folder.into_os_string();
+                name.push(".guarded");
+                name.into()
+            }),
+            ipv6: has_ipv6(),
+        }
+    }
+
+    /// The same for one instance, whose copies are in a folder of their own.
+    fn of_instance(&self, project: &str, name: &InstanceName) -> Self {
+        Self {
+            guards: self
+                .guards
+                .as_ref()
+                .map(|folder| folder.join(format!("{project}.{name}"))),
+            ipv6: self.ipv6,
+        }
+    }
+}
+
+impl Incus {
+    /// What is attached to an instance, as we do it.
+    pub(super) fn workspace_of(&self, instance: &wire::Instance) -> Workspace {
+        let name = InstanceName::observed(&instance.name);
+        let host = self.host.of_instance(self.client.project(), &name);
+        devices::read(&instance.put.devices, &host, key(instance).as_ref())
+    }
+
+    pub(super) async fn change_attached(&self, name: &InstanceName, changes: &Attach) -> Result<()> {
+        let host = self.host.of_instance(self.client.project(), name);
+        let (instance, _) = self.fetch(name).await?;
+        let mounts = changes
+            .mounts
+            .iter()
+            .filter_map(|(path, mount)| Some((path, mount.as_ref()?)));
+        for (path, mount) in mounts {
+            self.prepare(path, mount, &host)?;
+        }
+        self.check_ports(&instance, changes)?;
+        let pools = self.prepare_volumes(&instance, changes).await?;
+        let key = key(&instance);
+        let put = |own: &mut Devices| {
+            for (path, mount) in &changes.mounts {
+                devices::remove_mount(own, path);
+                if let Some(mount) = mount {
+                    devices::add_mount(own, path, mount, &host);
+                }
+            }
+            for (volume, wanted) in &changes.volumes {
+                devices::remove_volume(own, volume);
+                if let (Some(wanted), Some(key), Some(pool)) = (wanted, &key, pools.get(volume)) {
+                    let key = VolumeKey {
+                        name: volume.clone(),
+                        ..key.clone()
+                    };
+                    devices::add_volume(own, &key, wanted, pool);
+                }
+            }
+            for (guest, wanted) in &changes.ports {
+                devices::remove_port(own, *guest);
+                if let Some(wanted) = wanted {
+                    devices::add_port(own, *guest, *wanted, host.ipv6);
+                }
+            }
+        };
+        if convert::status(&instance.status) != crate::model::Status::Stopped {
+            let mut after = instance.put.devices.clone();
+            put(&mut after);
+            if let Some(path) = devices::uncovers(&instance.put.devices, &after) {
+                return Err(Error::new(
+                    ErrorKind::Invalid,
+                    format!("`{name}` runs: what lies over a mount at {path} cannot be changed or taken away"),
+                )
+                .with_hint("stop it, and apply again"));
+            }
+        }
+        self.change_devices(name, |own, _| put(own)).await?;
+        let (instance, _) = self.fetch(name).await?;
+        forget_copies(&host, &instance.put.devices);
+        Ok(())
+    }
+
+    /// Looks at a source again, and copies what is guarded in it.
+    ///
+    /// Between this look and the daemon's own somebody of this machine can still put a link in a folder's place, though
+    /// nobody in a sandbox: no source lies where one may write.
+    fn prepare(&self, path: &GuestPath, mount: &AttachedMount, host: &Host) -> Result<()> {
+        if !self.client.is_local() {
+            return Err(Error::unsupported("nothing of this machine can be mounted on another"));
+        }
+        // The daemon writes it into a file of lines.
+        if mount.source.contains(char::is_control) || path.as_str().contains(char::is_control) {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("{path:?} or its source has a control character"),
+            ));
+        }
+        let source = Path::new(&mount.source);
+        open_source(source)?;
+        if mount.guarded.is_empty() {
+            return Ok(());
+        }
+        let guards = host.guards.as_deref().ok_or_else(|| {
+            Error::new(ErrorKind::Invalid, "no folder to keep copies of the spec's files in")
+                .with_hint("name one by an absolute path: `SBX_LOCAL_STATE`")
+        })?;
+        let failed = |error: std::io::Error| {
+            Error::new(ErrorKind::Failed, format!("cannot guard the spec's files in {path}")).with_source(error)
+        };
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o755).create(guards).map_err(failed)?;
+        for (below, at) in mount.guarded.iter().zip(devices::guarded(path, mount)) {
+            let bytes = read(&source.join(below))?;
+            let copy = devices::copy_of(guards, &at);
+            // A mount of the file that is there holds on to that very file: it is written anew where it is.
+            if fs::read(&copy).is_ok_and(|found| found == bytes) {
+                continue;
+            }
+            fs::write(&copy, bytes).map_err(failed)?;
+            fs::set_permissions(&copy, fs::Permissions::from_mode(0o644)).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Ports that somebody has are refused before anything is touched; the daemon would not say.
+    fn check_ports(&self, instance: &wire::Instance, changes: &Attach) -> Result<()> {
+        if !self.client.is_local() {
+            return Ok(());
+        }
+        let running = convert::status(&instance.status) == crate::model::Status::Running;
+        let open = match running {
+            true => self.workspace_of(instance).listening,
+            false => BTreeSet::new(),
+        };
+        let new = changes
+            .ports
+            .iter()
+            .filter_map(|(guest, host)| Some(((*host)?, guest.protocol)));
+        let new: BTreeSet<(u16, Protocol)> = new.filter(|port| !open.contains(port)).collect();
+        match taken(&new).into_iter().next() {
+            Some(((port, _), who)) => Err(Error::new(
+                ErrorKind::AlreadyExists,
+                format!("port {port} of this machine is taken: {who}"),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Sees that the volumes are there, and gives the pool of each.
+    async fn prepare_volumes(&self, instance: &wire::Instance, changes: &Attach) -> Result<BTreeMap<String, String>> {
+        let mut pools = BTreeMap::new();
+        let wanted: Vec<_> = changes
+            .volumes
+            .iter()
+            .filter_map(|(name, volume)| Some((name, volume.as_ref()?)))
+            .collect();
+        if wanted.is_empty() {
+            return Ok(pools);
+        }
+        let key = key(instance).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Invalid,
+                format!("no environment owns `{}`, so it has no volumes", instance.name),
+            )
+        })?;
+        let found = self.all_volumes(&key.environment).await?;
+        let root = convert::root(&instance.expanded_devices).and_then(|(_, device)| device.get("pool"));
+        for (name, volume) in wanted {
+            let key = VolumeKey {
+                name: name.clone(),
+                ..key.clone()
+            };
+            if let Some(pool) = found.get(&key) {
+                pools.insert(name.clone(), pool.clone());
+                continue;
+            }
+            let pool =
+                root.ok_or_else(|| Error::new(ErrorKind::Invalid, "it has no root disk, so no pool for volumes"))?;
+            let url = self.client.url(["storage-pools", pool, "volumes", "custom"]);
+            let body = json!({
+                "name": devices::volume_name(&key),
+                "type": "custom",
+                "content_type": "filesystem",
+                "description": format!("{} of {} in {} (sbx-apply)", key.name, key.sandbox, key.environment),
+                "config": {
+                    ENVIRONMENT: key.environment.as_str(),
+                    SANDBOX: key.sandbox.as_str(),
+                    VOLUME: key.name,
+                    PROJECT: self.client.project(),
+                    "initial.uid": volume.owner.uid.to_string(),
+                    "initial.gid": volume.owner.gid.to_string(),
+                    "initial.mode": "0755",
+                },
+            });
+            self.client
+                .act(Method::POST, &url, Some(&body), None)
+                .await
+                .map_err(|error: Error| error.within(format_args!("cannot make the volume `{}`", key.name)))?;
+            pools.insert(name.clone(), pool.clone());
+        }
+        Ok(pools)
+    }
+
+    /// The volumes of an environment, each with its pool.
+    pub(super) async fn all_volumes(&self, environment: &EnvironmentName) -> Result<BTreeMap<VolumeKey, String>> {
+        let (pools, _): (Vec<String>, _) = self.client.get(&self.client.url(["storage-pools"])).await?;
+        let mut found = BTreeMap::new();
+        for pool in pools.iter().filter_map(|url| url.rsplit('/').next()) {
+            let pool = pool.split('?').next().unwrap_or(pool);
+            let mut url = self.client.url(["storage-pools", pool, "volumes", "custom"]);
+            url.query_pairs_mut().append_pair("recursion", "1");
+            let (volumes, _): (Vec<Volume>, _) = self.client.get(&url).await?;
+            for volume in volumes {
+                let label = |key: &str| volume.config.get(key).map(String::as_str);
+                if label(ENVIRONMENT) != Some(environment.as_str()) || label(PROJECT) != Some(self.client.project()) {
+                    continue;
+                }
+                let Some(sandbox) = label(SANDBOX).and_then(|name| crate::model::SandboxName::new(name).ok()) else {
+                    continue;
+                };
+                let key = VolumeKey {
+                    environment: environment.clone(),
+                    sandbox,
+                    name: label(VOLUME).unwrap_or_default().to_owned(),
+                };
+                // A copy that somebody has made by hand keeps the labels, and not the name.
+                if volume.name == devices::volume_name(&key) {
+                    found.insert(key, pool.to_owned());
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) async fn remove_volume(&self, key: &VolumeKey) -> Result<()> {
+        let found = self.all_volumes(&key.environment).await?;
+        let Some(pool) = found.get(key) else { return Ok(()) };
+        let name = devices::volume_name(key);
+        let url = self.client.url(["storage-pools", pool, "volumes", "custom", &name]);
+        let removed = retry(|| self.client.act(Method::DELETE, &url, None::<&()>, None)).await;
+        match removed {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+
+    /// Forgets the copies of an instance that is no more.
+    pub(super) fn forget_guards(&self, name: &InstanceName) {
+        if let Some(guards) = self.host.of_instance(self.client.project(), name).guards {
+            let _ = fs::remove_dir_all(guards);
+        }
+    }
+}
+
+/// Whose volumes an instance has: those of its sandbox. The name is empty.
+fn key(instance: &wire::Instance) -> Option<VolumeKey> {
+    let labels = convert::labels(&instance.put.config);
+    match labels.ownership(&InstanceName::observed(&instance.name)) {
+        Ownership::Owned { environment, sandbox } => Some(VolumeKey {
+            environment,
+            sandbox,
+            name: String::new(),
+        }),
+        Ownership::Foreign => None,
+    }
+}
+
+/// The bytes of a file of the spec, found without following links.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let failed = |error: std::io::Error| {
+        Error::new(ErrorKind::Invalid, format!("cannot read {}", path.display())).with_source(error)
+    };
+    let mut bytes = Vec::new();
+    let file = crate::backend::source::regular(path).map_err(failed)?;
+    file.take(LIMIT + 1).read_to_end(&mut bytes).map_err(failed)?;
+    match bytes.len() as u64 > LIMIT {
+        true => Err(Error::new(
+            ErrorKind::Invalid,
+            format!("{} is too large for a spec", path.display()),
+        )),
+        false => Ok(bytes),
+    }
+}
+
+/// Removes copies that no device names any more.
+fn forget_copies(host: &Host, own: &Devices) {
+    let Some(guards) = host.guards.as_deref() else { return };
+    let used: BTreeSet<&str> = own
+        .values()
+        .filter_map(|device| device.get("source"))
+        .map(String::as_str)
+        .collect();
+    for entry in fs::read_dir(guards).into_iter().flatten().flatten() {
+        if !used.contains(&*entry.path().to_string_lossy()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Mounts and volumes: kept in a sandbox's record, and put into its tree with each start. A volume is a folder of the
+//! state folder, below `volumes`, with a note beside it that says whose it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Local;
+use super::state::{Record, failed, private, write};
+use super::wire::Bind;
+use crate::backend::attachable::open_source;
+use crate::backend::{Error, ErrorKind, Result};
+use crate::model::{
+    Attach, AttachedMount, Capability, Digest, EnvironmentName, GuestPath, InstanceName, Labels, Ownership,
+    SandboxName, VolumeKey, Workspace,
+};
+
+/// What is attached, as a record has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Attached {
+    mounts: BTreeMap<String, Mount>,
+    /// The path of each, by name.
+    volumes: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Mount {
+    source: String,
+    readonly: bool,
+    guarded: BTreeSet<String>,
+}
+
+/// Whose a volume is.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    environment: String,
+    sandbox: String,
+    name: String,
+}
+
+impl Attached {
+    /// What there is of it, as far as `mounted` says.
+    pub(super) fn live(&self, mounted: impl Fn(&str) -> bool) -> Workspace {
+        let mounts = self.mounts.iter().filter(|(path, _)| mounted(path));
+        let mounts = mounts.filter_map(|(path, mount)| {
+            let guarded = mount.guarded.iter().filter(|below| mounted(&format!("{path}/{below}")));
+            let attached = AttachedMount {
+                source: mount.source.clone(),
+                readonly: mount.readonly,
+                guarded: guarded.cloned().collect(),
+            };
+            Some((GuestPath::new(path.as_str()).ok()?, attached))
+        });
+        let volumes = self.volumes.iter().filter(|(_, path)| mounted(path));
+        Workspace {
+            mounts: mounts.collect(),
+            volumes: volumes.map(|(name, path)| (name.clone(), path.clone())).collect(),
+            ports: BTreeMap::new(),
+            listening: BTreeSet::new(),
+        }
+    }
+
+    /// Where something else than the sandbox's disk is.
+    pub(super) fn paths(&self) -> BTreeSet<GuestPath> {
+        let paths = self.mounts.keys().chain(self.volumes.values());
+        paths.filter_map(|path| GuestPath::new(path.as_str()).ok()).collect()
+    }
+}
+
+impl Local {
+    pub(super) async fn change_attached(&self, name: &InstanceName, changes: &Attach) -> Result<()> {
+        for (needed, capability) in [
+            (!changes.mounts.is_empty(), Capability::Mounts),
+            (!changes.volumes.is_empty(), Capability::Volumes),
+            (!changes.ports.is_empty(), Capability::Ports),
+        ] {
+            if needed {
+                self.need(capability)?;
+            }
+        }
+        let (_lock, mut record) = self.lock(name).await?;
+        if self.store.process(name).is_some() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("`{name}` runs: what is attached takes hold with a start"),
+            ));
+        }
+        for mount in changes.mounts.values().flatten() {
+            open_source(Path::new(&mount.source))?;
+        }
+        let mut attached = record.attached.clone().unwrap_or_default();
+        for (path, mount) in &changes.mounts {
+            match mount {
+                Some(mount) => {
+                    let mount = Mount {
+                        source: mount.source.clone(),
+                        readonly: mount.readonly,
+                        guarded: mount.guarded.clone(),
+                    };
+                    attached.mounts.insert(path.to_string(), mount);
+                }
+                None => drop(attached.mounts.remove(path.as_str())),
+            }
+        }
+        for (volume, wanted) in &changes.volumes {
+            match wanted {
+                Some(wanted) => {
+                    let key = self.key(name, &record, volume)?;
+                    self.make_volume(&key, (wanted.owner.uid, wanted.owner.gid))?;
+                    attached.volumes.insert(volume.clone(), wanted.path.to_string());
+                }
+                None => drop(attached.volumes.remove(volume)),
+            }
+        }
+        record.attached = Some(attached).filter(|attached| *attached != Attached::default());
+        self.store.keep(name, &record)
+    }
+
+    /// What is put into a sandbox's tree, outer paths first.
+    pub(super) fn binds(&self, name: &InstanceName, record: &Record) -> Result<Vec<Bind>> {
+        let Some(attached) = &record.attached else {
+            return Ok(Vec::new());
+        };
+        let mounts = attached.mounts.iter().map(|(path, mount)| {
+            Ok(Bind {
+                source: PathBuf::from(&mount.source),
+                at: path.clone(),
+                readonly: mount.readonly,
+                guarded: mount.guarded.iter().cloned().collect(),
+                shifted: true,
+            })
+        });
+        let volumes = attached.volumes.iter().map(|(volume, path)| {
+            Ok(Bind {
+                source: self.volume(&self.key(name, record, volume)?).join("data"),
+                at: path.clone(),
+                readonly: false,
+                guarded: Vec::new(),
+                shifted: false,
+            })
+        });
+        let mut binds = mounts.chain(volumes).collect::<Result<Vec<_>>>()?;
+        binds.sort_by(|one, other| one.at.cmp(&other.at));
+        Ok(binds)
+    }
+
+    /// What is attached to a sandbox. Of one that runs, what its own kernel says is mounted, where that can be read.
+    pub(super) fn workspace(&self, name: &InstanceName, record: &Record) -> Workspace {
+        let Some(attached) = &record.attached else {
+            return Workspace::default();
+        };
+        let process = self.store.process(name);
+        let mounts = process.and_then(|process| fs::read_to_string(format!("/proc/{}/mountinfo", process.pid)).ok());
+        let points: Option<BTreeSet<String>> = mounts.map(|text| {
+            let points = text.lines().filter_map(|line| line.split(' ').nth(4));
+            points.map(unescaped).collect()
+        });
+        attached.live(|path| points.as_ref().is_none_or(|points| points.contains(path)))
+    }
+
+    fn key(&self, name: &InstanceName, record: &Record, volume: &str) -> Result<VolumeKey> {
+        match Labels(record.labels.clone()).ownership(name) {
+            Ownership::Owned { environment, sandbox } => Ok(VolumeKey {
+                environment,
+                sandbox,
+                name: volume.to_owned(),
+            }),
+            Ownership::Foreign => Err(Error::new(
+                ErrorKind::Invalid,
+                format!("no environment owns `{name}`, so it has no volumes"),
+            )),
+        }
+    }
+
+    fn volume(&self, key: &VolumeKey) -> PathBuf {
+        let digest = Digest::of(format!("{}/{}/{}", key.environment, key.sandbox, key.name).as_bytes());
+        let id = digest.as_str().get(..24).unwrap_or_default();
+        self.store.root().join("volumes").join(id)
+    }
+
+    fn make_volume(&self, key: &VolumeKey, (uid, gid): (u32, u32)) -> Result<()> {
+        let folder = self.volume(key);
+        let cannot = |source: std::io::Error| failed(format!("cannot make the volume `{}`", key.name), source);
+        private().recursive(true).create(&folder).map_err(cannot)?;
+        let data = folder.join("data");
+        if !data.exists() {
+            let made = folder.join("new");
+            let _ = fs::remove_dir(&made);
+            fs::create_dir(&made).map_err(cannot)?;
+            if self.ids.is_root() {
+                let (uid, gid) = self.ids.outside(uid, gid);
+                std::os::unix::fs::chown(&made, Some(uid), Some(gid)).map_err(cannot)?;
+            }
+            use std::os::unix::fs::PermissionsExt as _;
+            fs::set_permissions(&made, fs::Permissions::from_mode(0o755)).map_err(cannot)?;
+            fs::rename(&made, &data).map_err(cannot)?;
+        }
+        let note = Note {
+            environment: key.environment.to_string(),
+            sandbox: key.sandbox.to_string(),
+            name: key.name.clone(),
+        };
+        write(&folder.join("volume.json"), &note).map_err(cannot)
+    }
+
+    pub(super) fn kept_volumes(&self, environment: &EnvironmentName) -> Result<BTreeSet<VolumeKey>> {
+        let folder = self.store.root().join("volumes");
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            entries => entries.map_err(|source| failed("cannot look for volumes", source))?,
+        };
+        let notes = entries.flatten().filter_map(|entry| {
+            let text = fs::read_to_string(entry.path().join("volume.json")).ok()?;
+            let note: Note = serde_json::from_str(&text).ok()?;
+            let key = VolumeKey {
+                environment: EnvironmentName::new(note.environment).ok()?,
+                sandbox: SandboxName::new(note.sandbox).ok()?,
+                name: note.name,
+            };
+            (key.environment == *environment && self.volume(&key) == entry.path()).then_some(key)
+        });
+        Ok(notes.collect())
+    }
+
+    pub(super) async fn remove_volume(&self, key: &VolumeKey) -> Result<()> {
+        let folder = self.volume(key);
+        if !folder.exists() {
+            return Ok(());
+        }
+        for name in self.store.all()? {
+            let Ok(record) = self.store.record(&name) else { continue };
+            let names = record.attached.iter().flat_map(|attached| attached.volumes.keys());
+            let mut keys = names.filter_map(|volume| self.key(&name, &record, volume).ok());
+            if keys.any(|other| other == *key) {
+                return Err(Error::new(
+                    ErrorKind::Failed,
+                    format!("the volume `{}` is attached to `{name}`", key.name),
+                ));
+            }
+        }
+        self.store.discard(&folder)?;
+        self.store.sweep(self.ids, &self.helpers).await
+    }
+}
+
+/// A path as mountinfo writes it: some characters in octal (Linux, `proc_pid_mountinfo(5)`).
+fn unescaped(text: &str) -> String {
+    let mut path = text.to_owned();
+    for (escape, character) in [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")] {
+        path = path.replace(escape, character);
+    }
+    path
+}

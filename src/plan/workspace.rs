@@ -1,0 +1,349 @@
+//! Mounts, volumes and ports: their facts, what stands in their way, and what is attached.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::diff::{Diff, Fate, Subject};
+use super::{Action, Change, Refusal};
+use crate::model::{
+    Attach, AttachedMount, AttachedVolume, Capability, Facts, Field, GuestPath, GuestPort, HotPlug, Kind, Labels, Live,
+    LiveInstance, Mount, Owner, Port, Protocol, Sandbox, Status, VolumeKey,
+};
+
+const SOURCE: &str = "source";
+const READONLY: &str = "readonly";
+const GUARDED: &str = "guarded";
+const PATH: &str = "path";
+const HOST: &str = "host";
+
+/// Whether fields of this kind are about what is attached.
+pub(super) fn is(kind: Kind) -> bool {
+    matches!(kind, Kind::Mount | Kind::Volume | Kind::Port)
+}
+
+/// What a spec says of them.
+pub(super) fn desired(facts: &mut Facts, sandbox: &Sandbox) {
+    for (path, mount) in &sandbox.mounts {
+        set_mount(facts, path, &wanted(mount));
+    }
+    for (name, volume) in &sandbox.volumes {
+        facts.set(Field::of(Kind::Volume, name.as_str(), PATH), volume.path.as_str());
+    }
+    for port in &sandbox.ports {
+        let field = Field::of(Kind::Port, port.guest.to_string(), HOST);
+        facts.set(field, port.host.to_string());
+    }
+}
+
+/// What is attached.
+pub(super) fn live(facts: &mut Facts, instance: &LiveInstance) {
+    let found = &instance.workspace;
+    for (path, mount) in &found.mounts {
+        set_mount(facts, path, mount);
+    }
+    for (name, path) in &found.volumes {
+        facts.set(Field::of(Kind::Volume, name.as_str(), PATH), path.as_str());
+    }
+    for (guest, host) in &found.ports {
+        facts.set(Field::of(Kind::Port, guest.to_string(), HOST), host.as_str());
+    }
+}
+
+fn set_mount(facts: &mut Facts, path: &GuestPath, mount: &AttachedMount) {
+    let field = |field| Field::of(Kind::Mount, path.as_str(), field);
+    facts.set(field(SOURCE), mount.source.as_str());
+    facts.set(field(READONLY), mount.readonly.to_string());
+    if !mount.guarded.is_empty() {
+        let paths: Vec<&str> = mount.guarded.iter().map(String::as_str).collect();
+        facts.set(field(GUARDED), paths.join(","));
+    }
+}
+
+fn wanted(mount: &Mount) -> AttachedMount {
+    AttachedMount {
+        source: mount.source.to_string_lossy().into_owned(),
+        readonly: mount.readonly,
+        guarded: mount.guarded.clone(),
+    }
+}
+
+/// Whether the spec has it.
+pub(super) fn is_declared(sandbox: &Sandbox, kind: Kind, name: &str) -> bool {
+    match kind {
+        Kind::Mount => sandbox.mounts.keys().any(|path| path.as_str() == name),
+        Kind::Volume => sandbox.volumes.contains_key(name),
+        Kind::Port => sandbox.ports.iter().any(|port| port.guest.to_string() == name),
+        _ => false,
+    }
+}
+
+/// What is done about one of them in a sandbox that stays.
+pub(super) fn action(subject: &Subject<'_>, instance: &LiveInstance, kind: Kind, name: &str) -> Action {
+    let found = &instance.workspace;
+    let there = match kind {
+        Kind::Mount => found.mounts.keys().any(|path| path.as_str() == name),
+        Kind::Volume => found.volumes.contains_key(name),
+        _ => found.ports.keys().any(|guest| guest.to_string() == name),
+    };
+    match (is_declared(subject.sandbox, kind, name), there) {
+        (false, _) => Action::Delete,
+        (true, true) => Action::Update,
+        (true, false) => Action::Create,
+    }
+}
+
+/// Whether a running sandbox is restarted for it.
+pub(super) fn restarts(subject: &Subject<'_>, instance: &LiveInstance, kind: Kind, name: &str) -> bool {
+    let HotPlug {
+        mounts,
+        readonly_mounts,
+        volumes,
+        ports,
+    } = subject.capabilities.hot_plug;
+    let sandbox = subject.sandbox;
+    let found = &instance.workspace;
+    let live = match kind {
+        Kind::Mount => {
+            let wanted = sandbox.mounts.iter().find(|(path, _)| path.as_str() == name);
+            let attached = found.mounts.iter().find(|(path, _)| path.as_str() == name);
+            // A process could open what is to be guarded before it is; and what is guarded is not uncovered while it runs.
+            let closed = wanted.is_some_and(|(_, mount)| mount.readonly || !mount.guarded.is_empty())
+                || attached.is_some_and(|(_, mount)| !mount.guarded.is_empty());
+            if closed { readonly_mounts } else { mounts }
+        }
+        Kind::Volume => volumes,
+        _ => ports,
+    };
+    // What lies over something else is not put there or taken away while it runs.
+    let paths = match kind {
+        Kind::Mount => vec![name],
+        Kind::Volume => {
+            let wanted = sandbox.volumes.get(name).map(|volume| volume.path.as_str());
+            wanted
+                .into_iter()
+                .chain(found.volumes.get(name).map(String::as_str))
+                .collect()
+        }
+        _ => Vec::new(),
+    };
+    let covers = |path: &&str| {
+        let mut outer = sandbox.mounts.keys().chain(found.mounts.keys());
+        GuestPath::new(*path).is_ok_and(|path| outer.any(|outer| path.below(outer).is_some()))
+    };
+    let live = live && (readonly_mounts || !paths.iter().any(covers));
+    !live && instance.status != Status::Stopped
+}
+
+/// Whether a running sandbox is restarted for any of the changes, those that lose a volume too.
+pub(super) fn any_restarts(subject: &Subject<'_>, diff: &Diff) -> bool {
+    let changes = diff.changes.iter().filter(|change| is(change.kind));
+    subject.instance.is_some_and(|instance| {
+        let mut restarts = changes.map(|change| restarts(subject, instance, change.kind, &change.name));
+        restarts.any(|restarts| restarts)
+    })
+}
+
+/// What has to be attached and taken away when these changes are carried out: each object as the spec wants it, but for
+/// those of which anything is accepted as it is.
+pub(super) fn attach(subject: &Subject<'_>, diff: &Diff) -> Attach {
+    let mut attach = Attach::default();
+    let sandbox = subject.sandbox;
+    let owner = sandbox.user.as_ref().map_or(Owner::ROOT, |user| user.owner());
+    for change in diff.changes.iter().filter(|change| is(change.kind)) {
+        match change.kind {
+            Kind::Mount => {
+                let Ok(path) = GuestPath::new(change.name.as_str()) else {
+                    continue;
+                };
+                let mount = sandbox.mounts.get(&path).map(|mount| kept(diff, change, wanted(mount)));
+                attach.mounts.insert(path, mount);
+            }
+            Kind::Volume => {
+                let volume = sandbox.volumes.get(&change.name).map(|volume| AttachedVolume {
+                    path: volume.path.clone(),
+                    owner,
+                });
+                attach.volumes.insert(change.name.clone(), volume);
+            }
+            _ => {
+                let Ok(guest) = change.name.parse::<GuestPort>() else {
+                    continue;
+                };
+                let port = sandbox.ports.iter().find(|port| port.guest == guest);
+                attach.ports.insert(guest, port.map(|port| port.host));
+            }
+        }
+    }
+    attach
+}
+
+/// A mount with the live values of what is accepted.
+fn kept(diff: &Diff, change: &Change, mut mount: AttachedMount) -> AttachedMount {
+    for accepted in &diff.accepted {
+        let field = &accepted.field;
+        if field.kind != Kind::Mount || field.name != change.name {
+            continue;
+        }
+        let before = accepted.before.clone();
+        match field.field.as_str() {
+            SOURCE => mount.source = before.unwrap_or(mount.source),
+            READONLY => mount.readonly = before.as_deref() == Some("true"),
+            _ => {
+                mount.guarded = before
+                    .iter()
+                    .flat_map(|all| all.split(','))
+                    .map(str::to_owned)
+                    .collect();
+            }
+        }
+    }
+    mount
+}
+
+/// What becomes true when they are attached.
+pub(super) fn facts(diff: &Diff) -> Vec<(Field, Option<String>)> {
+    let changes = diff.changes.iter().filter(|change| is(change.kind));
+    let names: BTreeSet<(Kind, &str)> = changes.map(|change| (change.kind, change.name.as_str())).collect();
+    let accepted = |field: &Field| diff.accepted.iter().any(|change| change.field == *field);
+    Facts::side_by_side([&diff.desired, &diff.applied])
+        .filter(|(field, _)| names.contains(&(field.kind, field.name.as_str())) && !accepted(field))
+        .map(|(field, [wanted, _])| (field.clone(), wanted.map(str::to_owned)))
+        .collect()
+}
+
+/// The volumes of a sandbox that go for good: those that left the spec, with `--prune`.
+pub(super) fn pruned<'a>(subject: &Subject<'a>, live: &'a Live) -> impl Iterator<Item = &'a VolumeKey> {
+    let sandbox = subject.sandbox;
+    let prune = subject.prune;
+    let left = move |key: &&VolumeKey| prune && key.sandbox == sandbox.name && !sandbox.volumes.contains_key(&key.name);
+    live.volumes.iter().filter(left)
+}
+
+/// What must not be done, and what cannot be.
+pub(super) fn refusals(subject: &Subject<'_>, diff: &Diff, live: &Live) -> Vec<Refusal> {
+    let sandbox = subject.sandbox;
+    let mut refusals = Vec::new();
+    for mount in sandbox.mounts.values().filter(|_| !subject.capabilities.guards_folders) {
+        let Some(deep) = mount.guarded.iter().find(|path| path.contains('/')) else {
+            continue;
+        };
+        refusals.push(Refusal::invalid(
+            "plan::unguarded-spec",
+            format!("the spec's own file {deep} could be put aside from inside, with the folder that it lies in"),
+            &mount.at,
+            "can be written to",
+            "put it right into what is mounted, mount a folder without it, or say `readonly=true`".to_owned(),
+        ));
+    }
+    // What is not done is in nobody's way.
+    let starts = diff
+        .changes
+        .iter()
+        .any(|change| change.kind == Kind::Power && change.action == Action::Start);
+    let opens = |port: &&Port| {
+        let name = port.guest.to_string();
+        let changed = |change: &Change| change.kind == Kind::Port && change.name == name;
+        starts || diff.changes.iter().any(changed)
+    };
+    for port in new_ports(sandbox, subject.instance.filter(|_| diff.fate == Fate::Keep)).filter(opens) {
+        let Some(who) = live.taken_ports.get(&(port.host, port.guest.protocol)) else {
+            continue;
+        };
+        refusals.push(Refusal::invalid(
+            "plan::taken-port",
+            format!("port {} of this machine is taken: {who}", port.host),
+            &port.at,
+            "needed here",
+            "choose another one with `host`, or end what listens there".to_owned(),
+        ));
+    }
+    let protected = subject
+        .instance
+        .is_some_and(|instance| instance.labels.is_true(Labels::PROTECT));
+    if (protected || sandbox.protect.is_some())
+        && let Some(key) = pruned(subject, live).next()
+    {
+        refusals.push(Refusal::refused(
+            "plan::protected",
+            format!("`{}` is protected, and its volume {} would go", sandbox.name, key.name),
+            sandbox.protect.as_ref().unwrap_or(&sandbox.at),
+            "its disk is guarded",
+            "leave `--prune` out, or apply once with `protect false`".to_owned(),
+        ));
+    }
+    refusals
+}
+
+/// The ports of a sandbox that are not open yet, or are while nothing of it runs.
+fn new_ports<'a>(sandbox: &'a Sandbox, instance: Option<&'a LiveInstance>) -> impl Iterator<Item = &'a Port> {
+    let is_open = move |port: &Port| {
+        instance.is_some_and(|instance| {
+            let found = instance.workspace.ports.get(&port.guest);
+            instance.status == Status::Running && found == Some(&port.host.to_string())
+        })
+    };
+    sandbox.ports.iter().filter(move |port| !is_open(port))
+}
+
+/// The ports of the host that have to be free: those that sandboxes want and no instance of the environment has.
+#[must_use]
+pub fn wanted_ports<'a>(
+    sandboxes: impl Iterator<Item = &'a Sandbox>,
+    instances: &BTreeMap<crate::model::InstanceName, LiveInstance>,
+) -> BTreeSet<(u16, Protocol)> {
+    let running = instances.values().filter(|instance| instance.status == Status::Running);
+    let held: BTreeSet<(u16, Protocol)> = running
+        .flat_map(|instance| &instance.workspace.listening)
+        .copied()
+        .collect();
+    let wanted = sandboxes.flat_map(|sandbox| &sandbox.ports);
+    wanted
+        .map(|port| (port.host, port.guest.protocol))
+        .filter(|port| !held.contains(port))
+        .collect()
+}
+
+/// What is worth knowing of what is about to be attached: what a guest could do with it.
+pub(super) fn notices(subject: &Subject<'_>, changes: &[Change]) -> Vec<String> {
+    let mut notices = Vec::new();
+    let attached = |kind: Kind| {
+        let changes = changes.iter();
+        changes.filter(move |change| change.kind == kind && change.action != Action::Delete)
+    };
+    let sandbox = subject.sandbox;
+    for change in attached(Kind::Mount) {
+        let Some((path, mount)) = sandbox.mounts.iter().find(|(path, _)| path.as_str() == change.name) else {
+            continue;
+        };
+        for what in &mount.exposed {
+            let why = match what.ends_with(".git") {
+                true => "hooks in it are programs that git runs on this machine",
+                false => "what is in it is run or trusted on this machine",
+            };
+            notices.push(format!("mount {path}: the sandbox can write to {what}, and {why}"));
+        }
+        let user = sandbox.user.as_ref().map_or(0, |user| user.uid);
+        if !mount.readonly && user != 0 && user != mount.owner {
+            notices.push(format!(
+                "mount {path}: it belongs to the user {} of this machine, and the sandbox's user is {user}, \
+                 so they may not be able to write to each other's files; `uid={}` makes them one",
+                mount.owner, mount.owner
+            ));
+        }
+    }
+    for (capability, text) in &subject.capabilities.workspace_remarks {
+        let about = match capability {
+            Capability::Volumes => attached(Kind::Volume).next().is_some(),
+            Capability::Ports => attached(Kind::Port).next().is_some(),
+            _ => attached(Kind::Mount).any(|change| guarded(sandbox, &change.name)),
+        };
+        if about {
+            notices.push(text.clone());
+        }
+    }
+    notices
+}
+
+fn guarded(sandbox: &Sandbox, path: &str) -> bool {
+    let mut mounts = sandbox.mounts.iter();
+    mounts.any(|(at, mount)| at.as_str() == path && !mount.guarded.is_empty())
+}

@@ -1,0 +1,199 @@
+//! On this machine.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use super::scene::Scene;
+
+const USER: &str = "user \"user\" uid=1000;";
+
+fn sandbox(body: &str) -> String {
+    format!("sandbox \"one\" {{ {USER} {body} }}")
+}
+
+#[test]
+fn an_edit_on_each_side_of_a_mount_is_seen_on_the_other() {
+    let Some(scene) = Scene::on_local("both") else { return };
+    scene.file("src/main", "from the host");
+    scene.apply(&sandbox("mount \"/work\" source=\".\";"));
+    assert_eq!(scene.as_user("cat /work/src/main"), "from the host");
+    assert_eq!(scene.as_user("stat -c %u:%g /work/src/main"), "1000:1000");
+    assert_eq!(
+        scene.as_user("echo inside > /work/src/new && stat -c %u /work/src/new"),
+        "1000"
+    );
+    assert_eq!(
+        (scene.read("src/new").as_str(), scene.owner("src/new")),
+        ("inside\n", (1000, 1000))
+    );
+    scene.file("src/main", "edited outside");
+    assert_eq!(scene.as_user("cat /work/src/main"), "edited outside");
+    scene.inside("echo x > /work/src/of-root");
+    assert_eq!(scene.owner("src/of-root"), (0, 0));
+}
+
+#[test]
+fn the_spec_is_read_only_inside_and_its_includes_too() {
+    let Some(scene) = Scene::on_local("guard") else { return };
+    scene.file("parts/deep/more.kdl", "variable \"x\" default=\"y\"\n");
+    scene.file("parts/free", "free");
+    let spec = format!(
+        "include \"parts/deep/more.kdl\"\n{}",
+        sandbox("mount \"/work\" source=\".\";")
+    );
+    scene.apply(&spec);
+    let text = scene.read("sbx.kdl");
+    for file in ["/work/sbx.kdl", "/work/parts/deep/more.kdl"] {
+        for script in [
+            "echo bad > FILE",
+            "rm -f FILE",
+            "mv FILE /work/elsewhere",
+            "umount FILE; mount -o remount,bind,rw FILE; echo bad > FILE",
+        ] {
+            let said = scene.inside(&script.replace("FILE", file));
+            assert!(
+                said.contains("Read-only") || said.contains("busy"),
+                "{script} {file}: {said}"
+            );
+        }
+    }
+    for folder in ["/work/parts", "/work/parts/deep"] {
+        let said = scene.inside(&format!("mv {folder} /work/other"));
+        assert!(said.contains("busy") || said.contains("cross"), "{said}");
+    }
+    assert_eq!(scene.read("sbx.kdl"), text);
+    assert_eq!(scene.read("parts/deep/more.kdl"), "variable \"x\" default=\"y\"\n");
+    assert_eq!(
+        scene.as_user("echo more > /work/parts/free && cat /work/parts/free"),
+        "more"
+    );
+}
+
+#[test]
+fn what_is_mounted_to_read_stays_so_for_root() {
+    let Some(scene) = Scene::on_local("readonly") else {
+        return;
+    };
+    scene.file("src/main", "kept");
+    scene.file("note", "kept");
+    scene.apply(&sandbox(
+        "mount \"/src\" source=\"src\" readonly=true; mount \"/etc/note\" source=\"note\" readonly=true;",
+    ));
+    let said = scene.inside("mount -o remount,bind,rw /src; umount /src; echo bad > /src/main; echo bad > /etc/note");
+    assert_eq!(said.matches("Read-only").count(), 2, "{said}");
+    assert_eq!(
+        (scene.read("src/main").as_str(), scene.read("note").as_str()),
+        ("kept", "kept")
+    );
+}
+
+#[test]
+fn a_volume_keeps_its_data_when_its_sandbox_is_made_anew() {
+    let Some(scene) = Scene::on_local("volume") else { return };
+    let body = "volume \"data\" path=\"/data\";";
+    scene.apply(&sandbox(body));
+    assert_eq!(
+        scene.as_user("echo years > /data/work && stat -c %u:%a /data"),
+        "1000:755"
+    );
+    let base = "sandbox \"base\" { state \"stopped\"; snapshot \"ready\"; }";
+    let spec = format!("{base}\nsandbox \"one\" {{ {USER} clone-from \"base\" snapshot=\"ready\"; {body} }}");
+    scene.apply(&spec);
+    assert_eq!(scene.as_user("cat /data/work"), "years");
+    let shown = scene.says(0, &["show"]);
+    assert!(shown.contains("data at /data"), "{shown}");
+    let without = spec.replace(body, "");
+    scene.write(&without);
+    scene.says(0, &["apply", "--yes"]);
+    assert_eq!(scene.as_user("cat /data/work"), "years", "it stays without --prune");
+    let plan = scene.says(0, &["plan", "--prune"]);
+    assert!(
+        plan.contains("delete volume data") && plan.contains("data loss"),
+        "{plan}"
+    );
+    scene.says(0, &["apply", "--yes", "--prune"]);
+    assert!(scene.as_user("cat /data/work").contains("No such file"));
+    assert_eq!(volumes(&scene), 0);
+    scene.apply(&spec);
+    assert_eq!(volumes(&scene), 1);
+    scene.says(0, &["destroy", "--allow-data-loss", "--yes"]);
+    assert_eq!(volumes(&scene), 0);
+}
+
+fn volumes(scene: &Scene) -> usize {
+    fs::read_dir(scene.repo().join("../state/volumes")).map_or(0, Iterator::count)
+}
+
+#[test]
+fn what_hands_take_away_is_drift_and_repaired() {
+    let Some(scene) = Scene::on_local("hands") else { return };
+    scene.file("src/main", "here");
+    let body = "mount \"/src\" source=\"src\"; volume \"data\" path=\"/data\";";
+    scene.apply(&sandbox(body));
+    let record = scene.record();
+    // What is mounted cannot be unmounted, from outside either: hands can only edit what is to be.
+    for (was, is, what) in [
+        ("\"readonly\":false", "\"readonly\":true", "mount /src"),
+        ("\"data\":\"/data\"", "\"data\":\"/more\"", "volume data"),
+    ] {
+        let text = fs::read_to_string(&record).expect("reads").replace(": ", ":");
+        assert!(text.contains(was), "{text}");
+        fs::write(&record, text.replace(was, is)).expect("writes");
+        let check = scene.says(3, &["check"]);
+        assert!(
+            check.contains(what) && check.contains("drift") && check.contains("restart"),
+            "{check}"
+        );
+        scene.says(0, &["apply", "--yes"]);
+        assert!(scene.says(0, &["check"]).contains("No changes"));
+        assert_eq!(scene.inside("cat /src/main"), "here");
+    }
+}
+
+#[test]
+fn a_link_in_a_sources_place_is_refused_when_it_is_applied_and_at_a_start() {
+    let Some(scene) = Scene::on_local("swap") else { return };
+    scene.file("src/main", "here");
+    fs::write(scene.outside().join("main"), "nobody's business").expect("writes");
+    scene.apply(&sandbox("mount \"/src\" source=\"src\"; state \"stopped\";"));
+    fs::rename(scene.repo().join("src"), scene.repo().join("was")).expect("renames");
+    symlink(scene.outside(), scene.repo().join("src")).expect("links");
+    let said = scene.says(1, &["apply", "--yes"]);
+    assert!(said.contains("leads outside"), "{said}");
+    // The record still has it, as a start by other means would find it.
+    scene.write(&sandbox(
+        "mount \"/src\" source=\"was\" readonly=true; ignore \"mount:/src\";",
+    ));
+    let said = scene.says(1, &["apply", "--yes"]);
+    assert!(said.contains("it has become a link"), "{said}");
+}
+
+#[test]
+fn ports_are_refused_at_their_line() {
+    let Some(scene) = Scene::on_local("port") else { return };
+    scene.write(&sandbox("port 8080 host=18080;"));
+    let said = scene.says(1, &["apply", "--yes"]);
+    assert!(
+        said.contains("the backend `local` cannot do ports") && said.contains("sbx.kdl:4"),
+        "{said}"
+    );
+}
+
+#[test]
+fn nothing_that_is_mounted_below_a_source_comes_along() {
+    let Some(scene) = Scene::on_local("nested") else { return };
+    scene.file("src/below/main", "covered");
+    let below = scene.repo().join("src/below");
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&below).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        return crate::support::daemon::skipped("a mount below a source: nothing can be mounted here");
+    }
+    fs::write(below.join("secret"), "nobody's business").expect("writes");
+    scene.write(&sandbox("mount \"/src\" source=\"src\";"));
+    let applied = scene.run(&["apply", "--yes"]);
+    let said = scene.inside("ls /src/below");
+    let _ = Command::new("umount").arg(&below).status();
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    assert_eq!(said, "main");
+}

@@ -1,0 +1,7 @@
+//! Mounts, volumes and ports, on real backends.
+
+mod incus;
+mod local;
+mod scene;
+
+pub(crate) use scene::free_port;
