@@ -130,7 +130,7 @@ fn only_view_and_the_command_line_print() {
 }
 
 /// The commands that change something.
-const CHANGING: [&str; 11] = [
+const CHANGING: [&str; 12] = [
     "adopt.rs",
     "apply.rs",
     "change.rs",
@@ -140,6 +140,7 @@ const CHANGING: [&str; 11] = [
     "destroy.rs",
     "exec.rs",
     "gc.rs",
+    "learn.rs",
     "restore.rs",
     "write.rs",
 ];

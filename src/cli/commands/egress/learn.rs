@@ -107,7 +107,7 @@ async fn learn(args: &Args, settings: &Settings) -> Result<Code, Error> {
             timeout: None,
         };
         let stdin = !named.spec.is_stdin();
-        watch(settings, &interrupts, &*backend, (&found, desired), &opts, stdin)
+        watch(settings, &interrupts, &*backend, &found, &opts, stdin)
             .await
             .map(Worked::whole)
     };
@@ -128,7 +128,7 @@ async fn watch(
     settings: &Settings,
     interrupts: &Interrupts,
     backend: &dyn Sandboxes,
-    (found, _): (&Found, &Desired),
+    found: &Found,
     opts: &ExecOpts,
     stdin: bool,
 ) -> Result<(Result<Code, Error>, Learned), Error> {
