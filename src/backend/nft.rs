@@ -5,6 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use super::{Error, ErrorKind, Result};
+use crate::model::{PinnedPolicy, PortRange, Protocol};
+
+/// Every port.
+const ALL: PortRange = PortRange {
+    first: 1,
+    last: u16::MAX,
+};
 
 /// The program, of this machine and not of whoever set `PATH`.
 #[derive(Debug, Clone)]
@@ -95,4 +102,28 @@ pub(super) fn words(text: &str) -> Vec<&str> {
 /// What removes a table, also where there is none: deleting that is an error, so it is made first.
 pub(super) fn without(table: &str) -> String {
     format!("table inet {table}\ndelete table inet {table}\n")
+}
+
+/// What a policy opens, a match for each network and protocol, in the words in which nft(8) prints it.
+pub(super) fn opened(policy: &PinnedPolicy) -> Vec<String> {
+    let mut rules = Vec::new();
+    for opening in &policy.open {
+        let protocols = match opening.protocol {
+            Some(protocol) => vec![protocol],
+            None => vec![Protocol::Tcp, Protocol::Udp],
+        };
+        let ports = opening.ports.unwrap_or(ALL);
+        for network in opening.networks(&policy.addresses) {
+            let to = match network.prefix_len() {
+                32 => network.addr().to_string(),
+                0 => "0.0.0.0/0".to_owned(),
+                _ => network.trunc().to_string(),
+            };
+            rules.extend(protocols.iter().map(|protocol| match to.as_str() {
+                "0.0.0.0/0" => format!("meta nfproto ipv4 {protocol} dport {ports}"),
+                to => format!("ip daddr {to} {protocol} dport {ports}"),
+            }));
+        }
+    }
+    rules
 }

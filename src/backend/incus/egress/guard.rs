@@ -4,13 +4,17 @@
 //! `nftablesNetACLSetup`). There the DNS servers of its other networks listen, which ask the world: names, and what can
 //! be hidden in names, would get out. No setting of the API closes that. Whoever is root on the daemon's host can, with a
 //! table of nftables of its own for each policy's network.
+//!
+//! The daemon also lets go on what was open when a policy closed it, because it looks at connections. The table looks at
+//! every packet.
 
 use std::path::Path;
 
 use ipnet::Ipv4Net;
 
 use crate::backend::Result;
-use crate::backend::nft::{Nft, without, words};
+use crate::backend::nft::{Nft, opened, without, words};
+use crate::model::PinnedPolicy;
 
 /// Closes what Incus leaves open, where this process may.
 #[derive(Debug)]
@@ -33,12 +37,12 @@ impl Guard {
     }
 
     /// Closes it for a network.
-    pub(super) async fn close(&self, network: &str, range: Option<Ipv4Net>) -> Result<()> {
+    pub(super) async fn close(&self, network: &str, range: Option<Ipv4Net>, policy: &PinnedPolicy) -> Result<()> {
         let Some((nft, range)) = self.0.as_ref().zip(range).filter(|_| is_here(network)) else {
             return Ok(());
         };
-        if self.fault(network, Some(range)).await.is_some() {
-            nft.load(format!("{}{}", without(&table(network)), rules(network, range)))
+        if self.fault(network, Some(range), policy).await.is_some() {
+            nft.load(format!("{}{}", without(&table(network)), rules(network, range, policy)))
                 .await?;
         }
         Ok(())
@@ -53,7 +57,7 @@ impl Guard {
     }
 
     /// What is not closed that this process could close.
-    pub(super) async fn fault(&self, network: &str, range: Option<Ipv4Net>) -> Option<String> {
+    pub(super) async fn fault(&self, network: &str, range: Option<Ipv4Net>, policy: &PinnedPolicy) -> Option<String> {
         let (nft, range) = self.0.as_ref().zip(range).filter(|_| is_here(network))?;
         let found = nft.table(&table(network)).await;
         let found = match &found {
@@ -61,7 +65,7 @@ impl Guard {
             Ok(None) => return Some("the host's other DNS servers can be reached".to_owned()),
             Err(error) => return Some(format!("the host's rules cannot be read: {error}")),
         };
-        match words(found) == words(&rules(network, range)) {
+        match words(found) == words(&rules(network, range, policy)) {
             true => None,
             false => Some(format!("the host's table {} is another one", table(network))),
         }
@@ -78,7 +82,11 @@ fn table(network: &str) -> String {
 }
 
 /// The table, in the words in which nft(8) prints it.
-fn rules(network: &str, range: Ipv4Net) -> String {
+fn rules(network: &str, range: Ipv4Net, policy: &PinnedPolicy) -> String {
+    let open = opened(policy).into_iter();
+    let open: String = open
+        .map(|rule| format!("    iifname \"{network}\" {rule} accept\n"))
+        .collect();
     format!(
         "table inet {} {{
   chain to-host {{
@@ -86,6 +94,10 @@ fn rules(network: &str, range: Ipv4Net) -> String {
     iifname \"{network}\" udp dport 67 accept
     iifname \"{network}\" ip daddr != {} drop
     iifname \"{network}\" meta nfproto ipv6 drop
+  }}
+  chain through {{
+    type filter hook forward priority filter - 10; policy accept;
+{open}    iifname \"{network}\" drop
   }}
 }}
 ",

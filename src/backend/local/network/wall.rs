@@ -3,13 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::model::{PinnedPolicy, PortRange, Protocol};
-
-/// Every port.
-const ALL: PortRange = PortRange {
-    first: 1,
-    last: u16::MAX,
-};
+use crate::backend::nft::opened;
+use crate::model::PinnedPolicy;
 
 /// The name of a sandbox's table.
 pub(super) fn name(link: &str) -> String {
@@ -38,7 +33,7 @@ pub(super) fn table(link: &str, address: Ipv4Addr, servers: &[IpAddr], policy: O
             ));
         }
         Some(policy) => {
-            through.push(format!("{from} ct state established,related accept"));
+            // Packet by packet, and not by connection: what is closed ends at once.
             through.extend(opened(policy).into_iter().map(|rule| format!("{from} {rule} accept")));
             through.push(format!("{from} drop"));
         }
@@ -61,30 +56,6 @@ pub(super) fn table(link: &str, address: Ipv4Addr, servers: &[IpAddr], policy: O
         chain("through", "filter hook forward priority filter", through),
         chain("out", "nat hook postrouting priority srcnat", out)
     )
-}
-
-/// What a policy opens, a rule for each network and protocol.
-fn opened(policy: &PinnedPolicy) -> Vec<String> {
-    let mut rules = Vec::new();
-    for opening in &policy.open {
-        let protocols = match opening.protocol {
-            Some(protocol) => vec![protocol],
-            None => vec![Protocol::Tcp, Protocol::Udp],
-        };
-        let ports = opening.ports.unwrap_or(ALL);
-        for network in opening.networks(&policy.addresses) {
-            let to = match network.prefix_len() {
-                32 => network.addr().to_string(),
-                0 => "0.0.0.0/0".to_owned(),
-                _ => network.trunc().to_string(),
-            };
-            rules.extend(protocols.iter().map(|protocol| match to.as_str() {
-                "0.0.0.0/0" => format!("meta nfproto ipv4 {protocol} dport {ports}"),
-                to => format!("ip daddr {to} {protocol} dport {ports}"),
-            }));
-        }
-    }
-    rules
 }
 
 fn four(addresses: &[IpAddr]) -> impl Iterator<Item = Ipv4Addr> {
