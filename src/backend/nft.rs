@@ -12,6 +12,12 @@ use tokio::time::{sleep, timeout};
 use super::{Error, ErrorKind, Result};
 use crate::model::{PinnedPolicy, PortRange, Protocol};
 
+/// Every port.
+const ALL: PortRange = PortRange {
+    first: 1,
+    last: u16::MAX,
+};
+
 /// The program, of this machine and not of whoever set `PATH`.
 #[derive(Debug, Clone)]
 pub(super) struct Nft(PathBuf);
@@ -160,13 +166,22 @@ impl Held {
     }
 }
 
-/// Every port.
-const ALL: PortRange = PortRange {
-    first: 1,
-    last: u16::MAX,
-};
+fn first_line(output: &Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr);
+    said.lines().next().unwrap_or("it failed").trim().to_owned()
+}
 
-/// What a policy opens, as conditions of rules: one for each network and protocol.
+/// A text without regard to its spaces and lines.
+pub(super) fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
+}
+
+/// What removes a table, also where there is none: deleting that is an error, so it is made first.
+pub(super) fn without(table: &str) -> String {
+    format!("table inet {table}\ndelete table inet {table}\n")
+}
+
+/// What a policy opens, a match for each network and protocol, in the words in which nft(8) prints it.
 pub(super) fn opened(policy: &PinnedPolicy) -> Vec<String> {
     let mut rules = Vec::new();
     for opening in &policy.open {
@@ -188,19 +203,4 @@ pub(super) fn opened(policy: &PinnedPolicy) -> Vec<String> {
         }
     }
     rules
-}
-
-fn first_line(output: &Output) -> String {
-    let said = String::from_utf8_lossy(&output.stderr);
-    said.lines().next().unwrap_or("it failed").trim().to_owned()
-}
-
-/// A text without regard to its spaces and lines.
-pub(super) fn words(text: &str) -> Vec<&str> {
-    text.split_whitespace().collect()
-}
-
-/// What removes a table, also where there is none: deleting that is an error, so it is made first.
-pub(super) fn without(table: &str) -> String {
-    format!("table inet {table}\ndelete table inet {table}\n")
 }

@@ -62,6 +62,23 @@ pub(super) fn edits_are_live(scene: &Scene) {
     );
     scene.says(0, &["apply", "--yes"]);
     assert!(scene.reaches("one", CANARY, 9000));
+    let closed = scene
+        .command(&[
+            "exec",
+            path.to_str().expect("a path"),
+            "one",
+            "--root",
+            "--",
+            "sh",
+            "-c",
+            &format!("(sleep 1; echo first; sleep 8; echo second; sleep 2) | timeout 14 nc {CANARY} 9000"),
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("starts");
+    thread::sleep(Duration::from_secs(3));
     scene.write(&spec(""));
     let plan = scene.says(0, &["plan"]);
     assert!(
@@ -70,6 +87,13 @@ pub(super) fn edits_are_live(scene: &Scene) {
     );
     scene.says(0, &["apply", "--yes"]);
     assert!(!scene.reaches("one", CANARY, 9000));
+
+    let closed = closed.wait_with_output().expect("ends");
+    let closed = String::from_utf8_lossy(&closed.stdout).into_owned();
+    assert!(
+        closed.contains("echo first") && !closed.contains("echo second"),
+        "what is closed ends: {closed}"
+    );
 
     stdin.write_all(b"still here\n").expect("open");
     assert_eq!(lines.next().expect("an answer").expect("text"), "echo still here");
@@ -304,15 +328,21 @@ fn a_probe_proves_it_from_inside() {
 
     // A hole that nobody would see by looking at the policy alone.
     let network = scene.network("fenced");
-    let hole = format!("insert rule inet incus acl.{network} iifname \"{network}\" accept");
-    assert!(
-        Command::new("nft")
-            .args(hole.split(' '))
-            .status()
-            .expect("nft runs")
-            .success()
+    let table = format!("hole-{}", std::process::id());
+    let hole = format!(
+        "table ip {table} {{ chain way {{ type nat hook prerouting priority -150; iifname \"{network}\" ip daddr {CANARY} dnat to {ALLOWED}; }}; }}"
     );
-    let said = scene.says(3, &["check", "--probe", "--canary", &canary, "--json"]);
+    assert!(Command::new("nft").arg(&hole).status().expect("nft runs").success());
+    let output = scene.run(&["check", "--probe", "--canary", &canary, "--json"]);
+    let closed = Command::new("nft").args(["delete", "table", "ip", &table]).status();
+    assert!(closed.expect("nft runs").success());
+    assert_eq!(
+        output.status.code(),
+        Some(3),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let check: serde_json::Value = serde_json::from_str(&said).expect("JSON");
     assert_eq!(check["in_sync"], true, "the policy reads well");
     let leaks = check["probes"]

@@ -305,3 +305,23 @@ async fn nothing_runs_on_after_a_delete() {
     sandbox.end().await;
     assert!(!runs());
 }
+
+#[tokio::test]
+async fn what_the_caller_has_open_is_not_open_inside() {
+    let sandbox = Sandbox::start().await;
+    let file = fs::File::open("/etc/passwd").expect("is there");
+    let folder = fs::File::open("/").expect("is there");
+    for open in [&file, &folder] {
+        // As a shell leaves them, or an editor.
+        rustix::io::fcntl_setfd(open, rustix::io::FdFlags::empty()).expect("set");
+    }
+    let said = sandbox
+        .says("ls -l /proc/self/fd | sed -n 's/.*-> //p'; echo done")
+        .await;
+    assert!(said.contains("done"), "{said}");
+    let kept = said
+        .lines()
+        .filter(|line| line.starts_with('/') && !line.starts_with("/proc/") && *line != "/dev/null");
+    assert_eq!(kept.collect::<Vec<_>>(), Vec::<&str>::new(), "{said}");
+    sandbox.end().await;
+}

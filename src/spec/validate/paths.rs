@@ -6,6 +6,9 @@ use crate::model::{Diagnostic, GuestPath, Place};
 use crate::spec::decode::Block;
 use crate::spec::problems::Problems;
 
+/// Where the kernel shows itself.
+const KERNEL: [&str; 3] = ["/dev", "/proc", "/sys"];
+
 /// Checks the paths of a sandbox whose layers are merged.
 pub(crate) fn paths(sandbox: &Block, problems: &mut Problems) {
     let mut taken: BTreeMap<GuestPath, (&str, Place)> = BTreeMap::new();
@@ -20,6 +23,21 @@ pub(crate) fn paths(sandbox: &Block, problems: &mut Problems) {
         let Ok(path) = GuestPath::new(value.text.as_str()) else {
             continue;
         };
+        if let Some(kernel) = KERNEL
+            .iter()
+            .find(|kernel| path.lies_in(&GuestPath::trusted((**kernel).to_owned())))
+        {
+            problems.push(
+                Diagnostic::new(
+                    "spec::kernel-path",
+                    format!("\"{path}\" lies in {kernel}, which is the kernel's and not on the sandbox's disk"),
+                    &value.at,
+                    format!("a {what} there"),
+                )
+                .with_help("nothing that is put there stays: do it with a `run` step, or choose another path"),
+            );
+            continue;
+        }
         if let Some((other, place)) = taken.get(&path) {
             problems.push(
                 Diagnostic::new(

@@ -4,6 +4,9 @@
 //! `nftablesNetACLSetup`). There the DNS servers of its other networks listen, which ask the world: names, and what can
 //! be hidden in names, would get out. No setting of the API closes that. Whoever is root on the daemon's host can, with a
 //! table of nftables of its own for each policy's network.
+//!
+//! The daemon also lets go on what was open when a policy closed it, because it looks at connections. The table looks at
+//! every packet.
 
 use std::path::Path;
 
@@ -56,12 +59,12 @@ impl Guard {
     }
 
     /// Closes it for a network.
-    pub(super) async fn close(&self, network: &str, range: Option<Ipv4Net>) -> Result<()> {
+    pub(super) async fn close(&self, network: &str, range: Option<Ipv4Net>, policy: &PinnedPolicy) -> Result<()> {
         let Some((nft, range)) = self.0.as_ref().zip(range).filter(|_| is_here(network)) else {
             return Ok(());
         };
-        if self.fault(network, Some(range)).await.is_some() {
-            nft.load(format!("{}{}", without(&table(network)), rules(network, range)))
+        if self.fault(network, Some(range), policy).await.is_some() {
+            nft.load(format!("{}{}", without(&table(network)), rules(network, range, policy)))
                 .await?;
         }
         Ok(())
@@ -76,7 +79,7 @@ impl Guard {
     }
 
     /// What is not closed that this process could close.
-    pub(super) async fn fault(&self, network: &str, range: Option<Ipv4Net>) -> Option<String> {
+    pub(super) async fn fault(&self, network: &str, range: Option<Ipv4Net>, policy: &PinnedPolicy) -> Option<String> {
         let (nft, range) = self.0.as_ref().zip(range).filter(|_| is_here(network))?;
         let found = nft.table(&table(network)).await;
         let found = match &found {
@@ -84,7 +87,7 @@ impl Guard {
             Ok(None) => return Some("the host's other DNS servers can be reached".to_owned()),
             Err(error) => return Some(format!("the host's rules cannot be read: {error}")),
         };
-        match words(found) == words(&rules(network, range)) {
+        match words(found) == words(&rules(network, range, policy)) {
             true => None,
             false => Some(format!("the host's table {} is another one", table(network))),
         }
@@ -101,7 +104,11 @@ fn table(network: &str) -> String {
 }
 
 /// The table, in the words in which nft(8) prints it.
-fn rules(network: &str, range: Ipv4Net) -> String {
+fn rules(network: &str, range: Ipv4Net, policy: &PinnedPolicy) -> String {
+    let open = opened(policy).into_iter();
+    let open: String = open
+        .map(|rule| format!("    iifname \"{network}\" {rule} accept\n"))
+        .collect();
     format!(
         "table inet {} {{
   chain to-host {{
@@ -109,6 +116,10 @@ fn rules(network: &str, range: Ipv4Net) -> String {
     iifname \"{network}\" udp dport 67 accept
     iifname \"{network}\" ip daddr != {} drop
     iifname \"{network}\" meta nfproto ipv6 drop
+  }}
+  chain through {{
+    type filter hook forward priority filter - 10; policy accept;
+{open}    iifname \"{network}\" drop
   }}
 }}
 ",
@@ -121,13 +132,11 @@ fn rules(network: &str, range: Ipv4Net) -> String {
 fn watched(network: &str, range: Ipv4Net, policy: &PinnedPolicy, pass: &Pass) -> String {
     let from = format!("iifname \"{network}\"");
     let own = range.addr();
-    let usual = [
-        "ct state established,related accept".to_owned(),
-        "meta nfproto ipv6 drop".to_owned(),
-    ];
     let open = opened(policy).into_iter().map(|rule| format!("{rule} accept"));
     let open: Vec<String> = open.chain(["drop".to_owned()]).collect();
     let own_services = [
+        "ct state established,related accept".to_owned(),
+        "meta nfproto ipv6 drop".to_owned(),
         "udp dport 67 accept".to_owned(),
         format!("ip daddr {own} udp dport 53 accept"),
         format!("ip daddr {own} tcp dport 53 accept"),
@@ -137,8 +146,9 @@ fn watched(network: &str, range: Ipv4Net, policy: &PinnedPolicy, pass: &Pass) ->
         let rules: String = rules.into_iter().map(|rule| format!("    {from} {rule}\n")).collect();
         format!("  chain {name} {{\n    type filter hook {hook} priority filter - 10; policy accept;\n{rules}  }}\n")
     };
-    let to_host = [pass.to_machine(), usual.to_vec(), own_services.to_vec(), open.clone()].concat();
-    let through = [pass.through(), usual.to_vec(), open].concat();
+    let ipv6 = vec!["meta nfproto ipv6 drop".to_owned()];
+    let to_host = [pass.to_machine(), own_services.to_vec(), open.clone()].concat();
+    let through = [ipv6, pass.through(), open].concat();
     format!(
         "table inet {} {{\n{}{}}}\n",
         table(network),

@@ -59,7 +59,7 @@ impl Incus {
             // Where this fails, the table stays, and keeps the policy in the ACL's place.
             let closed = self.ensure_network(&spot.network, &live.policy).await;
             closed.map_err(|error| error.within("the policy could not be put back, and the next apply does so"))?;
-            self.guard.close(&spot.network, Some(spot.range)).await?;
+            self.guard.close(&spot.network, Some(spot.range), &live.policy).await?;
         }
         let learned = watch.end().await?;
         opened.map(|()| learned)

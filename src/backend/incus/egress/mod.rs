@@ -89,7 +89,7 @@ impl Incus {
                     live.fault = Some(Fault::restart("its network is down"));
                 }
                 if live.fault.is_none() {
-                    let fault = self.guard.fault(&found.name, network::range(found)).await;
+                    let fault = self.guard.fault(&found.name, network::range(found), &live.policy).await;
                     live.fault = fault.map(Fault::live);
                 }
                 policies.insert(found.name.clone(), live);
@@ -135,7 +135,7 @@ impl Incus {
         // The daemon stumbles over devices of others that go away while it looks at all of them.
         let stumbled = |error: &Error| error.kind().is_transient() || error.to_string().contains("link show");
         let range = retry_when(|| self.ensure_network(&name, policy), stumbled).await?;
-        self.guard.close(&name, range).await?;
+        self.guard.close(&name, range, policy).await?;
         Ok(name)
     }
 
@@ -339,7 +339,6 @@ impl Incus {
             };
             if network::key(self.client.project(), &found.config).is_some() && !self.is_up(network).await? {
                 self.set_up(network, &network::kept(&found), etag).await?;
-                self.guard.close(network, network::range(&found)).await?;
             }
         }
         Ok(())

@@ -40,6 +40,8 @@ pub const ENTRY: &str = "local-sandbox-helper";
 /// Does what the tool at the other end of standard input asks for. Failures are told there, and only there.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Whoever started the tool may have left descriptors open, and each leads out of a sandbox.
+    sys::close_others(&[]);
     let Ok(mut channel) = Channel::take() else {
         return ExitCode::FAILURE;
     };

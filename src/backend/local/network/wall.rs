@@ -51,7 +51,7 @@ pub(super) fn table(
             ));
         }
         Some(policy) => {
-            through.push(format!("{from} ct state established,related accept"));
+            // Packet by packet, and not by connection: what is closed ends at once.
             through.extend(opened(policy).into_iter().map(|rule| format!("{from} {rule} accept")));
             through.push(format!("{from} drop"));
         }
