@@ -70,14 +70,17 @@ pub(super) fn nothing_gets_out(scene: &Scene, backend: &str) {
     scene.apply(FENCED);
     assert!(scene.says(0, &["plan"]).contains("No changes"));
 
-    assert!(scene.reaches("fenced", ALLOWED, 8080), "what is open is open");
+    assert!(scene.comes_to_reach("fenced", ALLOWED, 8080), "what is open is open");
     assert!(
         scene
             .inside("fenced", "ping -c1 -W1 allowed.test 2>&1")
             .contains(ALLOWED),
         "by its name, too"
     );
-    assert!(scene.reaches("free", CANARY, 8080), "what has no policy is not closed");
+    assert!(
+        scene.comes_to_reach("free", CANARY, 8080),
+        "what has no policy is not closed"
+    );
 
     let listener = TcpListener::bind("0.0.0.0:0").expect("a port");
     let port = listener.local_addr().expect("bound").port();
@@ -116,6 +119,9 @@ pub(super) fn nothing_gets_out(scene: &Scene, backend: &str) {
     }
     assert_eq!(broken, Vec::<String>::new());
     assert_eq!(scene.internet.asked(), Vec::<String>::new(), "no question got out");
-    assert!(scene.reaches("fenced", ALLOWED, 8080), "what is open is open still");
+    assert!(
+        scene.comes_to_reach("fenced", ALLOWED, 8080),
+        "what is open is open still"
+    );
     assert!(!scene.reaches("closed", ALLOWED, 8080));
 }
