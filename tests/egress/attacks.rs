@@ -53,11 +53,11 @@ fn all(
         ),
         (
             "an added address",
-            format!("a={address}; ip addr add ${{a%.*}}.250/24 dev eth0; g=$(ip route | sed -n 's/default via \\([0-9.]*\\).*/\\1/p'); ip route replace default via $g src ${{a%.*}}.250; {}; ip addr del ${{a%.*}}.250/24 dev eth0; ip route replace default via $g", connect(CANARY, 8080)),
+            format!("a={address}; ip addr add ${{a%.*}}.250/24 dev eth0 && g=$(ip route | sed -n 's/default via \\([0-9.]*\\).*/\\1/p') && ip route replace default via $g src ${{a%.*}}.250 && {}; ip addr del ${{a%.*}}.250/24 dev eth0; ip route replace default via $g", connect(CANARY, 8080)),
         ),
         (
             "a spoofed source address, to what is open",
-            format!("a={address}; ip addr add ${{a%.*}}.251/24 dev eth0; g=$(ip route | sed -n 's/default via \\([0-9.]*\\).*/\\1/p'); ip route replace default via $g src ${{a%.*}}.251; {}; ip addr del ${{a%.*}}.251/24 dev eth0; ip route replace default via $g", connect(ALLOWED, 8080)),
+            format!("a={address}; ip addr add ${{a%.*}}.251/24 dev eth0 && g=$(ip route | sed -n 's/default via \\([0-9.]*\\).*/\\1/p') && ip route replace default via $g src ${{a%.*}}.251 && {}; ip addr del ${{a%.*}}.251/24 dev eth0; ip route replace default via $g", connect(ALLOWED, 8080)),
         ),
         (
             "another hardware address",
