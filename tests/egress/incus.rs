@@ -61,7 +61,7 @@ pub(super) fn edits_are_live(scene: &Scene) {
         "{plan}"
     );
     scene.says(0, &["apply", "--yes"]);
-    assert!(scene.reaches("one", CANARY, 9000));
+    assert!(scene.comes_to_reach("one", CANARY, 9000));
     let closed = scene
         .command(&[
             "exec",
@@ -177,7 +177,7 @@ fn what_hands_change_is_drift_and_repaired() {
         scene.says(0, &["apply", "--yes"]);
         assert!(scene.says(0, &["check"]).contains("No changes"), "{hand:?}");
         assert!(
-            scene.reaches("one", ALLOWED, 8080) && !scene.reaches("one", CANARY, 8080),
+            scene.comes_to_reach("one", ALLOWED, 8080) && !scene.reaches("one", CANARY, 8080),
             "{hand:?}"
         );
     }
@@ -222,7 +222,7 @@ fn names_that_move_are_drift_and_rotating_ones_are_not() {
     );
     let started = scene.client(&["query", &format!("/1.0/instances/{}", scene.instance("one"))]);
     scene.says(0, &["apply", "--yes"]);
-    assert!(scene.reaches("one", "198.51.100.11", 8080) && !scene.reaches("one", ALLOWED, 8080));
+    assert!(scene.comes_to_reach("one", "198.51.100.11", 8080) && !scene.reaches("one", ALLOWED, 8080));
     assert!(scene.inside("one", "nslookup allowed.test").contains("198.51.100.11"));
     let last_used = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON")["last_used_at"].clone();
     let now = scene.client(&["query", &format!("/1.0/instances/{}", scene.instance("one"))]);
@@ -276,7 +276,7 @@ fn policies_come_go_and_leave_nothing() {
         "{plan}"
     );
     scene.says(0, &["apply", "--yes"]);
-    assert!(scene.reaches("one", ALLOWED, 9000) && !scene.reaches("one", CANARY, 8080));
+    assert!(scene.comes_to_reach("one", ALLOWED, 9000) && !scene.reaches("one", CANARY, 8080));
     // Its own in the place of the shared one.
     scene.apply("sandbox \"one\" { egress { mode \"none\"; }; }");
     assert!(!scene.reaches("one", ALLOWED, 9000));
@@ -285,7 +285,7 @@ fn policies_come_go_and_leave_nothing() {
     let plan = scene.says(0, &["plan"]);
     assert!(plan.contains("becomes unrestricted"), "{plan}");
     scene.says(0, &["apply", "--yes"]);
-    assert!(scene.reaches("one", CANARY, 8080));
+    assert!(scene.comes_to_reach("one", CANARY, 8080));
     assert_eq!(scene.networks(), Vec::<String>::new());
 }
 
@@ -297,8 +297,8 @@ fn a_clone_has_its_own_policy() {
          sandbox \"free\" { clone-from \"base\" snapshot=\"ready\"; }\n\
          sandbox \"fenced\" { clone-from \"base\" snapshot=\"ready\"; egress { allow \"allowed.test\"; }; }",
     );
-    assert!(scene.reaches("free", CANARY, 8080));
-    assert!(scene.reaches("fenced", ALLOWED, 8080) && !scene.reaches("fenced", CANARY, 8080));
+    assert!(scene.comes_to_reach("free", CANARY, 8080));
+    assert!(scene.comes_to_reach("fenced", ALLOWED, 8080) && !scene.reaches("fenced", CANARY, 8080));
     assert!(scene.says(0, &["plan"]).contains("No changes"));
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -127,6 +128,17 @@ impl Scene {
 
     pub(super) fn reaches(&self, sandbox: &str, address: &str, port: u16) -> bool {
         self.inside(sandbox, &connect(address, port)).contains("REACHED")
+    }
+
+    /// The same, within ten seconds: a guest that has just started may still wait for its address.
+    pub(super) fn comes_to_reach(&self, sandbox: &str, address: &str, port: u16) -> bool {
+        let until = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < until {
+            if self.reaches(sandbox, address, port) {
+                return true;
+            }
+        }
+        false
     }
 
     pub(super) fn client(&self, arguments: &[&str]) -> String {
