@@ -37,7 +37,7 @@ fn a_table_that_hands_change_is_drift_and_repaired() {
     };
     let names = tables.lines().filter_map(|line| line.strip_prefix("table inet "));
     let table = names
-        .filter(|name| name.starts_with("sbx-apply-"))
+        .filter(|name| name.starts_with("sbx-apply-") && !name.starts_with("sbx-apply-sbx-"))
         .find(ours)
         .expect("its table")
         .to_owned();

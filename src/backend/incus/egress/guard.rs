@@ -12,9 +12,10 @@ use std::path::Path;
 
 use ipnet::Ipv4Net;
 
+use crate::backend::netlink::Netlink;
 use crate::backend::nft::{Nft, opened, without, words};
 use crate::backend::watch::Pass;
-use crate::backend::{Error, Result};
+use crate::backend::{Error, ErrorKind, Result};
 use crate::model::PinnedPolicy;
 
 /// Closes what Incus leaves open, where this process may.
@@ -68,6 +69,24 @@ impl Guard {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Removes the device that a network has left which was never made, or deleted, whole. The daemon knows it no more,
+    /// and makes no network of that name while it is there.
+    pub(super) fn clear(&self, network: &str) -> Result<()> {
+        let failed = || {
+            Error::new(
+                ErrorKind::Failed,
+                format!("the device `{network}` of a network that is no more stands in the way"),
+            )
+            .with_hint(format!("on the daemon's host, as root: `ip link delete {network}`"))
+        };
+        match &self.0 {
+            Some(_) => Netlink::open()
+                .and_then(|kernel| kernel.remove(network))
+                .map_err(|source| failed().with_source(source)),
+            None => Err(failed()),
+        }
     }
 
     /// Takes that back, when the network is gone.
