@@ -11,8 +11,9 @@
 use std::path::Path;
 
 use ipnet::Ipv4Net;
+use tokio::task::spawn_blocking;
 
-use crate::backend::netlink::Netlink;
+use super::remains;
 use crate::backend::nft::{Nft, opened, without, words};
 use crate::backend::watch::Pass;
 use crate::backend::{Error, ErrorKind, Result};
@@ -71,20 +72,25 @@ impl Guard {
         Ok(())
     }
 
-    /// Removes the device that a network has left which was never made, or deleted, whole. The daemon knows it no more,
-    /// and makes no network of that name while it is there.
-    pub(super) fn clear(&self, network: &str) -> Result<()> {
+    /// Removes what a network has left that the daemon knows no more.
+    pub(super) async fn clear(&self, network: &str) -> Result<()> {
         let failed = || {
             Error::new(
                 ErrorKind::Failed,
                 format!("the device `{network}` of a network that is no more stands in the way"),
             )
-            .with_hint(format!("on the daemon's host, as root: `ip link delete {network}`"))
+            .with_hint(format!(
+                "on the daemon's host, as root: end its dnsmasq, and `ip link delete {network}`"
+            ))
         };
         match &self.0 {
-            Some(_) => Netlink::open()
-                .and_then(|kernel| kernel.remove(network))
-                .map_err(|source| failed().with_source(source)),
+            Some(_) => {
+                let name = network.to_owned();
+                let removed = spawn_blocking(move || remains::remove(&name)).await;
+                removed
+                    .unwrap_or_else(|error| Err(error.into()))
+                    .map_err(|source| failed().with_source(source))
+            }
             None => Err(failed()),
         }
     }

@@ -10,6 +10,7 @@ mod card;
 mod guard;
 mod learn;
 mod network;
+mod remains;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -166,7 +167,7 @@ impl Incus {
         let wanted = network::network(self.client.project(), policy)?;
         let found = self.network(name).await?;
         if found.as_ref().is_some_and(|(network, _)| !network.managed) {
-            self.guard.clear(name)?;
+            self.guard.clear(name).await?;
         }
         let Some((found, etag)) = found.filter(|(network, _)| network.managed) else {
             self.make_network(name, wanted).await?;
@@ -216,7 +217,7 @@ impl Incus {
         }
         self.remove_object("networks", &found.name).await?;
         match guard::is_here(&found.name) {
-            true => self.guard.clear(&found.name),
+            true => self.guard.clear(&found.name).await,
             false => Ok(()),
         }
     }
