@@ -52,7 +52,7 @@ async fn connections_are_lost_while_jobs_go_on() {
         loop {
             let jobs = plain.call("core.get_jobs", json!([[["id", "=", 1]]])).await;
             if jobs[0]["state"] == "FAILED" {
-                assert_eq!(jobs[0]["exc_info"]["type"].is_string(), true);
+                assert!(jobs[0]["exc_info"]["type"].is_string());
                 break;
             }
         }
