@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
 use super::failure::{answered, unheard};
-use super::tls;
+use crate::backend::tls;
 use super::wire::{Envelope, Server};
 use crate::backend::retry::retry;
 use crate::backend::{Error, ErrorKind, Result, may_change};

@@ -18,7 +18,7 @@ const WINDOW: usize = 16;
 const MOST: usize = 100_000;
 
 /// Answers a query. Nothing but regular files is opened.
-pub(super) async fn inspect(session: &Session, query: &Query) -> Result<Inspection> {
+pub(in crate::backend) async fn inspect(session: &Session, query: &Query) -> Result<Inspection> {
     let mut looks = Vec::new();
     for folder in &query.below {
         let root = session

@@ -1,0 +1,4 @@
+//! The TrueNAS backend.
+
+mod auth;
+mod client;
