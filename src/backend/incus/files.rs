@@ -54,11 +54,7 @@ impl Incus {
         }
     }
 
-    pub(super) async fn inspect_files(
-        &self,
-        name: &InstanceName,
-        query: &Query,
-    ) -> Result<Inspection> {
+    pub(super) async fn inspect_files(&self, name: &InstanceName, query: &Query) -> Result<Inspection> {
         if query.is_empty() {
             return Ok(Inspection::default());
         }
@@ -72,11 +68,7 @@ impl Incus {
         .await
     }
 
-    pub(super) async fn write_files(
-        &self,
-        name: &InstanceName,
-        changes: &[FileChange],
-    ) -> Result<Vec<bool>> {
+    pub(super) async fn write_files(&self, name: &InstanceName, changes: &[FileChange]) -> Result<Vec<bool>> {
         if changes.is_empty() {
             return Ok(Vec::new());
         }

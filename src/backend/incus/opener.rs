@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use reqwest::Url;
 use rustix::fs::{Access, access};
 
+use super::Incus;
 use super::client::{Client, Endpoint};
 use super::remote::{Protocol, Remotes};
 use super::workspace::Host;
-use super::Incus;
 use crate::backend::tls::{self, Trust};
 use crate::backend::{Error, ErrorKind, Examination, Result, Sandboxes, Settings};
 

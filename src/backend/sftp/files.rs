@@ -65,7 +65,11 @@ pub(in crate::backend) async fn list_folder(
 }
 
 /// The first bytes of a file, and whether there are more. Links to it are followed, inside.
-pub(in crate::backend) async fn first_bytes(session: &Session, path: &GuestPath, max_bytes: u64) -> Result<(Vec<u8>, bool)> {
+pub(in crate::backend) async fn first_bytes(
+    session: &Session,
+    path: &GuestPath,
+    max_bytes: u64,
+) -> Result<(Vec<u8>, bool)> {
     let bytes = path.as_str().as_bytes();
     let found = session
         .stat(bytes)

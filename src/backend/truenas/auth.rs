@@ -35,8 +35,11 @@ impl ApiKey {
         });
         match good && text.len() <= 1024 {
             true => Ok(Self(text.to_owned())),
-            false => Err(Error::new(ErrorKind::Unauthorised, "the API key has not the form of one")
-                .with_hint("it is what the system showed when it was made: a number, a dash, and 64 letters and digits")),
+            false => Err(
+                Error::new(ErrorKind::Unauthorised, "the API key has not the form of one").with_hint(
+                    "it is what the system showed when it was made: a number, a dash, and 64 letters and digits",
+                ),
+            ),
         }
     }
 }
@@ -84,8 +87,10 @@ impl Login {
         match answer.response_type.as_str() {
             "SUCCESS" => Ok(()),
             "AUTH_ERR" => Err(refused(format!("the user `{user}` and the API key do not go together"))),
-            "EXPIRED" => Err(Error::new(ErrorKind::Unauthorised, "the API key has expired, or was revoked")
-                .with_hint("make a new one in the system's settings; a key that was sent in the clear is revoked")),
+            "EXPIRED" => Err(
+                Error::new(ErrorKind::Unauthorised, "the API key has expired, or was revoked")
+                    .with_hint("make a new one in the system's settings; a key that was sent in the clear is revoked"),
+            ),
             "OTP_REQUIRED" => Err(Error::new(
                 ErrorKind::Unauthorised,
                 format!("the system asks `{user}` for a one-time password, which a program cannot give"),
@@ -113,7 +118,10 @@ mod tests {
     #[test]
     fn a_key_is_shown_nowhere() {
         let key = ApiKey::new(" 7-secretsecret\n").expect("a key");
-        let login = Login { user: Some("u".to_owned()), key };
+        let login = Login {
+            user: Some("u".to_owned()),
+            key,
+        };
         assert!(!format!("{login:?}").contains("secretsecret"));
         for bad in ["", "secretsecret", "7-", "x-secretsecret", "7-a b"] {
             let error = ApiKey::new(bad).expect_err("is none");

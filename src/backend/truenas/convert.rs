@@ -27,7 +27,7 @@ pub(super) mod own {
     pub(in crate::backend::truenas) const CREATED: &str = "CREATED";
     /// The image that it was made from, as the spec named it.
     pub(in crate::backend::truenas) const IMAGE: &str = "IMAGE";
-    /// The environment whose key opens it; `-` where it is of none.
+    /// The environment whose key opens it, as its notes are called.
     pub(in crate::backend::truenas) const KEY: &str = "KEY";
     /// Its SSH host key. Where there is none, nobody's command has run in it yet.
     pub(in crate::backend::truenas) const HOST_KEY: &str = "HOST_KEY";
@@ -205,21 +205,31 @@ fn plain(name: &str) -> Option<String> {
 const PROPERTY: &str = "sbx-apply:";
 
 /// Texts as user properties: `sbx-apply:KEY`, and `sbx-apply:KEY.N` for the parts after the first.
-pub(super) fn properties<'a>(
-    texts: impl IntoIterator<Item = (&'a String, &'a String)>,
-) -> BTreeMap<String, String> {
+pub(super) fn properties<'a>(texts: impl IntoIterator<Item = (&'a String, &'a String)>) -> BTreeMap<String, String> {
     let mut properties = BTreeMap::new();
     for (key, value) in texts {
-        cut(&mut properties, &format!("{PROPERTY}{}", property_name(key)), value, ".");
+        cut(
+            &mut properties,
+            &format!("{PROPERTY}{}", property_name(key)),
+            value,
+            ".",
+        );
     }
     properties
+}
+
+/// Whether a user property is one of ours.
+pub(super) fn is_property(name: &str) -> bool {
+    name.starts_with(PROPERTY)
 }
 
 /// The texts among user properties.
 pub(super) fn texts<'a>(properties: impl IntoIterator<Item = (&'a String, &'a str)>) -> BTreeMap<String, String> {
     let mut parts: BTreeMap<&str, BTreeMap<usize, &str>> = BTreeMap::new();
     for (name, value) in properties {
-        let Some(name) = name.strip_prefix(PROPERTY) else { continue };
+        let Some(name) = name.strip_prefix(PROPERTY) else {
+            continue;
+        };
         let numbered = name
             .rsplit_once('.')
             .and_then(|(name, number)| Some((name, number.parse().ok()?)));
@@ -293,14 +303,23 @@ mod tests {
         assert_eq!(variables["A"], "b");
         for (name, value) in &variables {
             assert!(!value.trim().is_empty() && value.chars().count() <= 1024, "{name}");
-            assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'), "{name}");
+            assert!(
+                name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'),
+                "{name}"
+            );
         }
         assert_eq!(Carried::read(&variables), carried);
     }
 
     #[test]
     fn what_could_do_harm_is_refused() {
-        for (name, value) in [("A", "a\nb"), ("A\n", "a"), ("", "a"), ("A=B", "a"), ("SBX_APPLY_SANDBOX", "a")] {
+        for (name, value) in [
+            ("A", "a\nb"),
+            ("A\n", "a"),
+            ("", "a"),
+            ("A=B", "a"),
+            ("SBX_APPLY_SANDBOX", "a"),
+        ] {
             let carried = Carried {
                 env: map(&[(name, value)]),
                 ..Carried::default()
@@ -316,7 +335,12 @@ mod tests {
 
     #[test]
     fn properties_come_back() {
-        let texts_of = map(&[("applied", &"{\"a\":\"é\"}".repeat(400)), ("own.host-key", "ssh x"), ("Ab_c", ""), ("ttl", "1h")]);
+        let texts_of = map(&[
+            ("applied", &"{\"a\":\"é\"}".repeat(400)),
+            ("own.host-key", "ssh x"),
+            ("Ab_c", ""),
+            ("ttl", "1h"),
+        ]);
         let properties = properties(&texts_of);
         assert_eq!(properties["sbx-apply:ttl"], "1h");
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b":-_.".contains(&byte);

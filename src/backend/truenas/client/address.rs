@@ -72,7 +72,9 @@ impl Address {
         let connecting = timeout(CONNECT, TcpStream::connect((self.host.as_str(), self.port)));
         let stream = connecting.await.map_err(|_| unreachable(WHERE))?;
         let stream = stream.map_err(|error| unreachable(WHERE).with_source(error))?;
-        let peer = stream.peer_addr().map_err(|error| unreachable(WHERE).with_source(error))?;
+        let peer = stream
+            .peer_addr()
+            .map_err(|error| unreachable(WHERE).with_source(error))?;
         // Calls are small, and each is waited for.
         stream.set_nodelay(true).ok();
         let Some(rules) = &self.tls else {

@@ -81,7 +81,9 @@ struct Shared {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("open", &self.is_open()).finish_non_exhaustive()
+        f.debug_struct("Connection")
+            .field("open", &self.is_open())
+            .finish_non_exhaustive()
     }
 }
 
@@ -202,16 +204,18 @@ pub(in crate::backend::truenas) async fn shake_hands(stream: Box<dyn Io>, url: &
         Error::new(ErrorKind::Unreachable, message).with_hint("is this TrueNAS 25.04 or later, and its HTTPS port?")
     };
     match timeout(HANDSHAKE, client_async_with_config(url, stream, Some(config))).await {
-        Err(_) => Err(failed(format!("no WebSocket at {url} within {} s", HANDSHAKE.as_secs()))),
+        Err(_) => Err(failed(format!(
+            "no WebSocket at {url} within {} s",
+            HANDSHAKE.as_secs()
+        ))),
         Ok(Ok((socket, _))) => Ok(socket),
         Ok(Err(tungstenite::Error::Http(answer))) => Err(match answer.status().as_u16() {
             404 => Error::unsupported(format!("what answers at {url} has no such interface"))
                 .with_hint("TrueNAS has it since 25.04"),
-            status @ (301 | 302 | 307 | 308) => Error::new(
-                ErrorKind::Invalid,
-                format!("{url} leads elsewhere (HTTP {status})"),
-            )
-            .with_hint("use the HTTPS port"),
+            status @ (301 | 302 | 307 | 308) => {
+                Error::new(ErrorKind::Invalid, format!("{url} leads elsewhere (HTTP {status})"))
+                    .with_hint("use the HTTPS port")
+            }
             status => failed(format!("no WebSocket at {url}: HTTP {status}")),
         }),
         Ok(Err(error)) => Err(failed(format!("no WebSocket at {url}")).with_source(error)),
@@ -265,7 +269,11 @@ async fn hear(mut from: SplitStream<Socket>, shared: Arc<Shared>) {
         };
         match frame::read(&text) {
             Said::Answer(number, answer) => {
-                let waiter = shared.waiting.lock().ok().and_then(|mut waiting| waiting.as_mut()?.remove(&number));
+                let waiter = shared
+                    .waiting
+                    .lock()
+                    .ok()
+                    .and_then(|mut waiting| waiting.as_mut()?.remove(&number));
                 if let Some(waiter) = waiter {
                     // Nobody waits any more: no matter.
                     let _ = waiter.send(answer);

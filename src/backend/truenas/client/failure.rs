@@ -39,7 +39,11 @@ impl Refusal {
             (NO_METHOD, _) => Error::unsupported("this version of TrueNAS has no such method")
                 .with_hint("TrueNAS 25.04, 25.10 and 26 are known; `sbx-apply doctor` says which one answers"),
             (TOO_MANY, _) => Error::new(ErrorKind::Busy, "TrueNAS has too many calls to answer at once"),
-            (_, Some(details)) => error(details.error, details.reason.as_deref().unwrap_or(&self.message), &details.extra),
+            (_, Some(details)) => error(
+                details.error,
+                details.reason.as_deref().unwrap_or(&self.message),
+                &details.extra,
+            ),
             (_, None) => Error::new(ErrorKind::Failed, said(&self.message)),
         }
     }
@@ -183,14 +187,26 @@ mod tests {
                 ErrorKind::AlreadyExists,
                 "name: Name 'x' already exists",
             ),
-            (r#"{"code":-32601,"message":"Method does not exist"}"#, ErrorKind::Unsupported, "this version of TrueNAS has no such method"),
-            (r#"{"code":-32000,"message":"too many"}"#, ErrorKind::Busy, "TrueNAS has too many calls to answer at once"),
+            (
+                r#"{"code":-32601,"message":"Method does not exist"}"#,
+                ErrorKind::Unsupported,
+                "this version of TrueNAS has no such method",
+            ),
+            (
+                r#"{"code":-32000,"message":"too many"}"#,
+                ErrorKind::Busy,
+                "TrueNAS has too many calls to answer at once",
+            ),
             (
                 r#"{"code":-32001,"message":"Method call error","data":{"error":14,"reason":"[EFAULT] Failed to delete dataset: cannot destroy 'a': dataset is busy"}}"#,
                 ErrorKind::Busy,
                 "Failed to delete dataset: cannot destroy 'a': dataset is busy",
             ),
-            (r#"{"code":-32001,"message":"Method call error","data":{"error":13,"reason":"Not authorized"}}"#, ErrorKind::Unauthorised, "Not authorized"),
+            (
+                r#"{"code":-32001,"message":"Method call error","data":{"error":13,"reason":"Not authorized"}}"#,
+                ErrorKind::Unauthorised,
+                "Not authorized",
+            ),
             (r#"{"code":-32603,"message":"odd"}"#, ErrorKind::Failed, "odd"),
         ] {
             let error = read(text);

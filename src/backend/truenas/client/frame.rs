@@ -55,7 +55,9 @@ pub(super) fn call(id: u64, method: &str, params: &Value) -> Result<String> {
             ErrorKind::Invalid,
             format!("`{method}` would need a message of {count} characters, and TrueNAS takes {most}"),
         )
-        .with_hint("labels, among them what was last applied, travel in it: declare fewer files in one sandbox, or a tree"));
+        .with_hint(
+            "labels, among them what was last applied, travel in it: declare fewer files in one sandbox, or a tree",
+        ));
     }
     Ok(text)
 }
@@ -112,13 +114,17 @@ mod tests {
 
     #[test]
     fn what_is_said_is_told_apart() {
-        assert!(matches!(read(r#"{"jsonrpc":"2.0","id":7,"result":null}"#), Said::Answer(7, Ok(Value::Null))));
+        assert!(matches!(
+            read(r#"{"jsonrpc":"2.0","id":7,"result":null}"#),
+            Said::Answer(7, Ok(Value::Null))
+        ));
         let refused = r#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"no JSON"},"id":null}"#;
         assert!(matches!(read(refused), Said::Refused(_)));
         let event = r#"{"jsonrpc":"2.0","method":"collection_update","params":{"msg":"added","collection":
             "core.get_jobs","id":3,"fields":{"id":3,"method":"virt.instance.create","state":"RUNNING"}}}"#;
         assert!(matches!(read(event), Said::Job(job) if job.id == 3));
-        let gone = r#"{"jsonrpc":"2.0","method":"notify_unsubscribed","params":{"collection":"core.get_jobs","error":null}}"#;
+        let gone =
+            r#"{"jsonrpc":"2.0","method":"notify_unsubscribed","params":{"collection":"core.get_jobs","error":null}}"#;
         assert!(matches!(read(gone), Said::Unsubscribed));
         assert!(matches!(read("no JSON"), Said::Other));
     }

@@ -200,7 +200,10 @@ impl Client {
         let other = || {
             Error::new(
                 ErrorKind::Busy,
-                format!("too much waits for the same instance, so `{}` was not begun", asked.method),
+                format!(
+                    "too much waits for the same instance, so `{}` was not begun",
+                    asked.method
+                ),
             )
         };
         loop {
@@ -328,9 +331,18 @@ mod tests {
         let received = json!([{ "name": "a", "cpu": null, "environment": { "A": "1" },
             "devices": [{ "dev_type": "NIC", "description": null }] }]);
         assert!(holds(&received, &sent));
-        assert!(holds(&json!([{ "name": "********", "environment": "***", "devices": "***" }]), &sent));
-        assert!(!holds(&json!([{ "name": "a", "environment": { "A": "2" }, "devices": [] }]), &sent));
-        assert!(!holds(&json!(["b", { "force": true }]), &json!(["a", { "force": true }])));
+        assert!(holds(
+            &json!([{ "name": "********", "environment": "***", "devices": "***" }]),
+            &sent
+        ));
+        assert!(!holds(
+            &json!([{ "name": "a", "environment": { "A": "2" }, "devices": [] }]),
+            &sent
+        ));
+        assert!(!holds(
+            &json!(["b", { "force": true }]),
+            &json!(["a", { "force": true }])
+        ));
     }
 
     #[test]
@@ -345,7 +357,10 @@ mod tests {
         let missing = r#"{"id":1,"state":"FAILED","error":"[ENOENT] None: VirtInstance nope does not exist",
             "exc_info":{"type":"VALIDATION","errno":null,"extra":[[null,"VirtInstance nope does not exist",2]]}}"#;
         assert_eq!(failed(missing), ErrorKind::NotFound);
-        assert_eq!(failed(r#"{"id":1,"state":"FAILED","error":"[EBUSY] no","exc_info":null}"#), ErrorKind::Busy);
+        assert_eq!(
+            failed(r#"{"id":1,"state":"FAILED","error":"[EBUSY] no","exc_info":null}"#),
+            ErrorKind::Busy
+        );
         assert_eq!(failed(r#"{"id":1,"state":"ABORTED"}"#), ErrorKind::Failed);
         let running: Job = serde_json::from_str(r#"{"id":1,"state":"LATER_WORD"}"#).expect("a job");
         assert!(running.outcome().is_none());

@@ -31,8 +31,8 @@ use crate::backend::{Error, ErrorKind, Result, may_change};
 
 pub(super) use address::Address;
 pub(super) use connection::Io;
-pub(super) use connection::{Connection, shake_hands};
 use connection::Rhythm;
+pub(super) use connection::{Connection, shake_hands};
 
 /// Calls at once: what the server runs at once on one connection.
 const AT_ONCE: usize = 10;
@@ -134,7 +134,7 @@ impl Client {
 
     /// A token for another connection to the same system, such as that of a shell; good for so many seconds.
     pub(super) async fn token(&self, seconds: u32) -> Result<String> {
-        self.read("auth.generate_token", json!([seconds, {}, false])).await
+        self.read("auth.generate_token", json!([seconds, {}, true])).await
     }
 
     /// A stream to the system, for another WebSocket than that of calls.

@@ -71,7 +71,8 @@ impl Peer {
     }
 
     async fn answer(&mut self, call: &Call, result: Value) {
-        self.say(json!({ "jsonrpc": "2.0", "id": call.id, "result": result })).await;
+        self.say(json!({ "jsonrpc": "2.0", "id": call.id, "result": result }))
+            .await;
     }
 
     async fn event(&mut self, kind: &str, job: Value) {
@@ -91,7 +92,9 @@ where
     let server = tokio::spawn(async move {
         let treat = Arc::new(treat);
         for index in 0.. {
-            let Ok((stream, _)) = listener.accept().await else { return };
+            let Ok((stream, _)) = listener.accept().await else {
+                return;
+            };
             let treat = treat.clone();
             tokio::spawn(async move {
                 if let Ok(socket) = accept_async(stream).await {
@@ -272,9 +275,13 @@ async fn a_job_that_hangs_is_a_timeout_and_a_failed_one_says_why() {
     })
     .await;
     let client = client(port);
-    let hangs = client.job("virt.instance.start", json!(["one"]), Duration::from_millis(300)).await;
+    let hangs = client
+        .job("virt.instance.start", json!(["one"]), Duration::from_millis(300))
+        .await;
     assert_eq!(hangs.expect_err("hangs").kind(), ErrorKind::Timeout);
-    let failed = client.job("virt.instance.create", json!([{ "name": "one" }]), PATIENCE).await;
+    let failed = client
+        .job("virt.instance.create", json!([{ "name": "one" }]), PATIENCE)
+        .await;
     let failed = failed.expect_err("fails");
     assert_eq!(failed.kind(), ErrorKind::Invalid);
     assert_eq!(failed.to_string(), "cpu: Input should be a valid string");
@@ -313,7 +320,9 @@ async fn reads_are_tried_again_and_changes_are_not() {
 #[tokio::test]
 async fn a_silent_connection_is_pinged_and_given_up() {
     let (port, server) = serve(|index, mut peer| async move {
-        let Some(call) = peer.call_after_login().await else { return };
+        let Some(call) = peer.call_after_login().await else {
+            return;
+        };
         if index == 0 {
             // Nothing is read any more, so no ping is answered.
             tokio::time::sleep(Duration::from_secs(60)).await;
@@ -331,10 +340,20 @@ async fn a_silent_connection_is_pinged_and_given_up() {
         silence: Duration::from_millis(300),
     };
     let client = Client::paced(Address::new("127.0.0.1", port, None), login(), rhythm);
-    let read: String = client.read("system.version", json!([])).await.expect("another connection");
+    let read: String = client
+        .read("system.version", json!([]))
+        .await
+        .expect("another connection");
     assert_eq!(read, "fine");
     tokio::time::sleep(Duration::from_millis(600)).await;
-    assert!(client.connection.lock().await.as_ref().is_some_and(|connection| connection.is_open()));
+    assert!(
+        client
+            .connection
+            .lock()
+            .await
+            .as_ref()
+            .is_some_and(|connection| connection.is_open())
+    );
     server.abort();
 }
 
@@ -351,12 +370,16 @@ async fn what_logging_in_answers_is_told_and_the_key_is_not() {
             while let Some(call) = peer.call().await {
                 assert_eq!(call.method, "auth.login_ex");
                 assert_eq!(call.params[0]["api_key"], KEY);
-                peer.answer(&call, json!({ "response_type": answer, "user_info": null })).await;
+                peer.answer(&call, json!({ "response_type": answer, "user_info": null }))
+                    .await;
             }
         })
         .await;
         let client = client(port);
-        let error = client.read::<Value>("system.version", json!([])).await.expect_err("refused");
+        let error = client
+            .read::<Value>("system.version", json!([]))
+            .await
+            .expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::Unauthorised, "{answer}");
         assert!(error.to_string().contains(words), "{error}");
         assert!(!everything(&error).contains("thesecretkey"));
@@ -393,7 +416,9 @@ async fn the_key_is_not_sent_in_the_clear_to_another_machine() {
     // An address of this machine that is not its loopback.
     let outward = std::net::UdpSocket::bind("0.0.0.0:0").expect("a socket");
     outward.connect("192.0.2.1:9").ok();
-    let Ok(address) = outward.local_addr().map(|address| address.ip()) else { return };
+    let Ok(address) = outward.local_addr().map(|address| address.ip()) else {
+        return;
+    };
     if address.is_loopback() || address.is_unspecified() {
         return;
     }
@@ -406,7 +431,10 @@ async fn the_key_is_not_sent_in_the_clear_to_another_machine() {
         tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut heard).await.ok();
         heard
     });
-    let error = client.read::<Value>("system.version", json!([])).await.expect_err("refused");
+    let error = client
+        .read::<Value>("system.version", json!([]))
+        .await
+        .expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Unauthorised);
     assert_eq!(heard.await.expect("hears"), Vec::<u8>::new());
 }
