@@ -14,6 +14,7 @@ pub mod local;
 mod marked;
 pub mod memory;
 mod names;
+mod netlink;
 mod nft;
 mod options;
 mod registry;

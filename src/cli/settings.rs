@@ -62,10 +62,22 @@ pub(super) struct Settings {
 }
 
 /// Backend settings that say who asks, and not where: a kept plan does not have them.
-const WHO: [&str; 4] = ["config-dir", "client-certificate", "client-key", "server-certificate"];
+const WHO: [&str; 8] = [
+    "config-dir",
+    "client-certificate",
+    "client-key",
+    "server-certificate",
+    "api-key",
+    "api-key-file",
+    "insecure",
+    HOST_FROM,
+];
+
+/// Says who has named the host that an API key is sent to: a spec alone must not.
+const HOST_FROM: &str = "host-from";
 
 /// Backend settings that the tool's own variables say: `SBX_` and the key.
-const VARIABLES: [&str; 10] = [
+const VARIABLES: [&str; 18] = [
     "socket",
     "remote",
     "project",
@@ -76,6 +88,14 @@ const VARIABLES: [&str; 10] = [
     "client-certificate",
     "client-key",
     "server-certificate",
+    "host",
+    "port",
+    "username",
+    "nic",
+    "domain",
+    "api-key-file",
+    "insecure",
+    "plain",
 ];
 
 impl Settings {
@@ -149,6 +169,9 @@ impl Settings {
             .map(|(key, value)| (key.clone(), value.clone()));
         over(&mut settings, ambient.collect());
         over(&mut settings, self.flags.clone());
+        if known.contains(&HOST_FROM) && !self.ambient.contains_key("host") && !self.flags.contains_key("host") {
+            settings.insert(HOST_FROM.to_owned(), "spec".to_owned());
+        }
         if let Some(pinned) = &self.pinned {
             settings.retain(|key, _| WHO.contains(&key.as_str()));
             settings.extend(pinned.clone());
@@ -238,7 +261,12 @@ fn ambient(variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
             settings.insert(key.to_owned(), value);
         }
     }
-    for (name, key) in [("SBX_LOCAL_STATE", "state"), ("XDG_DATA_HOME", "data")] {
+    let others = [
+        ("SBX_LOCAL_STATE", "state"),
+        ("XDG_DATA_HOME", "data"),
+        ("SBX_TRUENAS_API_KEY", "api-key"),
+    ];
+    for (name, key) in others {
         if let Some(value) = get(name) {
             settings.insert(key.to_owned(), value);
         }
