@@ -8,7 +8,7 @@ use super::secrets;
 use crate::backend::{ErrorKind, Reader, Result, Scope, resolve};
 use crate::model::{
     Capability, Desired, Destination, EnvironmentName, Field, GuestPath, Inspection, InstanceName, Kind, Live,
-    LiveInstance, Origin, Ownership, Resolved, Sandbox, SandboxName,
+    LiveInstance, Origin, Ownership, Resolved, Sandbox, SandboxName, Status,
 };
 
 /// How many names are looked up at once.
@@ -33,7 +33,14 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
         .iter()
         .map(|(sandbox, instance)| (instance.name.clone(), plan::secret_paths(desired, &matched, sandbox)))
         .collect();
+    let reaches_stopped = reader.capabilities().can(Capability::FilesWhenStopped);
+    let unseen = there.iter().map(|(_, instance)| instance);
+    let unseen = unseen.filter(|instance| !reaches_stopped && instance.status != Status::Running);
+    let unseen: BTreeSet<InstanceName> = unseen.map(|instance| instance.name.clone()).collect();
     let sessions = there.iter().filter_map(|(sandbox, instance)| {
+        if unseen.contains(&instance.name) {
+            return None;
+        }
         let query = plan::query(sandbox, instance, &secret[&instance.name]);
         (!query.is_empty()).then(|| (instance.name.clone(), query))
     });
@@ -67,6 +74,7 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
     let files: BTreeMap<InstanceName, Inspection> = inspected.into_iter().flatten().collect();
     live.secrets = secrets::hashes(reader, desired, &files, &secret).await?;
     live.files = files;
+    live.unseen = unseen;
     Ok(live)
 }
 

@@ -73,6 +73,9 @@ const WHO: [&str; 8] = [
     HOST_FROM,
 ];
 
+/// The variable that holds the API key of a TrueNAS system.
+const API_KEY: &str = "SBX_TRUENAS_API_KEY";
+
 /// Says who has named the host that an API key is sent to: a spec alone must not.
 const HOST_FROM: &str = "host-from";
 
@@ -169,6 +172,10 @@ impl Settings {
             .map(|(key, value)| (key.clone(), value.clone()));
         over(&mut settings, ambient.collect());
         over(&mut settings, self.flags.clone());
+        // Not among the ambient ones, which are shown where settings are.
+        if let Some(key) = self.caller.variable(API_KEY).filter(|key| !key.is_empty() && known.contains(&"api-key")) {
+            settings.insert("api-key".to_owned(), key.to_owned());
+        }
         if known.contains(&HOST_FROM) && !self.ambient.contains_key("host") && !self.flags.contains_key("host") {
             settings.insert(HOST_FROM.to_owned(), "spec".to_owned());
         }
@@ -261,12 +268,7 @@ fn ambient(variables: &BTreeMap<String, String>) -> BTreeMap<String, String> {
             settings.insert(key.to_owned(), value);
         }
     }
-    let others = [
-        ("SBX_LOCAL_STATE", "state"),
-        ("XDG_DATA_HOME", "data"),
-        ("SBX_TRUENAS_API_KEY", "api-key"),
-    ];
-    for (name, key) in others {
+    for (name, key) in [("SBX_LOCAL_STATE", "state"), ("XDG_DATA_HOME", "data")] {
         if let Some(value) = get(name) {
             settings.insert(key.to_owned(), value);
         }

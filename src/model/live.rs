@@ -207,6 +207,9 @@ pub struct Live {
     pub instances: BTreeMap<InstanceName, LiveInstance>,
     /// Files of the instances that were looked at.
     pub files: BTreeMap<InstanceName, Inspection>,
+    /// The instances whose files nobody could look at, because they do not run and the backend reaches those of running
+    /// ones only: what was last applied counts as what stands there.
+    pub unseen: BTreeSet<InstanceName>,
     /// Hashes of secrets.
     pub secrets: SecretHashes,
     /// Of the images that instances may have to be made from, those that are known not to be there, each with what

@@ -31,6 +31,8 @@ pub(super) struct Subject<'a> {
     pub(super) name: InstanceName,
     pub(super) instance: Option<&'a LiveInstance>,
     pub(super) inspection: Option<&'a Inspection>,
+    /// Whether nobody could look at its files.
+    pub(super) unseen: bool,
     pub(super) capabilities: &'a Capabilities,
     /// What is accepted, expired entries already left out.
     pub(super) ignored: Vec<&'a Ignored>,
@@ -115,7 +117,7 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
     let complete = instance.labels.is_true(Labels::COMPLETE);
     let mut live = facts::live(
         instance,
-        subject.inspection,
+        (subject.inspection, subject.unseen),
         (subject.secrets, subject.secret_paths),
         &desired,
         &applied,

@@ -7,7 +7,7 @@ use super::held::{keeping_accepted, stays_for_later};
 use super::{Action, Change, Impact, Op, Reason, SecretFile, Step, StepId};
 use super::{egress, workspace};
 use crate::model::{
-    Attach, Changes, CreateOpts, Entry, EnvironmentName, Facts, Field, File, FileChange, FileState, GuestPath, Kind,
+    Attach, Capability, Changes, CreateOpts, Entry, EnvironmentName, Facts, Field, File, FileChange, FileState, GuestPath, Kind,
     Labels, Live, Mode, Origin, Power, Run, Sandbox, SandboxName, Status, Tree, When,
 };
 
@@ -101,6 +101,14 @@ pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_
             configure(&mut lowering, change);
         }
     }
+    // Where files are reached in running sandboxes only, it has to run before the first of them is written.
+    let early = !running && !subject.capabilities.can(Capability::FilesWhenStopped) && touches_disk(sandbox, diff, made);
+    if early {
+        let waits = sandbox.depends_on.iter().map(|name| id(name, &Op::Record)).collect::<Vec<_>>();
+        let start = lowering.push(Op::Start, "start, to reach its files", power_is(Power::Running));
+        start.needs.extend(waits);
+        (running, stopped) = (true, false);
+    }
     if let Some(user) = &sandbox.user
         && (made || changes_user(diff))
     {
@@ -138,7 +146,7 @@ pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_
         (running, stopped) = (true, false);
     }
     // Readiness that was waited for in vain is waited for again.
-    let unproven = starts || (running && !diff.complete);
+    let unproven = starts || early || (running && !diff.complete);
     if (unproven && sandbox.ready.is_some()) || !runs.is_empty() {
         lowering.push(Op::Ready(sandbox.ready.clone()), "wait until it is ready", Vec::new());
     }
@@ -203,6 +211,16 @@ fn of_kind(diff: &Diff, kind: Kind) -> impl Iterator<Item = &Change> {
 fn changes_user(diff: &Diff) -> bool {
     diff.fate == Fate::Keep
         && of_kind(diff, Kind::Sandbox).any(|change| change.fields.iter().any(|field| field.field.field == "user"))
+}
+
+/// Whether the disk is written to by a way that leads through the running sandbox.
+fn touches_disk(sandbox: &Sandbox, diff: &Diff, made: bool) -> bool {
+    let files = diff
+        .changes
+        .iter()
+        .any(|change| matches!(change.kind, Kind::File | Kind::Tree) && change.counts());
+    let user = sandbox.user.is_some() && (made || changes_user(diff));
+    files || user || (made && !sandbox.trees.is_empty())
 }
 
 /// Creation from an image or a clone.

@@ -180,6 +180,7 @@ pub fn plan(
             let subject = Subject {
                 sandbox,
                 inspection: instance.and_then(|instance| live.files.get(&instance.name)),
+                unseen: instance.is_some_and(|instance| live.unseen.contains(&instance.name)),
                 name: instance_of(&sandbox.name),
                 instance,
                 capabilities,
@@ -263,6 +264,12 @@ impl Part {
         notices.extend(secret::notices(subject, &diff.changes, diff.fate));
         notices.extend(egress::notices(subject, &diff.changes));
         notices.extend(workspace::notices(subject, &diff.changes));
+        if subject.unseen && diff.fate == Fate::Keep {
+            notices.push(
+                "its files were not looked at: it does not run, and this backend reaches those of running sandboxes only"
+                    .to_owned(),
+            );
+        }
         let steps = lower(subject, &diff, around, live);
         refusals.extend(mounted::guard(subject, diff.fate, &steps));
         notices.extend(mounted::notices(subject, diff.fate));

@@ -172,6 +172,7 @@ fn capabilities() -> Capabilities {
             C::CloneFromSnapshot,
             C::CpuLimit,
             C::MemoryLimit,
+            C::MemoryShare,
             C::DiskSize,
             C::Files,
             C::FilesWhenStopped,

@@ -167,6 +167,7 @@ impl TrueNas {
                 .map(|(key, _)| key),
         )?;
         let memory = changes.memory.map(bytes).transpose()?;
+        set_of(changes).write()?;
         // Repeating is safe: it writes the same values over whatever is read anew.
         retry(|| async {
             let _held = self.changing.lock().await;
@@ -303,6 +304,20 @@ impl TrueNas {
             }
         }
         Ok(())
+    }
+}
+
+/// What changes set, alone.
+fn set_of(changes: &Changes) -> Carried {
+    // What is taken away has a name, too.
+    let set = |map: &BTreeMap<String, Option<String>>| {
+        let set = map.iter().map(|(key, value)| (key.clone(), value.clone().unwrap_or_default()));
+        set.collect()
+    };
+    Carried {
+        env: set(&changes.env),
+        labels: Labels(set(&changes.labels)),
+        own: BTreeMap::new(),
     }
 }
 

@@ -14,6 +14,19 @@ const NO_METHOD: i64 = -32601;
 /// The system's own: more calls at once than it takes.
 const TOO_MANY: i64 = -32000;
 
+/// The system's own: nobody is logged in any more.
+const LOGGED_OUT: i64 = 207;
+
+/// The cause of a refusal that logging in again would mend.
+#[derive(Debug, thiserror::Error)]
+#[error("TrueNAS wants its caller to log in again")]
+pub(super) struct LoggedOut;
+
+/// Whether a call was refused, and not begun, because nobody is logged in any more.
+pub(super) fn is_logged_out(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(|cause| cause.is::<LoggedOut>())
+}
+
 /// An answer that is none.
 #[derive(Debug, Deserialize)]
 pub(super) struct Refusal {
@@ -39,6 +52,9 @@ impl Refusal {
             (NO_METHOD, _) => Error::unsupported("this version of TrueNAS has no such method")
                 .with_hint("TrueNAS 25.04, 25.10 and 26 are known; `sbx-apply doctor` says which one answers"),
             (TOO_MANY, _) => Error::new(ErrorKind::Busy, "TrueNAS has too many calls to answer at once"),
+            (_, Some(Details { error: Some(LOGGED_OUT), .. })) => {
+                Error::new(ErrorKind::Unauthorised, "nobody is logged in any more").with_source(LoggedOut)
+            }
             (_, Some(details)) => error(
                 details.error,
                 details.reason.as_deref().unwrap_or(&self.message),

@@ -110,7 +110,13 @@ impl Client {
         // Nobody closes it.
         let _slot = self.slots.acquire().await.ok();
         self.requests.fetch_add(1, Ordering::Relaxed);
-        connection.ask(method, params, ANSWER).await
+        match connection.ask(method, params, ANSWER).await {
+            Err(error) if failure::is_logged_out(&error) => {
+                self.login.log_in(connection).await?;
+                connection.ask(method, params, ANSWER).await
+            }
+            answer => answer,
+        }
     }
 
     /// Calls a method that changes nothing, again where that may help.

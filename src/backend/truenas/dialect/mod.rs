@@ -210,6 +210,10 @@ fn never() -> Vec<(Capability, String)> {
             C::Config,
             "TrueNAS takes no settings of containers but those that the language has words for",
         ),
+        because(
+            C::MemoryShare,
+            "TrueNAS bounds memory by a size and not by a share: write one, such as `1GiB`",
+        ),
         because(C::Target, "TrueNAS is no cluster: take `target` out"),
         because(
             C::EgressHost,
