@@ -136,7 +136,10 @@ fn validate(filters: &[Value], depth: usize) -> Result<(), String> {
                     return Err(format!("Invalid operation: {operator}"));
                 }
             }
-            _ => return Err(format!("Invalid filter {filter}")),
+            _ => {
+                let shown = filter.as_str().map_or_else(|| filter.to_string(), str::to_owned);
+                return Err(format!("Invalid filter {shown}"));
+            }
         }
     }
     Ok(())

@@ -441,6 +441,10 @@ async fn delete_dataset(call: Call) -> Outcome {
     }
     let done = tree.destroy(name, recursive).await;
     if call.server.dialect == Dialect::V26 {
+        if let (Err(Refused::Clones(clones)), true) = (&done, recursive) {
+            // 26 destroys these as well.
+            call.server.violation(format!("{name} was destroyed with its clones, {}", clones.join(", ")));
+        }
         // What went wrong here is not looked at.
         return Ok(json!(true));
     }
@@ -475,14 +479,24 @@ async fn rename_dataset(call: Call) -> Outcome {
 async fn rename_plainly(call: Call) -> Outcome {
     let to = call.params[1]["new_name"].as_str().unwrap_or_default();
     let name = call.text(0);
-    let done = call.server.tree().await.rename(name, to);
-    done.map_err(|refused| match refused {
+    idle(&call, name).await?;
+    let mut tree = call.server.tree().await;
+    tree.rename(name, to).map_err(|refused| match refused {
         Refused::Missing(_) => Failure::call(errno::ENOENT, format!("Dataset '{name}' not found")),
         Refused::Exists(_) => Failure::fault(format!(
             "Failed to rename dataset: cannot rename to '{to}': dataset already exists"
         )),
         other => Failure::fault(format!("Failed to rename dataset: {other:?}")),
     })?;
+    // Whose disk it is follows from its name.
+    let place = containers::place_of_clone(&call.server, &tree, to);
+    if let (Some(dataset), Some(place)) = (tree.datasets.get_mut(to), place)
+        && let Some(disk) = dataset.disk.as_mut()
+    {
+        let moved = std::fs::rename(&disk, &place);
+        moved.map_err(|error| Failure::fault(format!("Failed to rename dataset: {error}")))?;
+        *disk = place;
+    }
     Ok(Value::Null)
 }
 
