@@ -173,7 +173,11 @@ impl Settings {
         over(&mut settings, ambient.collect());
         over(&mut settings, self.flags.clone());
         // Not among the ambient ones, which are shown where settings are.
-        if let Some(key) = self.caller.variable(API_KEY).filter(|key| !key.is_empty() && known.contains(&"api-key")) {
+        if let Some(key) = self
+            .caller
+            .variable(API_KEY)
+            .filter(|key| !key.is_empty() && known.contains(&"api-key"))
+        {
             settings.insert("api-key".to_owned(), key.to_owned());
         }
         if known.contains(&HOST_FROM) && !self.ambient.contains_key("host") && !self.flags.contains_key("host") {

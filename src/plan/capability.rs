@@ -4,8 +4,8 @@ use super::Refusal;
 use ipnet::IpNet;
 
 use crate::model::{
-    Capabilities, Capability, Destination, EgressMode, EgressRule, Enforcement, FileState, Memory, Origin, Owner, Place,
-    Policy, Sandbox,
+    Capabilities, Capability, Destination, EgressMode, EgressRule, Enforcement, FileState, Memory, Origin, Owner,
+    Place, Policy, Sandbox,
 };
 
 /// What one sandbox asks of a backend that cannot do it, each at its place in the spec.

@@ -7,8 +7,8 @@ use super::held::{keeping_accepted, stays_for_later};
 use super::{Action, Change, Impact, Op, Reason, SecretFile, Step, StepId};
 use super::{egress, workspace};
 use crate::model::{
-    Attach, Capability, Changes, CreateOpts, Entry, EnvironmentName, Facts, Field, File, FileChange, FileState, GuestPath, Kind,
-    Labels, Live, Mode, Origin, Power, Run, Sandbox, SandboxName, Status, Tree, When,
+    Attach, Capability, Changes, CreateOpts, Entry, EnvironmentName, Facts, Field, File, FileChange, FileState,
+    GuestPath, Kind, Labels, Live, Mode, Origin, Power, Run, Sandbox, SandboxName, Status, Tree, When,
 };
 
 /// What lowering one sandbox needs to know of the others.
@@ -102,9 +102,14 @@ pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_
         }
     }
     // Where files are reached in running sandboxes only, it has to run before the first of them is written.
-    let early = !running && !subject.capabilities.can(Capability::FilesWhenStopped) && touches_disk(sandbox, diff, made);
+    let early =
+        !running && !subject.capabilities.can(Capability::FilesWhenStopped) && touches_disk(sandbox, diff, made);
     if early {
-        let waits = sandbox.depends_on.iter().map(|name| id(name, &Op::Record)).collect::<Vec<_>>();
+        let waits = sandbox
+            .depends_on
+            .iter()
+            .map(|name| id(name, &Op::Record))
+            .collect::<Vec<_>>();
         let start = lowering.push(Op::Start, "start, to reach its files", power_is(Power::Running));
         start.needs.extend(waits);
         (running, stopped) = (true, false);

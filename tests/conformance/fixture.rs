@@ -12,7 +12,8 @@ use sbx_apply::backend::{
     Account, Backend, CreateOpts, Error, ErrorKind, ExecOpts, FileChange, Output, Result, Sandboxes, Stop,
 };
 use sbx_apply::model::{
-    Capability, Content, EnvironmentName, Found, GuestPath, Inspection, InstanceName, LiveInstance, Mode, Owner, Query, Status,
+    Capability, Content, EnvironmentName, Found, GuestPath, Inspection, InstanceName, LiveInstance, Mode, Owner, Query,
+    Status,
 };
 
 use crate::support::{daemon, namespaces};

@@ -4,8 +4,9 @@ mod hostile;
 mod knobs;
 #[allow(dead_code, reason = "as above")]
 pub(crate) mod plain;
-#[allow(dead_code, reason = "the backend's tests, which use the rest, come next")]
 pub(crate) mod shared;
+#[allow(dead_code, reason = "the backend's tests, which use the rest, come next")]
 pub(crate) mod sim;
 mod simulated;
 mod strictness;
+mod whole;

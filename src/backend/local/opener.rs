@@ -175,7 +175,9 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
     )];
     match groups.limit() {
         true => able.extend([C::CpuLimit, C::MemoryLimit, C::MemoryShare]),
-        false => reasons.extend([C::CpuLimit, C::MemoryLimit, C::MemoryShare].map(|limit| (limit, NO_LIMITS.to_owned()))),
+        false => {
+            reasons.extend([C::CpuLimit, C::MemoryLimit, C::MemoryShare].map(|limit| (limit, NO_LIMITS.to_owned())));
+        }
     }
     match ids.is_single() {
         false => able.extend([C::Users, C::Owners]),

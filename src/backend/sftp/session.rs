@@ -47,6 +47,17 @@ impl Failure {
         }
     }
 
+    /// Whether the server may not do that: in a container, root cannot look into what is another's on its host.
+    pub(super) fn is_denied(&self) -> bool {
+        matches!(
+            self,
+            Self::Status {
+                code: p::PERMISSION_DENIED,
+                ..
+            }
+        )
+    }
+
     /// As the backend's error; `what` says what was tried.
     pub(super) fn within(self, what: impl std::fmt::Display) -> Error {
         match self {

@@ -87,10 +87,10 @@ impl TrueNas {
                 )),
             },
         };
-        if result.is_err() {
-            self.end(name, &session, &mark).await;
+        match result {
+            Err(error) if self.end(name, &session, &mark).await => Err(error.settled()),
+            result => result,
         }
-        result
     }
 
     /// Opens a session and passes bytes on until it ends. Where SSH does not answer, the web shell does.
@@ -141,14 +141,15 @@ impl TrueNas {
             result = session.interact(&prelude, terminal) => result,
             error = ended(until) => Err(error),
         };
-        if result.is_err() {
-            self.end(name, &session, &mark).await;
+        match result {
+            Err(error) if self.end(name, &session, &mark).await => Err(error.settled()),
+            result => result,
         }
-        result
     }
 
-    /// Ends a command: whatever went wrong, nothing of it must go on unseen. Closing its channel ends nothing.
-    async fn end(&self, name: &InstanceName, session: &Arc<Session>, mark: &str) {
+    /// Ends a command: whatever went wrong, nothing of it must go on unseen. Closing its channel ends nothing. Tells whether
+    /// it has ended for sure.
+    async fn end(&self, name: &InstanceName, session: &Arc<Session>, mark: &str) -> bool {
         let killing = async {
             if self.kill_all(session, mark).await.is_ok() {
                 return Ok(());
@@ -158,10 +159,11 @@ impl TrueNas {
             self.kill_all(&session, mark).await
         };
         match timeout(END, killing).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => return true,
             Ok(Err(error)) => tracing::debug!(instance = %name, %error, "cannot end what the command has started"),
             Err(_) => tracing::debug!(instance = %name, "ending what the command has started takes too long"),
         }
+        false
     }
 
     /// Ends all processes of the command with that mark.

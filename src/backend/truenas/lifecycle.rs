@@ -311,7 +311,9 @@ impl TrueNas {
 fn set_of(changes: &Changes) -> Carried {
     // What is taken away has a name, too.
     let set = |map: &BTreeMap<String, Option<String>>| {
-        let set = map.iter().map(|(key, value)| (key.clone(), value.clone().unwrap_or_default()));
+        let set = map
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone().unwrap_or_default()));
         set.collect()
     };
     Carried {

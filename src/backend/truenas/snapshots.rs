@@ -30,29 +30,27 @@ const AT_ONCE: usize = 100;
 /// A snapshot as the system tells it.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Taken {
+    /// `DATASET@NAME`.
+    #[serde(rename = "name")]
     id: String,
     dataset: String,
     snapshot_name: String,
     #[serde(default)]
     createtxg: Value,
     #[serde(default)]
-    properties: BTreeMap<String, Value>,
+    properties: Option<BTreeMap<String, Value>>,
+    /// Where they stand apart.
     #[serde(default)]
-    user_properties: BTreeMap<String, Value>,
+    user_properties: Option<BTreeMap<String, Value>>,
 }
 
 impl Taken {
     fn number(&self, property: &str) -> Option<u64> {
-        let property = self.properties.get(property)?;
-        let raw = property.get("rawvalue").and_then(Value::as_str);
+        let property = self.properties.as_ref()?.get(property)?;
+        let raw = ["rawvalue", "raw"]
+            .into_iter()
+            .find_map(|key| property.get(key)?.as_str());
         raw.and_then(|raw| raw.parse().ok())
-            .or_else(|| property.get("parsed").and_then(Value::as_u64))
-            .or_else(|| {
-                property
-                    .pointer("/parsed/$date")
-                    .and_then(Value::as_u64)
-                    .map(|at| at / 1000)
-            })
     }
 
     fn order(&self) -> u64 {
@@ -61,7 +59,7 @@ impl Taken {
     }
 
     fn texts(&self) -> BTreeMap<String, String> {
-        let both = self.properties.iter().chain(&self.user_properties);
+        let both = self.properties.iter().chain(&self.user_properties).flatten();
         convert::texts(both.filter_map(|(name, value)| Some((name, value_of(value)?))))
     }
 
@@ -102,19 +100,38 @@ impl TrueNas {
     pub(super) async fn snapshots_of(&self, datasets: &[&str]) -> Result<BTreeMap<String, Vec<Taken>>> {
         let mut found: BTreeMap<String, Vec<Taken>> = BTreeMap::new();
         for datasets in datasets.chunks(AT_ONCE) {
-            let filter = match datasets {
-                [one] => json!([["dataset", "=", one]]),
-                more => json!([["dataset", "in", more]]),
-            };
-            let params = json!([filter, self.dialect.snapshot_details()]);
-            let taken: Vec<Taken> = self.client.read(&self.snapshot_method("query"), params).await?;
-            for taken in taken {
+            for taken in self.listed(datasets).await? {
                 found.entry(taken.dataset.clone()).or_default().push(taken);
             }
         }
         for taken in found.values_mut() {
             taken.retain(|taken| !taken.snapshot_name.starts_with(HIDDEN));
             taken.sort_by_key(Taken::order);
+        }
+        Ok(found)
+    }
+
+    /// The snapshots of datasets, hidden ones too.
+    async fn listed(&self, datasets: &[&str]) -> Result<Vec<Taken>> {
+        let (method, params) = self.dialect.list_snapshots(datasets);
+        let error = match self.client.read(&method, params).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => error,
+            answer => return answer,
+        };
+        // One of them has gone meanwhile.
+        let mut found = Vec::new();
+        match datasets {
+            [_] => return Ok(found),
+            [] => return Err(error),
+            more => {
+                for dataset in more {
+                    let (method, params) = self.dialect.list_snapshots(&[dataset]);
+                    match self.client.read::<Vec<Taken>>(&method, params).await {
+                        Err(error) if error.kind() == ErrorKind::NotFound => {}
+                        answer => found.extend(answer?),
+                    }
+                }
+            }
         }
         Ok(found)
     }
@@ -236,9 +253,7 @@ impl TrueNas {
 
     /// Deletes every snapshot of an instance that is about to be deleted; a clone of one takes it over first.
     pub(super) async fn drop_snapshots(&self, machine: &Machine) -> Result<()> {
-        let params = json!([[["dataset", "=", machine.dataset]], self.dialect.snapshot_details()]);
-        let taken: Vec<Taken> = self.client.read(&self.snapshot_method("query"), params).await?;
-        for taken in taken {
+        for taken in self.listed(&[&machine.dataset]).await? {
             let params = json!([taken.id, { "defer": false, "recursive": false }]);
             let method = self.snapshot_method("delete");
             let Err(error) = retry(|| self.client.change(&method, params.clone())).await else {

@@ -52,9 +52,13 @@ impl Refusal {
             (NO_METHOD, _) => Error::unsupported("this version of TrueNAS has no such method")
                 .with_hint("TrueNAS 25.04, 25.10 and 26 are known; `sbx-apply doctor` says which one answers"),
             (TOO_MANY, _) => Error::new(ErrorKind::Busy, "TrueNAS has too many calls to answer at once"),
-            (_, Some(Details { error: Some(LOGGED_OUT), .. })) => {
-                Error::new(ErrorKind::Unauthorised, "nobody is logged in any more").with_source(LoggedOut)
-            }
+            (
+                _,
+                Some(Details {
+                    error: Some(LOGGED_OUT),
+                    ..
+                }),
+            ) => Error::new(ErrorKind::Unauthorised, "nobody is logged in any more").with_source(LoggedOut),
             (_, Some(details)) => error(
                 details.error,
                 details.reason.as_deref().unwrap_or(&self.message),

@@ -150,9 +150,14 @@ impl Dialect for Container {
         "pool.snapshot"
     }
 
-    fn snapshot_details(&self) -> Value {
-        // User properties come with what tells how long a snapshot is kept, and no other way.
-        json!({ "extra": { "retention": true, "properties": ["creation", "used"] } })
+    fn list_snapshots(&self, datasets: &[&str]) -> (String, Value) {
+        // `pool.snapshot.query` of this version tells no user properties.
+        let query = json!({
+            "paths": datasets,
+            "properties": ["creation", "used"],
+            "get_user_properties": true,
+        });
+        ("zfs.resource.snapshot.query".to_owned(), json!([query]))
     }
 
     fn jobs(&self) -> &'static [&'static str] {

@@ -87,8 +87,8 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync {
     /// The service that snapshots are called by.
     fn snapshots(&self) -> &'static str;
 
-    /// What a listing of snapshots has to ask for to get their properties.
-    fn snapshot_details(&self) -> Value;
+    /// The call that lists the snapshots of some datasets with their properties, those of users too.
+    fn list_snapshots(&self, datasets: &[&str]) -> (String, Value);
 
     /// The methods that run as jobs.
     fn jobs(&self) -> &'static [&'static str];

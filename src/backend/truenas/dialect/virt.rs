@@ -209,9 +209,13 @@ impl Dialect for Virt {
         }
     }
 
-    fn snapshot_details(&self) -> Value {
+    fn list_snapshots(&self, datasets: &[&str]) -> (String, Value) {
+        let filter = match datasets {
+            [one] => json!([["dataset", "=", one]]),
+            more => json!([["dataset", "in", more]]),
+        };
         // All properties come by themselves.
-        json!({})
+        (format!("{}.query", self.snapshots()), json!([filter]))
     }
 
     fn jobs(&self) -> &'static [&'static str] {
@@ -303,12 +307,8 @@ impl Dialect for Virt {
             }
             let params = json!([target.dataset, { "recursive": true }]);
             self.client.change("zfs.dataset.delete", params).await?;
-            let clone = json!([{
-                "snapshot": snapshot,
-                "dataset_dst": target.dataset,
-                // As Incus makes its own: mounted by it alone.
-                "dataset_properties": { "mountpoint": "legacy", "canmount": "noauto" },
-            }]);
+            // It inherits that Incus alone mounts it.
+            let clone = json!([{ "snapshot": snapshot, "dataset_dst": target.dataset }]);
             let method = format!("{}.clone", self.snapshots());
             self.client.change(&method, clone).await.map(drop)
         };
