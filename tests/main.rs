@@ -19,5 +19,6 @@ mod scenarios;
 mod schemas;
 mod spec;
 mod support;
+mod truenas;
 mod trust;
 mod workspace;

@@ -72,6 +72,7 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
     if !ports.is_empty() {
         live.taken_ports = reader.taken_ports(&ports).await?;
     }
+    live.refused_settings = refused_settings(reader, desired, selected);
     live.missing_images = missing_images(reader, images_to_make(desired, selected, &live)).await;
     let files: BTreeMap<InstanceName, Inspection> = inspected.into_iter().flatten().collect();
     live.secrets = secrets::hashes(reader, desired, &files, &secret).await?;
@@ -154,6 +155,25 @@ fn images_to_make(desired: &Desired, selected: &BTreeSet<SandboxName>, live: &Li
         (!is_made).then(|| name.clone())
     });
     images.collect()
+}
+
+/// Those settings of some sandboxes that they cannot have.
+fn refused_settings(
+    reader: &dyn Reader,
+    desired: &Desired,
+    selected: &BTreeSet<SandboxName>,
+) -> BTreeMap<(String, String), String> {
+    let chosen = desired
+        .sandboxes
+        .values()
+        .filter(|sandbox| selected.contains(&sandbox.name));
+    let settings = chosen.flat_map(|sandbox| &sandbox.config);
+    let refused = settings.filter_map(|(key, (value, _))| {
+        let error = reader.check_setting(key, value).err()?;
+        let hint = error.hint().map_or_else(|| error.to_string(), str::to_owned);
+        Some(((key.clone(), value.clone()), hint))
+    });
+    refused.collect()
 }
 
 /// Those of some images that cannot be had, so that nothing is deleted to be made anew from a typing error.

@@ -1,7 +1,6 @@
 //! How an apply went.
 
 use super::StepError;
-use crate::backend::ErrorKind;
 use crate::plan::StepId;
 
 /// A step that failed.
@@ -35,7 +34,7 @@ impl Report {
     #[must_use]
     pub fn all_has_ended(&self) -> bool {
         let unheard = |failure: &Failure| match &failure.error {
-            StepError::Backend(error) => matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unreachable),
+            StepError::Backend(error) => error.may_go_on(),
             _ => false,
         };
         !self.left_running && !self.failed.iter().any(unheard)

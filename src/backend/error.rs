@@ -48,6 +48,7 @@ pub struct Error {
     message: String,
     hint: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    settled: bool,
 }
 
 impl Error {
@@ -60,6 +61,7 @@ impl Error {
             message: message.into(),
             hint: None,
             source: None,
+            settled: false,
         }
     }
 
@@ -101,6 +103,20 @@ impl Error {
     pub fn within(mut self, what: impl fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
+    }
+
+    /// The same, where it is known that nothing of what was tried goes on.
+    #[must_use]
+    pub fn settled(mut self) -> Self {
+        self.settled = true;
+        self
+    }
+
+    /// Whether what was tried may still be under way at the backend: no answer was heard, and nothing tells that it
+    /// has ended.
+    #[must_use]
+    pub fn may_go_on(&self) -> bool {
+        !self.settled && matches!(self.kind, ErrorKind::Timeout | ErrorKind::Unreachable)
     }
 
     /// Its kind.

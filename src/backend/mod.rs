@@ -14,6 +14,7 @@ mod kept;
 pub mod local;
 pub mod memory;
 mod names;
+mod netlink;
 mod nft;
 mod options;
 mod registry;

@@ -56,6 +56,12 @@ pub trait Observe: Debug + Send + Sync {
         Ok(BTreeSet::new())
     }
 
+    /// Whether an instance may have a setting, as a spec's `config` writes it: an error that says why not. No error where
+    /// nobody can tell without trying. Asks nobody.
+    fn check_setting(&self, _key: &str, _value: &str) -> Result<()> {
+        Ok(())
+    }
+
     /// Whether an instance could be made from an image, as a spec writes it: an error that says what is missing
     /// where it could not. Where nobody can tell without trying, or not cheaply, it is no error. Incus: up to two
     /// requests; what lies on another server is not looked for there.

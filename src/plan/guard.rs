@@ -8,6 +8,7 @@ use crate::model::{Bytes, Kind, Labels, Live, Origin, Ownership, Sandbox};
 pub(super) fn guard(subject: &Subject<'_>, diff: &Diff, live: &Live) -> Vec<Refusal> {
     let (fate, accepted) = (diff.fate, &diff.accepted);
     let mut refusals: Vec<Refusal> = without_image(subject.sandbox, fate, live).into_iter().collect();
+    refusals.extend(settings(subject.sandbox, live));
     let Some(instance) = subject.instance else {
         return refusals;
     };
@@ -99,6 +100,21 @@ pub(super) fn guard(subject: &Subject<'_>, diff: &Diff, live: &Live) -> Vec<Refu
         }
     }
     refusals
+}
+
+/// Settings that the backend has no such thing as.
+fn settings(sandbox: &Sandbox, live: &Live) -> Vec<Refusal> {
+    let refused = sandbox.config.iter().filter_map(|(key, (value, at))| {
+        let why = live.refused_settings.get(&(key.clone(), value.clone()))?;
+        Some(Refusal::invalid(
+            "plan::setting-refused",
+            format!("this backend has no setting `{key}` = `{value}`"),
+            at,
+            "not here",
+            why.clone(),
+        ))
+    });
+    refused.collect()
 }
 
 /// Nothing is made, and nothing deleted to be made anew, from an image that is not there.

@@ -26,22 +26,14 @@ fn an_edit_is_live_and_leaves_connections_alone() {
 fn a_table_that_hands_change_is_drift_and_repaired() {
     let Some(scene) = Scene::on_local("hands") else { return };
     scene.apply(ONE);
-    let tables = Command::new("nft").args(["list", "tables"]).output().expect("nft runs");
-    let tables = String::from_utf8_lossy(&tables.stdout).into_owned();
-    let ours = |table: &&str| {
-        let text = Command::new("nft")
-            .args(["list", "table", "inet", table])
-            .output()
-            .expect("nft runs");
-        String::from_utf8_lossy(&text.stdout).contains("198.51.100.10 tcp dport 8080 accept")
+    let devices = std::fs::read_dir("/sys/class/net").expect("devices");
+    let ours = |device: &std::fs::DirEntry| {
+        let alias = std::fs::read_to_string(device.path().join("ifalias")).unwrap_or_default();
+        alias.trim() == format!("sbx-apply {}", scene.instance("one"))
     };
-    let names = tables.lines().filter_map(|line| line.strip_prefix("table inet "));
-    let table = names
-        .filter(|name| name.starts_with("sbx-apply-"))
-        .find(ours)
-        .expect("its table")
-        .to_owned();
-    let link = table.strip_prefix("sbx-apply-").expect("our prefix").to_owned();
+    let device = devices.filter_map(Result::ok).find(ours).expect("its device");
+    let link = device.file_name().into_string().expect("a name");
+    let table = format!("sbx-apply-{link}");
     let hands = [
         format!("insert rule inet {table} through iifname {link} accept"),
         format!("flush chain inet {table} through"),

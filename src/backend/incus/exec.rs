@@ -144,9 +144,10 @@ impl Incus {
                 )),
             },
         };
-        if result.is_err() {
-            self.end(name, &mark, &id, &mut control).await;
-        }
+        let result = match result {
+            Err(error) if self.end(name, &mark, &id, &mut control).await => Err(error.settled()),
+            result => result,
+        };
         // Closing is a courtesy that nobody waits for.
         let _ = timeout(Duration::from_millis(100), control.close(None)).await;
         result
@@ -170,15 +171,16 @@ impl Incus {
     }
 
     /// Ends a command: whatever went wrong, nothing of it must go on unseen. The daemon's signal reaches its first
-    /// process only; the others would go on, and keep a package manager's lock, for example.
-    pub(super) async fn end(&self, name: &InstanceName, mark: &str, id: &str, control: &mut Socket) {
-        if let Ok(Err(error)) = timeout(END, self.kill_all(name, mark)).await {
+    /// process only; the others would go on, and keep a package manager's lock, for example. Says whether all has ended.
+    pub(super) async fn end(&self, name: &InstanceName, mark: &str, id: &str, control: &mut Socket) -> bool {
+        let others = timeout(END, self.kill_all(name, mark)).await;
+        if let Ok(Err(error)) = &others {
             tracing::debug!(instance = %name, %error, "cannot end what the command has started");
         }
         let signal = json!({ "command": "signal", "signal": KILL });
-        if control.send(Message::text(signal.to_string())).await.is_ok() {
-            let _ = timeout(END, self.client.wait(id)).await;
-        }
+        let _ = control.send(Message::text(signal.to_string())).await;
+        let first = timeout(END, self.client.wait(id)).await;
+        matches!(others, Ok(Ok(()))) && first.is_ok_and(|waited| waited.is_ok())
     }
 
     /// Ends all processes of the command with that mark.

@@ -153,8 +153,8 @@ impl Local {
             }),
         };
         // Where it went wrong, the helper ends everything that the command has started before it goes.
-        let _ = timeout(END, helper.end()).await;
-        result
+        let all_ended = timeout(END, helper.end()).await.is_ok();
+        result.map_err(|error| if all_ended { error.settled() } else { error })
     }
 }
 

@@ -12,6 +12,7 @@ use super::Local;
 use super::helper::{Helper, unexpected};
 use super::state::Lock;
 use super::wire::{Entry, EntryShape, FileRequest, Reply, Request, View, Where};
+use crate::backend::retry::retry;
 use crate::backend::source::source;
 use crate::backend::{Error, ErrorKind, FileChange, FileEntry, Files, ReadFiles, Result};
 use crate::model::{Content, Data, Found, GuestPath, Hasher, Inspection, InstanceName, Mode, Owner, Query, Shape};
@@ -138,7 +139,12 @@ struct Session {
 }
 
 impl Local {
+    /// One that ends while it is entered is looked at again: then its disk is at hand.
     async fn session(&self, name: &InstanceName, writes: bool) -> Result<Session> {
+        retry(|| self.try_session(name, writes)).await
+    }
+
+    async fn try_session(&self, name: &InstanceName, writes: bool) -> Result<Session> {
         // Those who read may be several at a stopped disk; who writes is alone with it. A running one is mounted
         // once, and everybody goes there.
         self.store.record(name)?;

@@ -244,7 +244,7 @@ pub(super) fn now() -> u64 {
 }
 
 /// Refuses a setting that a local sandbox does not have.
-fn setting(key: &str, value: Option<&str>) -> Result<()> {
+pub(super) fn setting(key: &str, value: Option<&str>) -> Result<()> {
     let known: BTreeMap<&str, fn(&str) -> bool> = BTreeMap::from([
         (
             PROCESSES,

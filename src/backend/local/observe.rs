@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 
 use super::Local;
+use super::lifecycle::setting;
 use super::network::addresses;
 use crate::backend::{ErrorKind, Observe, Result, Scope};
 use crate::model::{
@@ -49,6 +50,10 @@ impl Observe for Local {
         self.kept_volumes(environment)
     }
 
+    fn check_setting(&self, key: &str, value: &str) -> Result<()> {
+        setting(key, Some(value))
+    }
+
     async fn find_image(&self, image: &str) -> Result<()> {
         self.locate(image)?;
         // Told at plan time, too: at this line of the spec, the first that needs it.
@@ -65,6 +70,11 @@ impl Observe for Local {
             let record = match self.store.record(&name) {
                 // Deleted in between.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                // It says no more whose it is. Its name does, where it is one of an environment's.
+                Err(error) if !may_be_of(&name, scope) => {
+                    tracing::warn!("`{name}` is left out: {error}");
+                    continue;
+                }
                 record => record?,
             };
             let environment = record.labels.get(Labels::ENVIRONMENT).map(String::as_str);
@@ -85,6 +95,15 @@ impl Observe for Local {
         }
         Ok(found)
     }
+}
+
+/// Whether an instance is one that a scope asks for, as far as its name tells.
+fn may_be_of(name: &InstanceName, scope: &Scope) -> bool {
+    scope.names.contains(name)
+        || match &scope.environment {
+            Some(environment) => name.as_str().starts_with(&format!("{environment}-")),
+            None => false,
+        }
 }
 
 impl Local {

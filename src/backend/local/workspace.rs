@@ -230,7 +230,11 @@ impl Local {
             return Ok(());
         }
         for name in self.store.all()? {
-            let Ok(record) = self.store.record(&name) else { continue };
+            let record = match self.store.record(&name) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                // It might be attached there.
+                record => record?,
+            };
             let names = record.attached.iter().flat_map(|attached| attached.volumes.keys());
             let mut keys = names.filter_map(|volume| self.key(&name, &record, volume).ok());
             if keys.any(|other| other == *key) {

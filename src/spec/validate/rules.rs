@@ -262,6 +262,21 @@ pub(crate) fn layered(sandbox: &Block, problems: &mut Problems) {
             .with_help("add \"image\" or \"clone-from\", here, in a template or in \"defaults\""),
         );
     }
+    if let Some(user) = sandbox.block("user")
+        && let (Some(label), Some(uid)) = (&user.label, user.value("uid"))
+        && uid.text == "0"
+        && label.text != "root"
+    {
+        problems.push(
+            Diagnostic::new(
+                "spec::invalid-user",
+                "uid 0 belongs to root, in every image",
+                &uid.at,
+                format!("not for \"{}\"", label.text),
+            )
+            .with_help("choose another number, or name the user \"root\""),
+        );
+    }
     let stale = sandbox.block("clone-from").and_then(|clone| clone.value("on-stale"));
     if let (Some(protect), Some(stale)) = (sandbox.value("protect"), stale)
         && protect.text == "true"

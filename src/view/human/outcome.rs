@@ -35,7 +35,8 @@ pub fn outcome(outcome: &Outcome<'_>) -> (Option<String>, Option<String>) {
             } else {
                 let changes = outcome.plan.changes.iter().filter(|change| change.counts()).count();
                 let changes = counted(changes, "change", "changes");
-                format!("Applied {changes} in {took}. The environment matches the spec.")
+                let kept = outcome.remaining.map(super::stale::kept).unwrap_or_default();
+                format!("Applied {changes} in {took}. The environment matches the spec{kept}.")
             };
             Some(paint(Tone::Added, text))
         }

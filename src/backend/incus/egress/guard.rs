@@ -11,10 +11,12 @@
 use std::path::Path;
 
 use ipnet::Ipv4Net;
+use tokio::task::spawn_blocking;
 
+use super::remains;
 use crate::backend::nft::{Nft, opened, without, words};
 use crate::backend::watch::Pass;
-use crate::backend::{Error, Result};
+use crate::backend::{Error, ErrorKind, Result};
 use crate::model::PinnedPolicy;
 
 /// Closes what Incus leaves open, where this process may.
@@ -68,6 +70,29 @@ impl Guard {
                 .await?;
         }
         Ok(())
+    }
+
+    /// Removes what a network has left that the daemon knows no more.
+    pub(super) async fn clear(&self, network: &str) -> Result<()> {
+        let failed = || {
+            Error::new(
+                ErrorKind::Failed,
+                format!("the device `{network}` of a network that is no more stands in the way"),
+            )
+            .with_hint(format!(
+                "on the daemon's host, as root: end its dnsmasq, and `ip link delete {network}`"
+            ))
+        };
+        match &self.0 {
+            Some(_) => {
+                let name = network.to_owned();
+                let removed = spawn_blocking(move || remains::remove(&name)).await;
+                removed
+                    .unwrap_or_else(|error| Err(error.into()))
+                    .map_err(|source| failed().with_source(source))
+            }
+            None => Err(failed()),
+        }
     }
 
     /// Takes that back, when the network is gone.

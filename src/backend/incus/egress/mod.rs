@@ -10,6 +10,7 @@ mod card;
 mod guard;
 mod learn;
 mod network;
+mod remains;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -180,7 +181,11 @@ impl Incus {
 
     async fn ensure_network(&self, name: &str, policy: &PinnedPolicy) -> Result<Option<Ipv4Net>> {
         let wanted = network::network(self.client.project(), policy)?;
-        let Some((found, etag)) = self.network(name).await? else {
+        let found = self.network(name).await?;
+        if found.as_ref().is_some_and(|(network, _)| !network.managed) {
+            self.guard.clear(name).await?;
+        }
+        let Some((found, etag)) = found.filter(|(network, _)| network.managed) else {
             self.make_network(name, wanted).await?;
             return Ok(self
                 .network(name)
@@ -226,7 +231,11 @@ impl Incus {
             self.change_devices(&name, |own, _| card::unplug(own, &found.name))
                 .await?;
         }
-        self.remove_object("networks", &found.name).await
+        self.remove_object("networks", &found.name).await?;
+        match guard::is_here(&found.name) {
+            true => self.guard.clear(&found.name).await,
+            false => Ok(()),
+        }
     }
 
     /// Makes a network in a range that the daemon chooses, or, where it finds none, in one of ours.

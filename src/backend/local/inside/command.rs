@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid, chdir, execve, setgroups, setresgid, setresuid, setsid};
@@ -77,7 +78,11 @@ fn enter(exec: &Exec) -> Result<()> {
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWCGROUP;
-    setns(process, all).trying("cannot enter the sandbox")?;
+    let entered = setns(process, all);
+    if entered == Err(Errno::ESRCH) {
+        return Err(gone());
+    }
+    entered.trying("cannot enter the sandbox")?;
     users::become_root()?;
     sys::set_open(false);
     Ok(())
@@ -126,7 +131,7 @@ fn keep(exec: &Exec, stdin: &OwnedFd, terminal: Option<&Terminal>, mut tell: Fil
         match waitpid(Pid::from_raw(-1), None) {
             Ok(WaitStatus::Exited(pid, code)) if pid == command => break code,
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid == command => break 128 + signal as i32,
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return 1,
         }
     };
@@ -218,17 +223,17 @@ fn execute(exec: &Exec) -> i32 {
             .map(|folder| format!("{folder}/{program}"))
             .collect(),
     };
-    let mut why = nix::errno::Errno::ENOENT;
+    let mut why = Errno::ENOENT;
     for place in places {
         let Ok(place) = sys::c_string(&place) else { continue };
         let Err(error) = execve(&place, &arguments, &variables);
-        if !matches!(error, nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR) {
+        if !matches!(error, Errno::ENOENT | Errno::ENOTDIR) {
             why = error;
         }
     }
     complain(&format!("{program}: {}", why.desc()));
     match why {
-        nix::errno::Errno::ENOENT => NOT_FOUND,
+        Errno::ENOENT => NOT_FOUND,
         _ => NOT_RUN,
     }
 }

@@ -1,5 +1,6 @@
 //! Files of a sandbox, one question after the other.
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::fs::{Mode, OFlags, open};
 
@@ -39,7 +40,12 @@ fn enter(view: &View) -> Result<Root> {
             let gone = || Failure::new(Kind::Busy, "it was stopped just now");
             let process = process.open().ok_or_else(gone)?;
             sys::set_open(false);
-            setns(process, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS).trying("cannot enter the sandbox")?;
+            let entered = setns(process, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS);
+            // One that ends has left its namespaces before it is gone.
+            if entered == Err(Errno::ESRCH) {
+                return Err(gone());
+            }
+            entered.trying("cannot enter the sandbox")?;
             users::become_root()?;
             nix::unistd::chdir("/").trying("cannot enter the root folder")?;
             root()?

@@ -85,7 +85,10 @@ fn set_up(pid: i32, device: &Device) -> Result<()> {
     let namespace = File::open(format!("/proc/{pid}/ns/net")).trying("cannot reach its network")?;
     // This process needs none of its own any more.
     setns(namespace, CloneFlags::CLONE_NEWNET).trying("cannot enter its network")?;
-    let set_up = Netlink::open().and_then(|kernel| kernel.set_up(device));
+    let set_up = Netlink::open().and_then(|kernel| {
+        kernel.put_up(&device.name, device.address, device.prefix)?;
+        kernel.route_all(device.gateway)
+    });
     set_up.trying(format_args!("cannot put {} up", device.name))
 }
 

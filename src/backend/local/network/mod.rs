@@ -8,7 +8,6 @@
 
 mod address;
 mod nat;
-mod netlink;
 mod pasta;
 mod range;
 mod wall;
@@ -26,8 +25,8 @@ use crate::backend::watch::{Pass, Watch};
 use crate::backend::{Error, ErrorKind, Result};
 use crate::model::{Capability, Digest, InstanceName, PinnedPolicy};
 
+pub(super) use crate::backend::netlink::Netlink;
 pub(super) use address::{addresses, name_servers};
-pub(super) use netlink::Netlink;
 
 /// What sandboxes can be joined by.
 #[derive(Debug, Clone)]

@@ -80,11 +80,15 @@ impl Store {
         let names = Lock::take(&self.names(), true, "the layers").await?;
         let mut named = BTreeSet::new();
         for name in self.all()? {
-            // One that cannot be read might name anything: then nothing is removed.
             match self.record(&name) {
                 Ok(record) => named.extend(record.named().map(str::to_owned)),
                 Err(error) if error.kind() == crate::backend::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+                // It might name any of them, so all stay.
+                Err(error) => {
+                    tracing::warn!("layers that nobody needs are not removed: {error}");
+                    drop(names);
+                    return self.empty_trash(ids, helpers).await;
+                }
             }
         }
         // Whoever adds a sandbox has the lock, so these are nobody's: their makers were killed.

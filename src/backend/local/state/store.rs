@@ -219,9 +219,12 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(format!("cannot read {}", path.display()), error)),
     };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|source| failed(format!("{} is damaged", path.display()), source))
+    serde_json::from_slice(&bytes).map(Some).map_err(|source| {
+        let place = path.parent().unwrap_or(path).display();
+        failed(format!("{} is damaged", path.display()), source).with_hint(format!(
+            "put it back from a copy, or move {place} away: then the sandbox is no more, and its files are still in the layers"
+        ))
+    })
 }
 
 /// Nothing of that name.

@@ -1,12 +1,10 @@
-//! Devices, addresses and routes: the kernel's messages for them (rtnetlink(7)), as few as sandboxes need.
+//! Devices, addresses and routes: the kernel's messages for them (rtnetlink(7)), as few as are needed here.
 
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
-
-use super::Device;
 
 // Kinds of messages, their flags and attributes, as `linux/rtnetlink.h`, `linux/if_link.h` and `linux/veth.h` number
 // them.
@@ -39,10 +37,10 @@ const HEADER: usize = 16;
 
 /// A socket to the network namespace that this thread was in when it was opened.
 #[derive(Debug)]
-pub(in crate::backend::local) struct Netlink(OwnedFd);
+pub(super) struct Netlink(OwnedFd);
 
 impl Netlink {
-    pub(in crate::backend::local) fn open() -> io::Result<Self> {
+    pub(super) fn open() -> io::Result<Self> {
         let socket = socket_with(
             AddressFamily::NETLINK,
             SocketType::RAW,
@@ -97,11 +95,10 @@ impl Netlink {
         Ok(index)
     }
 
-    /// Does the sandbox's part, from inside its network namespace.
-    pub(in crate::backend::local) fn set_up(&self, device: &Device) -> io::Result<()> {
-        self.put_up(&device.name, device.address, device.prefix)?;
+    /// Sends what no other route takes to a gateway.
+    pub(super) fn route_all(&self, gateway: Ipv4Addr) -> io::Result<()> {
         let mut body = vec![INET, 0, 0, 0, MAIN_TABLE, BY_BOOT, 0, UNICAST, 0, 0, 0, 0];
-        attribute(&mut body, ROUTE_GATEWAY, &device.gateway.octets());
+        attribute(&mut body, ROUTE_GATEWAY, &gateway.octets());
         self.ask(NEW_ROUTE, CREATE | EXCLUSIVE, &body).map(drop)
     }
 

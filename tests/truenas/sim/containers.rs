@@ -1,0 +1,270 @@
+//! Containers: what the product asks of its own Incus, asked of the daemon of the tests.
+
+use reqwest::Method;
+use serde_json::{Map, Value, json};
+
+use super::Dialect;
+use super::failure::Failure;
+use super::server::Server;
+
+/// Where the pool that a container is said to be in is kept: the daemon has one pool only.
+const POOL: &str = "user.sim.pool";
+/// And the image that it is said to be made from.
+const IMAGE: &str = "user.sim.image";
+
+/// The daemon's image that stands for all of them.
+const REAL_IMAGE: &str = "ssh";
+
+/// What the image server offers, with and without the ending of its variant.
+const IMAGES: [(&str, &str); 8] = [
+    ("alpine", "3.20"),
+    ("alpine", "3.21"),
+    ("alpine", "edge"),
+    ("debian", "bookworm"),
+    ("debian", "12"),
+    ("debian", "13"),
+    ("ubuntu", "noble"),
+    ("ubuntu", "24.04"),
+];
+
+/// A container to make.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) name: &'a str,
+    pub(super) image: &'a str,
+    pub(super) pool: &'a str,
+    /// Settings of the daemon.
+    pub(super) config: Map<String, Value>,
+    /// The name of a network device of its own.
+    pub(super) nic: Option<&'a str>,
+}
+
+fn failed(error: String) -> Failure {
+    Failure::fault(error)
+}
+
+/// Whether the image server has an image, by `os/release` with or without `/default`.
+pub(super) fn offered(image: &str) -> Option<(&'static str, &'static str)> {
+    let short = image.strip_suffix("/default").unwrap_or(image);
+    let (os, release) = short.split_once('/')?;
+    IMAGES.into_iter().find(|offered| *offered == (os, release))
+}
+
+/// Every container as the daemon has it, state along.
+pub(super) async fn all(server: &Server) -> Result<Vec<Value>, Failure> {
+    let answer = server
+        .daemon
+        .call(Method::GET, "/instances?recursion=2", None)
+        .await
+        .map_err(failed)?;
+    Ok(answer.as_array().cloned().unwrap_or_default())
+}
+
+/// Makes a container that does not run.
+pub(super) async fn create(server: &Server, wanted: &Wanted<'_>) -> Result<(), Failure> {
+    if offered(wanted.image).is_none() {
+        let text = "Failed getting remote image info: Failed getting image: The requested image couldn't be found";
+        return Err(failed(text.to_owned()));
+    }
+    let mut config = wanted.config.clone();
+    config.insert(POOL.to_owned(), json!(wanted.pool));
+    config.insert(IMAGE.to_owned(), json!(wanted.image));
+    let nic = wanted.nic.unwrap_or("eth0");
+    let body = json!({
+        "name": wanted.name,
+        "type": "container",
+        "profiles": [],
+        "config": config,
+        "devices": {
+            "root": { "type": "disk", "path": "/", "pool": "default" },
+            nic: { "type": "nic", "name": nic, "network": server.daemon.network() },
+        },
+        "source": { "type": "image", "alias": REAL_IMAGE },
+    });
+    server
+        .daemon
+        .call(Method::POST, "/instances", Some(body))
+        .await
+        .map_err(failed)?;
+    server
+        .tree()
+        .await
+        .container_made(wanted.pool, wanted.name, server.daemon.disk(wanted.name));
+    Ok(())
+}
+
+async fn change_state(server: &Server, name: &str, action: &str, timeout: i64, force: bool) -> Result<(), String> {
+    let body = json!({ "action": action, "timeout": timeout, "force": force });
+    let path = format!("/instances/{name}/state");
+    server.daemon.call(Method::PUT, &path, Some(body)).await.map(drop)
+}
+
+/// Starts a container. One that runs already is an error, as it is to Incus.
+pub(super) async fn start(server: &Server, name: &str) -> Result<(), Failure> {
+    let started = change_state(server, name, "start", -1, false).await;
+    started.map_err(|error| failed(format!("Failed to start instance: {error}. Please check job logs.")))
+}
+
+/// Stops a container. One that does not run is an error, as it is to Incus.
+pub(super) async fn stop(server: &Server, name: &str, timeout: i64, force: bool) -> Result<(), Failure> {
+    change_state(server, name, "stop", timeout, force).await.map_err(failed)
+}
+
+/// Deletes a container, which is stopped first.
+pub(super) async fn delete(server: &Server, name: &str) -> Result<(), Failure> {
+    // Nobody minds when it was stopped already.
+    let _ = change_state(server, name, "stop", -1, true).await;
+    server
+        .daemon
+        .call(Method::DELETE, &format!("/instances/{name}"), None)
+        .await
+        .map_err(failed)?;
+    let deleted = server.tree().await.container_deleted(name).await;
+    deleted.map_err(|refused| failed(format!("{refused:?}")))
+}
+
+/// The daemon's settings for what `virt.instance.create` and `update` are given.
+pub(super) fn virt_config(data: &Value) -> Map<String, Value> {
+    let mut config = Map::new();
+    for (key, value) in data["environment"].as_object().into_iter().flatten() {
+        config.insert(format!("environment.{key}"), value.clone());
+    }
+    if let Some(cpu) = data["cpu"].as_str() {
+        config.insert("limits.cpu".to_owned(), json!(cpu));
+    }
+    if let Some(memory) = data["memory"].as_u64() {
+        config.insert("limits.memory".to_owned(), json!(format!("{}MiB", memory >> 20)));
+    }
+    config.insert("boot.autostart".to_owned(), json!("false"));
+    if let Some(autostart) = data["autostart"].as_bool() {
+        config.insert("user.autostart".to_owned(), json!(autostart.to_string()));
+    }
+    config
+}
+
+/// Changes what `virt.instance.update` is given, and leaves the rest.
+pub(super) async fn virt_update(server: &Server, name: &str, data: &Value) -> Result<(), Failure> {
+    let path = format!("/instances/{name}");
+    let mut instance = server.daemon.call(Method::GET, &path, None).await.map_err(failed)?;
+    let config = instance["config"].as_object_mut().expect("an instance has settings");
+    if data.get("environment").is_some() {
+        config.retain(|key, _| !key.starts_with("environment."));
+    }
+    for (field, key) in [("cpu", "limits.cpu"), ("memory", "limits.memory")] {
+        if data.get(field).is_some() {
+            config.shift_remove(key);
+        }
+    }
+    config.extend(virt_config(data));
+    server
+        .daemon
+        .call(Method::PUT, &path, Some(instance))
+        .await
+        .map_err(failed)?;
+    Ok(())
+}
+
+/// Every container as `virt.instance.query` tells it.
+pub(super) async fn virt_entries(server: &Server) -> Result<Vec<Value>, Failure> {
+    let told = server.knobs().addresses;
+    let all = all(server).await?;
+    Ok(all
+        .iter()
+        .map(|instance| virt_entry(server.dialect, instance, told))
+        .collect())
+}
+
+fn bytes(text: &str) -> Option<u64> {
+    text.strip_suffix("MiB")?.parse::<u64>().ok().map(|number| number << 20)
+}
+
+fn virt_entry(dialect: Dialect, instance: &Value, told: bool) -> Value {
+    let config = &instance["config"];
+    let environment = config.as_object().into_iter().flatten().filter_map(|(key, value)| {
+        let key = key.strip_prefix("environment.")?;
+        Some((key.to_owned(), value.clone()))
+    });
+    let status = match instance["state"]["status"].as_str() {
+        Some(status) => status.to_uppercase(),
+        None => "UNKNOWN".to_owned(),
+    };
+    let image = config[IMAGE].as_str().unwrap_or_default();
+    let (os, release) = offered(image).unwrap_or(("unknown", "0"));
+    let mut entry = json!({
+        "id": instance["name"],
+        "name": instance["name"],
+        "type": "CONTAINER",
+        "status": status,
+        "cpu": config["limits.cpu"],
+        "memory": config["limits.memory"].as_str().and_then(bytes),
+        "autostart": config["user.autostart"] == "true",
+        "environment": environment.collect::<Map<_, _>>(),
+        "aliases": if told { aliases(instance) } else { json!([]) },
+        "image": {
+            "architecture": "amd64",
+            "description": format!("{os} {release} amd64"),
+            "os": os,
+            "release": release,
+            "serial": "20251101_07:42",
+            "type": "squashfs",
+            "variant": "default",
+            "secureboot": null,
+        },
+        "userns_idmap": idmap(config),
+        "raw": null,
+        "vnc_enabled": false,
+        "vnc_port": null,
+        "vnc_password": null,
+        "secure_boot": null,
+        "root_disk_size": null,
+        "root_disk_io_bus": null,
+        "storage_pool": config[POOL],
+    });
+    if dialect == Dialect::V25_10 {
+        entry["privileged_mode"] = json!(config["security.privileged"] == "true");
+    }
+    entry
+}
+
+/// The addresses of a container that reach beyond its own link.
+fn aliases(instance: &Value) -> Value {
+    let networks = instance["state"]["network"].as_object().into_iter().flatten();
+    let addresses = networks.flat_map(|(_, network)| network["addresses"].as_array().into_iter().flatten());
+    let global = addresses.filter(|address| address["scope"] == "global");
+    global
+        .map(|address| {
+            let family = address["family"].as_str().unwrap_or_default().to_uppercase();
+            let netmask = address["netmask"]
+                .as_str()
+                .and_then(|netmask| netmask.parse::<u8>().ok());
+            json!({ "type": family, "address": address["address"], "netmask": netmask })
+        })
+        .collect()
+}
+
+fn idmap(config: &Value) -> Value {
+    let text = config["volatile.idmap.current"].as_str().unwrap_or("[]");
+    let map: Value = serde_json::from_str(text).unwrap_or_default();
+    let find = |key: &str| {
+        let entry = map.as_array()?.iter().find(|entry| entry[key] == true)?;
+        Some(json!({ "hostid": entry["Hostid"], "maprange": entry["Maprange"], "nsid": entry["Nsid"] }))
+    };
+    match (find("Isuid"), find("Isgid")) {
+        (Some(uid), Some(gid)) => json!({ "uid": uid, "gid": gid }),
+        _ => Value::Null,
+    }
+}
+
+/// The devices of a container as `virt.instance.device_list` tells them.
+pub(super) async fn virt_devices(server: &Server, name: &str) -> Result<Value, Failure> {
+    let path = format!("/instances/{name}");
+    let instance = server.daemon.call(Method::GET, &path, None).await.map_err(failed)?;
+    let devices = instance["devices"].as_object().into_iter().flatten();
+    let nics = devices.filter(|(_, device)| device["type"] == "nic").map(|(name, _)| {
+        json!({
+            "name": name, "description": null, "readonly": true, "dev_type": "NIC",
+            "network": null, "nic_type": "BRIDGED", "parent": "incusbr0",
+        })
+    });
+    Ok(nics.collect())
+}
