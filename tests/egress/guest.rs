@@ -310,7 +310,7 @@ sandbox "outer" { clone-from "base" snapshot="ready"; egress { allow "198.51.100
     scene.write(&spec(&scene, &format!("{base}{turned}")));
     let plan = scene.says(0, &["plan"]);
     assert!(
-        plan.contains("enforced: inside, best effort → yes") && plan.contains("restart"),
+        plan.contains("enforced: inside, best effort → by the host") && plan.contains("restart"),
         "{plan}"
     );
     scene.says(0, &["apply", "--yes"]);

@@ -30,7 +30,12 @@ pub(super) fn egress(field: &FieldChange) -> String {
     match name.as_str() {
         // From outside to inside, or back.
         "enforced" if ALL_WELL.iter().any(|well| field.before.as_deref() == Some(*well)) => {
-            format!("enforced: {}", transition(field))
+            let place = |well: &Option<String>| match well.as_deref() {
+                Some(inside) if inside == ALL_WELL[1] => "inside, best effort",
+                Some(_) => "by the host",
+                None => "-",
+            };
+            format!("enforced: {} → {}", place(&field.before), place(&field.after))
         }
         "enforced" if field.before.is_some() => {
             let why = field.before.as_deref().unwrap_or_default();
