@@ -57,7 +57,17 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
         .buffer_unordered(reader.capabilities().concurrency.max(1))
         .try_collect::<Vec<_>>()
         .await?;
+    let inside: Vec<InstanceName> = matched
+        .owned
+        .iter()
+        .filter(|(name, instance)| {
+            let sandbox = desired.sandboxes.get(*name).filter(|_| selected.contains(*name));
+            plan::may_be_inside(sandbox, instance, reader.capabilities())
+        })
+        .map(|(_, instance)| instance.name.clone())
+        .collect();
     live.names = names(desired, selected).await;
+    look_inside(reader, &mut live, inside).await?;
     if has_volumes(desired, &live) {
         live.volumes = reader.volumes(&desired.environment).await?;
     }
@@ -76,6 +86,32 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
     live.files = files;
     live.unseen = unseen;
     Ok(live)
+}
+
+/// Adds what egress policies some instances have inside, where no observation looks.
+///
+/// # Errors
+/// Whatever the backend says.
+pub async fn look_inside(reader: &dyn Reader, live: &mut Live, names: Vec<InstanceName>) -> Result<()> {
+    let looked = futures_util::stream::iter(names)
+        .map(|name| async move {
+            match reader.look_inside(&name).await {
+                Ok(found) => Ok(Some((name, found))),
+                // Deleted since a moment ago.
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .buffer_unordered(reader.capabilities().concurrency.max(1))
+        .try_collect::<Vec<_>>()
+        .await?;
+    for (name, found) in looked.into_iter().flatten() {
+        if let Some(instance) = live.instances.get_mut(&name) {
+            instance.egress = instance.egress.take().or(found.policy);
+        }
+        live.lacking_inside.extend(found.lacks.map(|why| (name, why)));
+    }
+    Ok(())
 }
 
 /// Whether there may be volumes: looking for them costs a request.

@@ -9,6 +9,7 @@ mod error;
 mod fence;
 mod finding;
 pub mod incus;
+mod inside;
 mod kept;
 pub mod local;
 mod marked;

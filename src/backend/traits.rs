@@ -24,8 +24,8 @@ use super::{
 };
 use crate::model::{
     Attach, Capabilities, Capability, Content, Destination, EgressMode, Enforcement, EnvironmentName, GuestPath,
-    Inspection, Instance, InstanceName, Labels, Learned, LiveInstance, LivePolicy, Mode, Note, NoteKey, Opening, Owner,
-    Ownership, PinnedPolicy, PolicyKey, Protocol, Query, Snapshot, VolumeKey, agent_preset,
+    Inspection, Instance, InstanceName, Labels, Learned, LiveInstance, LivePolicy, LookInside, Mode, Note, NoteKey,
+    Opening, Owner, Ownership, PinnedPolicy, PolicyKey, Protocol, Query, Snapshot, VolumeKey, agent_preset,
 };
 
 /// Reading instances and snapshots.
@@ -108,7 +108,17 @@ pub trait ReadFiles: Send + Sync {
 pub trait ReadPolicy: Observe {
     /// The policy in force; none where nothing is closed.
     async fn get_policy(&self, name: &InstanceName) -> Result<Option<LivePolicy>> {
-        Ok(one(self, name).await?.egress)
+        match one(self, name).await?.egress {
+            None => Ok(self.look_inside(name).await?.policy),
+            outside => Ok(outside),
+        }
+    }
+
+    /// What is in force inside a guest: by a policy that is enforced there, or by what others have left there. No
+    /// observation has it. One session, and where it runs a command in it that only reads. Nothing where a backend puts
+    /// nothing there.
+    async fn look_inside(&self, _name: &InstanceName) -> Result<LookInside> {
+        Ok(LookInside::default())
     }
 }
 
@@ -278,8 +288,10 @@ pub trait Files: ReadFiles {
 /// Changing outbound network policy.
 #[async_trait]
 pub trait NetworkPolicy: ReadPolicy {
-    /// Puts a policy in force, or lifts the one that there is. Another instance of the same environment whose policy has
-    /// the same key gets the same rules with it. When it fails, what was closed before is closed still.
+    /// Puts a policy in force where it says, outside or inside the guest, or lifts the one that there is, in both places.
+    /// Another instance of the same environment whose policy has the same key gets the same rules with it, but where it is
+    /// enforced inside. When it fails, what was closed before is closed still. Inside a guest that runs, it waits until
+    /// commands can be run.
     async fn set_policy(&self, name: &InstanceName, policy: Option<&PinnedPolicy>) -> Result<()>;
 
     /// Whether [`NetworkPolicy::learn`] can work here: an error that says why not.

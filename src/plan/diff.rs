@@ -50,6 +50,8 @@ pub(super) struct Subject<'a> {
     pub(super) secrets: &'a SecretHashes,
     /// The files in it whose contents are, or were, secret.
     pub(super) secret_paths: &'a BTreeSet<GuestPath>,
+    /// Whether, made as a clone, it comes with the egress rules of its source on its disk.
+    pub(super) inherits_rules: bool,
 }
 
 impl Subject<'_> {
@@ -565,7 +567,7 @@ fn impact(
     }
     let restart = match kind {
         Kind::Power => action == Action::Stop,
-        Kind::Egress => egress::restarts(subject.capabilities, instance, fields),
+        Kind::Egress => egress::restarts(subject, instance, fields),
         kind if workspace::is(kind) => workspace::restarts(subject, instance, kind, name),
         Kind::Sandbox => fields.iter().any(|field| {
             field
