@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::secrets;
-use crate::backend::{ErrorKind, Reader, Result, Scope, resolve};
+use crate::backend::{ErrorKind, Reader, Result, Scope, is_untouched, resolve};
 use crate::model::{
-    Capability, Desired, Destination, EnvironmentName, Field, GuestPath, Inspection, InstanceName, Kind, Live,
-    LiveInstance, Origin, Ownership, Resolved, Sandbox, SandboxName, Status,
+    Capability, Desired, Destination, EnvironmentName, Field, GuestPath, InstanceName, Kind, Live, LiveInstance,
+    Origin, Ownership, Resolved, Sandbox, SandboxName, Status,
 };
 
 /// How many names are looked up at once.
@@ -36,7 +36,7 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
     let reaches_stopped = reader.capabilities().can(Capability::FilesWhenStopped);
     let unseen = there.iter().map(|(_, instance)| instance);
     let unseen = unseen.filter(|instance| !reaches_stopped && instance.status != Status::Running);
-    let unseen: BTreeSet<InstanceName> = unseen.map(|instance| instance.name.clone()).collect();
+    let mut unseen: BTreeSet<InstanceName> = unseen.map(|instance| instance.name.clone()).collect();
     let sessions = there.iter().filter_map(|(sandbox, instance)| {
         if unseen.contains(&instance.name) {
             return None;
@@ -48,7 +48,8 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
     let inspected = futures_util::stream::iter(sessions)
         .map(|(name, query)| async move {
             match reader.inspect(&name, &query).await {
-                Ok(inspection) => Ok(Some((name, inspection))),
+                Ok(inspection) => Ok(Some((name, Some(inspection)))),
+                Err(error) if is_untouched(&error) => Ok(Some((name, None))),
                 // Deleted since a moment ago.
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error),
@@ -81,7 +82,13 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
     }
     live.refused_settings = refused_settings(reader, desired, selected);
     live.missing_images = missing_images(reader, images_to_make(desired, selected, &live)).await;
-    let files: BTreeMap<InstanceName, Inspection> = inspected.into_iter().flatten().collect();
+    let mut files = BTreeMap::new();
+    for (name, inspection) in inspected.into_iter().flatten() {
+        match inspection {
+            Some(inspection) => drop(files.insert(name, inspection)),
+            None => drop(unseen.insert(name)),
+        }
+    }
     live.secrets = secrets::hashes(reader, desired, &files, &secret).await?;
     live.files = files;
     live.unseen = unseen;

@@ -92,7 +92,8 @@ pub trait Observe: Debug + Send + Sync {
 pub trait ReadFiles: Send + Sync {
     /// What stands at many paths, in one session. Links are reported, not followed; only regular files are
     /// opened. A guest cannot draw it out: it is a timeout after two minutes, and invalid where more than 100,000
-    /// entries lie below a folder.
+    /// entries lie below a folder. Where looking would change something, because nobody has been in it yet, it is an error
+    /// that [`super::is_untouched`] tells, but for whoever works under a lock.
     async fn inspect(&self, name: &InstanceName, query: &Query) -> Result<Inspection>;
 
     /// The first `max_bytes` bytes of a file, and whether there are more.

@@ -207,8 +207,8 @@ pub struct Live {
     pub instances: BTreeMap<InstanceName, LiveInstance>,
     /// Files of the instances that were looked at.
     pub files: BTreeMap<InstanceName, Inspection>,
-    /// The instances whose files nobody could look at, because they do not run and the backend reaches those of running
-    /// ones only: what was last applied counts as what stands there.
+    /// The instances whose files were not looked at, because they do not run and the backend reaches those of running ones
+    /// only, or because looking would have changed them: what was last applied counts as what stands there.
     pub unseen: BTreeSet<InstanceName>,
     /// Hashes of secrets.
     pub secrets: SecretHashes,

@@ -274,7 +274,7 @@ impl Part {
         notices.extend(workspace::notices(subject, &diff.changes));
         if subject.unseen && diff.fate == Fate::Keep {
             notices.push(
-                "its files were not looked at: it does not run, and this backend reaches those of running sandboxes only"
+                "its files were not looked at: this backend reaches those of sandboxes only that run and were entered before"
                     .to_owned(),
             );
         }

@@ -14,7 +14,7 @@ backend "truenas"
 
 sandbox "base" {
     image "debian/bookworm"
-    user "dev" uid=1000
+    user "dev" uid=1001
     state "stopped"
     env GREETING="it's $HOME"
     file "/etc/motd" content="hello\n" mode="0640"
@@ -97,6 +97,7 @@ async fn round(dialect: Dialect) {
     let changing = |method: &str| {
         let reading = [
             "query",
+            "query_registry",
             "get_instance",
             "config",
             "stat",
@@ -116,7 +117,10 @@ async fn round(dialect: Dialect) {
     program.does(&["plan", "--detailed-exitcode"], 0).await;
     program.does(&["check"], 0).await;
     program
-        .does(&["exec", "task-1", "--", "sh", "-c", "echo moved > /etc/task"], 0)
+        .does(
+            &["exec", "task-1", "--root", "--", "sh", "-c", "echo moved > /etc/task"],
+            0,
+        )
         .await;
     let drift = program.does(&["check"], 3).await;
     assert!(drift.contains("/etc/task"), "{drift}");
@@ -186,7 +190,7 @@ backend "truenas"
 sandbox "base" {
     image "debian/bookworm"
     file "/etc/motd" content="hello\n"
-    run "prepare" command="echo done > /srv/done"
+    run "prepare" command="sleep 4; echo done > /srv/done"
     snapshot "ready"
 }
 sandbox "task" { clone-from "base" snapshot="ready"; }
@@ -249,7 +253,7 @@ async fn a_busy_system() {
 #[tokio::test]
 async fn idle_connections_are_cut_and_sessions_end() {
     survives("idle connections and short sessions", |knobs| {
-        knobs.idle_cut = Some(Duration::from_millis(400));
+        knobs.idle_cut = Some(Duration::from_secs(3));
         knobs.session_calls = Some(15);
     })
     .await;

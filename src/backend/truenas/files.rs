@@ -5,7 +5,7 @@ use tokio::io::AsyncRead;
 use super::TrueNas;
 use crate::backend::retry::retry_lost;
 use crate::backend::sftp::{self, LOOK, bounded};
-use crate::backend::{Error, ErrorKind, FileChange, FileEntry, Result};
+use crate::backend::{FileChange, FileEntry, Result};
 use crate::model::{GuestPath, Inspection, InstanceName, Mode, Owner, Query};
 
 impl TrueNas {
@@ -14,12 +14,9 @@ impl TrueNas {
         session.files().await
     }
 
-    /// For looking only: none where nobody has been in it yet.
-    async fn files_to_look_at(&self, name: &InstanceName) -> Result<Option<sftp::Session>> {
-        match self.look_in(name).await? {
-            Some(session) => session.files().await.map(Some),
-            None => Ok(None),
-        }
+    /// For looking only.
+    async fn files_to_look_at(&self, name: &InstanceName) -> Result<sftp::Session> {
+        self.look_in(name).await?.files().await
     }
 
     pub(super) async fn inspect_files(&self, name: &InstanceName, query: &Query) -> Result<Inspection> {
@@ -27,11 +24,8 @@ impl TrueNas {
             return Ok(Inspection::default());
         }
         let look = || async {
-            match self.files_to_look_at(name).await? {
-                Some(session) => sftp::inspect(&session, query).await,
-                // An image's own files are nobody's declaration, and there are no others.
-                None => Ok(Inspection::default()),
-            }
+            let session = self.files_to_look_at(name).await?;
+            sftp::inspect(&session, query).await
         };
         bounded(LOOK, retry_lost(look)).await
     }
@@ -67,7 +61,7 @@ impl TrueNas {
         max_bytes: u64,
     ) -> Result<(Vec<u8>, bool)> {
         let attempt = || async {
-            let session = self.files_to_look_at(name).await?.ok_or_else(untouched)?;
+            let session = self.files_to_look_at(name).await?;
             sftp::first_bytes(&session, path, max_bytes).await
         };
         retry_lost(attempt).await
@@ -80,14 +74,9 @@ impl TrueNas {
         recursive: bool,
     ) -> Result<Vec<FileEntry>> {
         let attempt = || async {
-            let session = self.files_to_look_at(name).await?.ok_or_else(untouched)?;
+            let session = self.files_to_look_at(name).await?;
             sftp::list_folder(&session, path, recursive).await
         };
         bounded(LOOK, retry_lost(attempt)).await
     }
-}
-
-fn untouched() -> Error {
-    Error::new(ErrorKind::Busy, "nobody has been in it yet, and looking puts no key in")
-        .with_hint("apply finishes what was begun")
 }

@@ -291,10 +291,11 @@ async fn hear(mut from: SplitStream<Socket>, shared: Arc<Shared>) {
 impl Shared {
     /// Whoever still waits hears of the end at once.
     fn end(&self) {
+        // First of all, so that nobody who hears of it tries this connection again.
+        self.open.send_replace(false);
         if let Ok(mut waiting) = self.waiting.lock() {
             *waiting = None;
         }
-        self.open.send_replace(false);
     }
 }
 

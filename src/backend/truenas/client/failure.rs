@@ -45,6 +45,14 @@ struct Details {
     extra: Value,
 }
 
+impl Details {
+    /// Whether logging in again would help. For a session that has run out there is no number of its own.
+    fn is_logged_out(&self) -> bool {
+        let reason = self.reason.as_deref().unwrap_or_default();
+        self.error == Some(LOGGED_OUT) || (self.error == Some(13) && reason.contains("Session is expired"))
+    }
+}
+
 impl Refusal {
     /// As the backend's error.
     pub(super) fn into_error(self) -> Error {
@@ -52,13 +60,9 @@ impl Refusal {
             (NO_METHOD, _) => Error::unsupported("this version of TrueNAS has no such method")
                 .with_hint("TrueNAS 25.04, 25.10 and 26 are known; `sbx-apply doctor` says which one answers"),
             (TOO_MANY, _) => Error::new(ErrorKind::Busy, "TrueNAS has too many calls to answer at once"),
-            (
-                _,
-                Some(Details {
-                    error: Some(LOGGED_OUT),
-                    ..
-                }),
-            ) => Error::new(ErrorKind::Unauthorised, "nobody is logged in any more").with_source(LoggedOut),
+            (_, Some(details)) if details.is_logged_out() => {
+                Error::new(ErrorKind::Unauthorised, "nobody is logged in any more").with_source(LoggedOut)
+            }
             (_, Some(details)) => error(
                 details.error,
                 details.reason.as_deref().unwrap_or(&self.message),

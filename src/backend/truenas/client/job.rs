@@ -20,8 +20,9 @@ use crate::backend::{Error, ErrorKind, Result, may_change};
 
 /// How many jobs are remembered.
 const REMEMBERED: usize = 1000;
-/// How long an event is waited for before the system is asked.
-const QUIET: Duration = Duration::from_secs(15);
+/// How long an event is waited for before the system is asked: at first, and at most, as it doubles.
+const QUIET: Duration = Duration::from_secs(1);
+const QUIETEST: Duration = Duration::from_secs(15);
 /// How long a new connection is tried for while a job runs, and how long between two tries.
 const GONE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(500);
@@ -218,7 +219,7 @@ impl Client {
                     None => return Err(forgotten(asked.method)),
                 }
             }
-            let mut asked_at = Instant::now();
+            let (mut asked_at, mut quiet) = (Instant::now(), QUIET);
             while connection.is_open() {
                 if let Some(job) = connection.jobs().get(id).or(told.take()) {
                     if !job.is(asked.method, asked.params) {
@@ -228,7 +229,7 @@ impl Client {
                         return outcome;
                     }
                 }
-                let heard = timeout_at(asked_at + QUIET, async {
+                let heard = timeout_at(asked_at + quiet, async {
                     tokio::select! {
                         _ = changes.changed() => {}
                         () = connection.ended() => {}
@@ -237,7 +238,7 @@ impl Client {
                 if heard.await.is_err() || connection.is_deaf() {
                     // Events may be lost; the listing tells.
                     self.follow_jobs(&connection).await.ok();
-                    asked_at = Instant::now();
+                    (asked_at, quiet) = (Instant::now(), (quiet * 2).min(QUIETEST));
                     if let Ok(listed) = self.listed(&connection, &json!([[["id", "=", id]]])).await {
                         listed.into_iter().for_each(|job| connection.jobs().learn(job));
                     }

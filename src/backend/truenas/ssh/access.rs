@@ -20,11 +20,12 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Session;
+use crate::backend::error::Untouched;
 use crate::backend::marked::mark;
 use crate::backend::truenas::TrueNas;
 use crate::backend::truenas::convert::own;
 use crate::backend::truenas::dialect::{Machine, Update};
-use crate::backend::{Error, ErrorKind, Result};
+use crate::backend::{Error, ErrorKind, Fence, Result};
 use crate::model::{InstanceName, Status};
 
 /// How long a running sandbox may take until its SSH server lets somebody in.
@@ -115,13 +116,14 @@ impl TrueNas {
     pub(in crate::backend::truenas) async fn enter(&self, name: &InstanceName) -> Result<(Arc<Session>, Machine)> {
         let machine = self.running(name).await?;
         let session = self.session_of(machine.clone(), true).await?;
-        Ok((session.ok_or_else(|| stranger(name.as_str()))?, machine))
+        Ok((session, machine))
     }
 
-    /// The same for looking only: none where nobody has been yet, so that there is nothing of ours to be seen.
-    pub(in crate::backend::truenas) async fn look_in(&self, name: &InstanceName) -> Result<Option<Arc<Session>>> {
+    /// The same for looking only: the key is put in by whoever works under a lock, and by nobody who has promised to
+    /// change nothing.
+    pub(in crate::backend::truenas) async fn look_in(&self, name: &InstanceName) -> Result<Arc<Session>> {
         let machine = self.running(name).await?;
-        self.session_of(machine, false).await
+        self.session_of(machine, Fence::current().is_some()).await
     }
 
     /// The instance, where it runs.
@@ -136,14 +138,14 @@ impl TrueNas {
         }
     }
 
-    async fn session_of(&self, machine: Machine, may_provide: bool) -> Result<Option<Arc<Session>>> {
+    async fn session_of(&self, machine: Machine, may_provide: bool) -> Result<Arc<Session>> {
         if let Some(session) = self.doors.opened(&machine.name).await {
-            return Ok(Some(session));
+            return Ok(session);
         }
         let lock = self.doors.lock_of(&machine.name).await;
         let _held = lock.lock().await;
         if let Some(session) = self.doors.opened(&machine.name).await {
-            return Ok(Some(session));
+            return Ok(session);
         }
         // Whoever was faster may have been the first in it.
         let machine = match machine.carried.own.contains_key(own::HOST_KEY) {
@@ -162,7 +164,7 @@ impl TrueNas {
                 self.knock(&machine, &key, Some(expected), false).await?
             }
             None if may_provide => self.provide(&machine, environment).await?,
-            None => return Ok(None),
+            None => return Err(untouched(&machine.name)),
         };
         let session = Arc::new(session);
         self.doors
@@ -170,7 +172,7 @@ impl TrueNas {
             .lock()
             .await
             .insert(machine.name.clone(), session.clone());
-        Ok(Some(session))
+        Ok(session)
     }
 
     /// Puts the key in, and learns the host key.
@@ -327,6 +329,15 @@ impl TrueNas {
         addresses.sort_by_key(IpAddr::is_ipv6);
         Ok(addresses)
     }
+}
+
+fn untouched(name: &str) -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        format!("nobody has been in `{name}` yet, and looking would put a key in"),
+    )
+    .with_hint("apply finishes what was begun")
+    .with_source(Untouched)
 }
 
 fn stranger(name: &str) -> Error {
