@@ -143,3 +143,23 @@ async fn a_restart_forgets_sessions_and_jobs() {
     assert_eq!(plain.call(JOB, json!(["none"])).await, 1);
     assert_eq!(sim.connections(), 2);
 }
+
+#[tokio::test]
+async fn who_comes_to_a_long_queue_gets_the_last_job_of_it() {
+    let knobs = Knobs {
+        slow_jobs: std::time::Duration::from_millis(300),
+        ..Knobs::default()
+    };
+    let sim = sim(knobs).await;
+    let mut plain = Plain::connect(&sim).await;
+    let mut ids = Vec::new();
+    for _ in 0..8 {
+        ids.push(plain.call(JOB, json!(["none"])).await);
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(json!(ids), json!([1, 2, 3, 4, 5, 6, 6, 6]));
+    // Another lock, another queue.
+    assert_eq!(plain.call(JOB, json!(["other"])).await, 7);
+    sim.turn(|knobs| knobs.lock_queue = 0);
+    assert_eq!(plain.fail(JOB, json!(["other"])).await["data"]["error"], 16);
+}

@@ -282,3 +282,34 @@ async fn types_are_not_coerced_and_jobs_tell_it_late() {
     let text = "[EINVAL] : Value error, Timeout should be set if force is disabled\n";
     assert_eq!(job["error"], text);
 }
+
+#[tokio::test]
+async fn both_ports_answer_at_the_api_and_nowhere_else() {
+    use tokio_rustls::TlsConnector;
+    use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+    use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+    let sim = sim(Dialect::V25_10).await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_slice(sim.certificate().as_bytes()).expect("a certificate");
+    roots.add(certificate).expect("is taken");
+    let config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = tokio::net::TcpStream::connect((sim.host(), sim.tls_port()))
+        .await
+        .expect("connects");
+    let name = ServerName::try_from("127.0.0.1").expect("a name");
+    let stream = TlsConnector::from(std::sync::Arc::new(config))
+        .connect(name, stream)
+        .await
+        .expect("is trusted");
+    let url = format!("wss://127.0.0.1:{}/api/current", sim.tls_port());
+    assert!(tokio_tungstenite::client_async(url, stream).await.is_ok());
+    let stream = tokio::net::TcpStream::connect((sim.host(), sim.port()))
+        .await
+        .expect("connects");
+    let url = format!("ws://127.0.0.1:{}/websocket", sim.port());
+    assert!(tokio_tungstenite::client_async(url, stream).await.is_err());
+}

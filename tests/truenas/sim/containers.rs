@@ -1,19 +1,21 @@
 //! Containers: what the product asks of its own Incus, asked of the daemon of the tests.
 
+use std::path::PathBuf;
+
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
 use super::Dialect;
+use super::daemon;
+use super::disks;
 use super::failure::Failure;
 use super::server::Server;
+use super::tree::{Dataset, POOLS, Tree};
 
 /// Where the pool that a container is said to be in is kept: the daemon has one pool only.
 const POOL: &str = "user.sim.pool";
 /// And the image that it is said to be made from.
 const IMAGE: &str = "user.sim.image";
-
-/// The daemon's image that stands for all of them.
-const REAL_IMAGE: &str = "ssh";
 
 /// What the image server offers, with and without the ending of its variant.
 const IMAGES: [(&str, &str); 8] = [
@@ -79,7 +81,7 @@ pub(super) async fn create(server: &Server, wanted: &Wanted<'_>) -> Result<(), F
             "root": { "type": "disk", "path": "/", "pool": "default" },
             nic: { "type": "nic", "name": nic, "network": server.daemon.network() },
         },
-        "source": { "type": "image", "alias": REAL_IMAGE },
+        "source": { "type": "image", "alias": daemon::IMAGE },
     });
     server
         .daemon
@@ -99,8 +101,67 @@ async fn change_state(server: &Server, name: &str, action: &str, timeout: i64, f
     server.daemon.call(Method::PUT, &path, Some(body)).await.map(drop)
 }
 
+/// The container whose disk a dataset is.
+pub(super) async fn of_dataset(server: &Server, dataset: &str) -> Option<String> {
+    let tree = server.tree().await;
+    let place = tree
+        .datasets
+        .get(dataset)?
+        .disk
+        .as_deref()?
+        .file_name()?
+        .to_str()?
+        .to_owned();
+    Some(
+        place
+            .strip_prefix(server.daemon.project())?
+            .strip_prefix('_')?
+            .to_owned(),
+    )
+}
+
+/// The name of a container of 26 that a number stands for.
+pub(super) fn name_of(server: &Server, id: i64) -> Option<String> {
+    server.rows().get(&id).map(|row| row.name.clone())
+}
+
+/// Whether a container runs; one that is not there does not.
+pub(super) async fn runs(server: &Server, name: &str) -> Result<bool, Failure> {
+    let all = all(server).await?;
+    Ok(all
+        .iter()
+        .any(|instance| instance["name"] == name && instance["status"] == "Running"))
+}
+
+/// Where the disk of a clone comes to lie: where the daemon looks for it, when it is to be a container's.
+pub(super) fn place_of_clone(server: &Server, tree: &Tree, dataset: &str) -> Option<PathBuf> {
+    let name = dataset.rsplit('/').next().unwrap_or_default();
+    let container = POOLS.iter().any(|pool| tree.of_container(pool, name) == dataset);
+    match (server.dialect, container) {
+        (Dialect::V25_04 | Dialect::V25_10, true) => server.daemon.disk(name),
+        // A container is made around it later.
+        _ => Some(
+            server
+                .daemon
+                .snapshots()?
+                .join(format!("clone-{}", server.next_number())),
+        ),
+    }
+}
+
 /// Starts a container. One that runs already is an error, as it is to Incus.
 pub(super) async fn start(server: &Server, name: &str) -> Result<(), Failure> {
+    let place = server.daemon.disk(name);
+    if !server
+        .tree()
+        .await
+        .datasets
+        .values()
+        .any(|dataset| dataset.disk == place)
+    {
+        let text = "Failed to start instance: Failed to mount: dataset does not exist. Please check job logs.";
+        return Err(failed(text.to_owned()));
+    }
     let started = change_state(server, name, "start", -1, false).await;
     started.map_err(|error| failed(format!("Failed to start instance: {error}. Please check job logs.")))
 }
@@ -121,6 +182,90 @@ pub(super) async fn delete(server: &Server, name: &str) -> Result<(), Failure> {
         .map_err(failed)?;
     let deleted = server.tree().await.container_deleted(name).await;
     deleted.map_err(|refused| failed(format!("{refused:?}")))
+}
+
+/// Gives a container that was just made the disk of a dataset that was there before.
+pub(super) async fn adopt_disk(server: &Server, name: &str, dataset: &str, held: Dataset) -> Result<(), Failure> {
+    let place = server
+        .daemon
+        .disk(name)
+        .ok_or_else(|| failed("no daemon for the tests".to_owned()))?;
+    if let Some(disk) = &held.disk {
+        disks::remove(&place).await.map_err(failed)?;
+        disks::copy(disk, &place).await.map_err(failed)?;
+        disks::remove(disk).await.map_err(failed)?;
+    }
+    let held = Dataset {
+        disk: Some(place),
+        ..held
+    };
+    server.tree().await.datasets.insert(dataset.to_owned(), held);
+    Ok(())
+}
+
+/// Deletes a container as 26 does: its dataset goes only when it has no snapshots, and nobody says so.
+pub(super) async fn delete_and_leave(server: &Server, name: &str, dataset: &str) -> Result<(), Failure> {
+    let mut tree = server.tree().await;
+    if let Some(folder) = server.daemon.snapshots() {
+        let aside = folder.join(format!("left-{}", server.next_number()));
+        let there = tree.datasets.get(dataset).and_then(|dataset| dataset.disk.clone());
+        if let Some(disk) = there.filter(|disk| disk.exists()) {
+            disks::copy(&disk, &aside).await.map_err(failed)?;
+            tree.datasets
+                .entry(dataset.to_owned())
+                .and_modify(|dataset| dataset.disk = Some(aside));
+        }
+    }
+    server
+        .daemon
+        .call(Method::DELETE, &format!("/instances/{name}"), None)
+        .await
+        .map_err(failed)?;
+    let _ = tree.destroy(dataset, false).await;
+    Ok(())
+}
+
+/// Writes a container's name into it, as 26 does before each start.
+pub(super) fn name_host(server: &Server, name: &str) -> Result<(), Failure> {
+    let root = server
+        .daemon
+        .disk(name)
+        .ok_or_else(|| failed("no daemon for the tests".to_owned()))?
+        .join("rootfs");
+    // A guest may have made its folder a link, and the product follows it; this is a machine that runs tests.
+    if !root.join("etc").symlink_metadata().is_ok_and(|etc| etc.is_dir()) {
+        return Ok(());
+    }
+    let hosts = std::fs::read_to_string(root.join("etc/hosts")).unwrap_or_default();
+    let others = hosts
+        .lines()
+        .filter(|line| line.split_whitespace().next() != Some("127.0.1.1"));
+    let lines: Vec<_> = others
+        .map(str::to_owned)
+        .chain([format!("127.0.1.1\t{name}")])
+        .collect();
+    for (file, text) in [("hostname", format!("{name}\n")), ("hosts", lines.join("\n") + "\n")] {
+        // Written beside it and put in its place, so that a link there is replaced and not followed. What fails is
+        // only logged.
+        let beside = root.join(format!("etc/.{file}.new"));
+        let _ = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, root.join("etc").join(file)));
+    }
+    Ok(())
+}
+
+/// Changes what a container of 26 is given, all of it.
+pub(super) async fn replace_settings(server: &Server, name: &str, new: Map<String, Value>) -> Result<(), Failure> {
+    let path = format!("/instances/{name}");
+    let mut instance = server.daemon.call(Method::GET, &path, None).await.map_err(failed)?;
+    let config = instance["config"].as_object_mut().expect("an instance has settings");
+    config.retain(|key, _| !key.starts_with("environment.") && key != "limits.cpu");
+    config.extend(new);
+    server
+        .daemon
+        .call(Method::PUT, &path, Some(instance))
+        .await
+        .map_err(failed)?;
+    Ok(())
 }
 
 /// The daemon's settings for what `virt.instance.create` and `update` are given.
@@ -224,6 +369,15 @@ fn virt_entry(dialect: Dialect, instance: &Value, told: bool) -> Value {
         entry["privileged_mode"] = json!(config["security.privileged"] == "true");
     }
     entry
+}
+
+/// The first IPv4 address of a container, if it has one.
+pub(super) async fn address(server: &Server, name: &str) -> Option<String> {
+    let all = all(server).await.ok()?;
+    let instance = all.iter().find(|instance| instance["name"] == name)?;
+    let aliases = aliases(instance);
+    let first = aliases.as_array()?.iter().find(|alias| alias["type"] == "INET")?;
+    first["address"].as_str().map(str::to_owned)
 }
 
 /// The addresses of a container that reach beyond its own link.

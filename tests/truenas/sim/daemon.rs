@@ -22,7 +22,9 @@ pub(super) struct Daemon {
     ready: OnceCell<Result<(), String>>,
 }
 
-/// A path of the daemon's API without its version.
+/// The daemon's image that stands for all images.
+pub(super) const IMAGE: &str = "ssh";
+
 type Answer = Result<Value, String>;
 
 impl Daemon {
@@ -38,6 +40,29 @@ impl Daemon {
             network: format!("nas{process:x}-{number}"),
             ready: OnceCell::new(),
         }
+    }
+
+    /// Whether containers can be made. What is missing is said aloud.
+    ///
+    /// # Panics
+    /// When `CI` is set and something is missing.
+    pub(super) async fn usable(&self) -> bool {
+        if self.socket.is_none() {
+            return false;
+        }
+        let image = self
+            .request(Method::GET, &format!("/images/aliases/{IMAGE}"), None)
+            .await;
+        let missing = match image {
+            // Their disks are changed as the machine's root changes them.
+            _ if !rustix::process::geteuid().is_root() => "not root".to_owned(),
+            Err(_) => format!("no image, tests/incus/daemon image {IMAGE}"),
+            Ok(_) => return true,
+        };
+        let what = format!("every check with simulated containers: {missing}");
+        assert!(std::env::var_os("CI").is_none(), "{what}");
+        daemon::skipped(&what);
+        false
     }
 
     pub(super) fn project(&self) -> &str {
@@ -126,6 +151,23 @@ impl Daemon {
             Some(error) => Err(error.to_owned()),
             None => Ok(answer["metadata"].take()),
         }
+    }
+
+    /// Begins a command with a terminal. Gives the socket and the operation, whose websockets are the terminal's.
+    pub(super) async fn exec(&self, name: &str, command: &[String]) -> Option<(PathBuf, Value)> {
+        let socket = self.socket.clone()?;
+        let body = json!({
+            "command": command,
+            "interactive": true,
+            "wait-for-websocket": true,
+            "width": 80,
+            "height": 24,
+            "environment": { "TERM": "xterm", "HOME": "/root", "LANG": "en_US.UTF-8" },
+        });
+        let url = format!("http://incus/1.0/instances/{name}/exec?project={}", self.project);
+        let answer = client(&socket).post(url).json(&body).send().await.ok()?;
+        let mut answer: Value = answer.json().await.ok()?;
+        Some((socket, answer["metadata"].take()))
     }
 
     /// Removes all that is in the project, and the project.

@@ -31,6 +31,12 @@ pub(super) const QUERY: &[Field] = &[
     default("options", OPTIONS_SHAPE, "{}"),
 ];
 
+/// The same where the schema before the models checks them.
+pub(super) const SCHEMA_QUERY: &[Field] = &[
+    default("query-filters", Shape::List(&Shape::Any), "[]"),
+    default("query-options", OPTIONS_SHAPE, "{}"),
+];
+
 /// The parameters of a `get_instance` whose id is a text.
 pub(super) const INSTANCE: &[Field] = &[
     Field { shape: SOME_TEXT, ..ID },
@@ -130,7 +136,10 @@ fn validate(filters: &[Value], depth: usize) -> Result<(), String> {
                     return Err(format!("Invalid operation: {operator}"));
                 }
             }
-            _ => return Err(format!("Invalid filter {filter}")),
+            _ => {
+                let shown = filter.as_str().map_or_else(|| filter.to_string(), str::to_owned);
+                return Err(format!("Invalid filter {shown}"));
+            }
         }
     }
     Ok(())

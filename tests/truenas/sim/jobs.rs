@@ -100,10 +100,15 @@ impl Server {
         params: Vec<Value>,
         lock: Option<String>,
         message: Option<&Value>,
-    ) -> (u64, watch::Receiver<bool>) {
+    ) -> Result<(u64, watch::Receiver<bool>), Failure> {
         let limit = self.knobs().lock_queue;
         let mut jobs = self.jobs.all();
-        if lock.is_some() {
+        if limit == 0 && lock.is_some() {
+            let mut held = jobs.values().filter(|job| job.lock == lock);
+            if held.any(|job| job.finished.is_none()) {
+                return Err(Failure::busy());
+            }
+        } else if lock.is_some() {
             let waiting = jobs
                 .iter()
                 .filter(|(_, job)| job.lock == lock && job.state == "WAITING");
@@ -111,7 +116,7 @@ impl Server {
             if let Some(last) = waiting.last().filter(|_| waiting.len() >= limit) {
                 let job = jobs.get_mut(last).expect("was just found");
                 job.messages.extend(message.cloned());
-                return (*last, job.ended.subscribe());
+                return Ok((*last, job.ended.subscribe()));
             }
         }
         let number = jobs.last_key_value().map_or(1, |(number, _)| number + 1);
@@ -148,7 +153,7 @@ impl Server {
                 .clone()
         });
         tokio::spawn(self.clone().work(session.clone(), method, params, number, lock));
-        (number, ending)
+        Ok((number, ending))
     }
 
     async fn work(
@@ -164,6 +169,10 @@ impl Server {
             None => None,
         };
         self.change(number, |job| job.state = "RUNNING");
+        let least = self.knobs().slow_jobs;
+        if !least.is_zero() {
+            tokio::time::sleep(least).await;
+        }
         let outcome = if self.take(|knobs| &mut knobs.busy_jobs) {
             Err(Failure::busy())
         } else {

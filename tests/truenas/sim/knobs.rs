@@ -21,8 +21,11 @@ pub(crate) struct Knobs {
     pub(crate) busy: usize,
     /// So many of the next jobs fail with EBUSY before they have any effect.
     pub(crate) busy_jobs: usize,
-    /// How many jobs may wait for one lock; the call after that gets the id of the last that waits.
+    /// How many jobs may wait for one lock; the call after that gets the id of the last that waits. None is that a
+    /// call is refused with EBUSY while a job has the lock.
     pub(crate) lock_queue: usize,
+    /// Every job takes at least so long.
+    pub(crate) slow_jobs: Duration,
     /// Every answer is held back for so long.
     pub(crate) delay: Duration,
     /// How the next logins go.
@@ -47,6 +50,7 @@ impl Default for Knobs {
             busy: 0,
             busy_jobs: 0,
             lock_queue: 5,
+            slow_jobs: Duration::ZERO,
             delay: Duration::ZERO,
             login: Login::Normal,
             peer: Peer::Loopback,

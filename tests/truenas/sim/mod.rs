@@ -14,6 +14,7 @@ mod daemon;
 mod disks;
 mod failure;
 mod filter;
+mod hostfiles;
 mod jobs;
 mod knobs;
 mod listen;
@@ -24,6 +25,7 @@ mod session;
 mod shell;
 mod tree;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
@@ -104,6 +106,11 @@ impl Sim {
         }
     }
 
+    /// Whether a simulation could make containers here. When not, that is said, and is a failure in CI.
+    pub(crate) async fn has_containers() -> bool {
+        daemon::Daemon::find().usable().await
+    }
+
     /// The dialect.
     pub(crate) fn dialect(&self) -> Dialect {
         self.server.dialect
@@ -157,6 +164,16 @@ impl Sim {
     /// The project of the daemon that its containers are in.
     pub(crate) fn project(&self) -> &str {
         self.server.daemon.project()
+    }
+
+    /// The address of a container, which 26 does not tell by its API.
+    pub(crate) async fn address(&self, name: &str) -> Option<String> {
+        containers::address(&self.server, name).await
+    }
+
+    /// Where a container's files are on this machine, to plant something.
+    pub(crate) fn root(&self, name: &str) -> Option<PathBuf> {
+        Some(self.server.daemon.disk(name)?.join("rootfs"))
     }
 
     /// Changes the knobs from now on.

@@ -162,7 +162,7 @@ async fn call(
     let lock = job.lock.map(|lock| lock(&params)).transpose()?;
     let modern = session.state().modern_jobs;
     let cut = server.take(|knobs| &mut knobs.cut_jobs);
-    let (number, mut ended) = server.submit(session, method, params, lock, id.filter(|_| modern));
+    let (number, mut ended) = server.submit(session, method, params, lock, id.filter(|_| modern))?;
     if cut {
         server.running(number).await;
         if server.knobs().cut == Cut::AfterAnswer

@@ -35,10 +35,22 @@ pub(super) struct Server {
     knobs: Mutex<Knobs>,
     record: Mutex<Record>,
     tree: tokio::sync::Mutex<Tree>,
+    rows: Mutex<BTreeMap<i64, Row>>,
     sessions: Mutex<BTreeMap<u64, Arc<Session>>>,
     revoked: Mutex<bool>,
     number: AtomicU64,
     ended: watch::Sender<bool>,
+}
+
+/// A container of 26: what the product keeps in its own database.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) name: String,
+    pub(super) dataset: String,
+    /// Everything else, as it is told.
+    pub(super) fields: Value,
+    /// Its devices, as they are told.
+    pub(super) devices: Vec<Value>,
 }
 
 /// What was seen.
@@ -65,6 +77,7 @@ impl Server {
             knobs: Mutex::new(knobs),
             record: Mutex::default(),
             tree: tokio::sync::Mutex::new(Tree::new(dialect)),
+            rows: Mutex::default(),
             sessions: Mutex::default(),
             revoked: Mutex::new(false),
             number: AtomicU64::new(1),
@@ -79,6 +92,18 @@ impl Server {
         self.ended.send_replace(true);
         self.cut_all();
         self.daemon.remove().await;
+        // Clones of which no container was made.
+        for disk in self
+            .tree()
+            .await
+            .datasets
+            .values()
+            .filter_map(|dataset| dataset.disk.as_deref())
+        {
+            if disk.exists() {
+                let _ = super::disks::remove(disk).await;
+            }
+        }
     }
 
     pub(super) fn ending(&self) -> watch::Receiver<bool> {
@@ -104,6 +129,11 @@ impl Server {
 
     pub(super) async fn tree(&self) -> tokio::sync::MutexGuard<'_, Tree> {
         self.tree.lock().await
+    }
+
+    /// The containers of 26, by number.
+    pub(super) fn rows(&self) -> MutexGuard<'_, BTreeMap<i64, Row>> {
+        self.rows.lock().expect("no panic")
     }
 
     pub(super) fn method(&self, name: &str) -> Option<Method> {

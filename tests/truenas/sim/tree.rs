@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::Dialect;
 use super::disks;
@@ -21,16 +22,30 @@ pub(super) struct Tree {
 }
 
 /// One dataset.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Dataset {
     /// Seconds since 1970.
     pub(super) created: u64,
+    /// The same moment, for what lasts no second.
+    pub(super) made: Instant,
     /// Properties with a colon in their name, those of its own.
     pub(super) user: BTreeMap<String, String>,
     /// The snapshot that it is a clone of.
     pub(super) origin: Option<String>,
     /// Its disk, where it has one.
     pub(super) disk: Option<PathBuf>,
+}
+
+impl Default for Dataset {
+    fn default() -> Self {
+        Self {
+            created: now() / 1000,
+            made: Instant::now(),
+            user: BTreeMap::new(),
+            origin: None,
+            disk: None,
+        }
+    }
 }
 
 /// One snapshot.
@@ -100,8 +115,7 @@ impl Tree {
 
     fn put(&mut self, name: &str, dataset: Dataset) {
         self.txg += 1;
-        let created = now() / 1000;
-        self.datasets.insert(name.to_owned(), Dataset { created, ..dataset });
+        self.datasets.insert(name.to_owned(), dataset);
     }
 
     /// The dataset that a container of a pool is in.
@@ -127,11 +141,11 @@ impl Tree {
     /// Puts in the dataset of a new container.
     pub(super) fn container_made(&mut self, pool: &str, name: &str, disk: Option<PathBuf>) {
         let dataset = self.of_container(pool, name);
-        let disk = Dataset {
+        let made = Dataset {
             disk,
             ..Dataset::default()
         };
-        self.put(&dataset, disk);
+        self.put(&dataset, made);
     }
 
     /// Takes out the dataset of a container that Incus has deleted. One whose snapshots others were cloned from
@@ -326,13 +340,14 @@ impl Tree {
         if !newer.is_empty() && !recursive && !clones {
             return Err(Refused::Newer(newer));
         }
+        let cloned: Vec<_> = newer.iter().flat_map(|snapshot| self.clones_of(snapshot)).collect();
+        if !cloned.is_empty() && !clones {
+            return Err(Refused::Clones(cloned));
+        }
+        for clone in cloned {
+            Box::pin(self.destroy(&clone, true)).await?;
+        }
         for snapshot in newer.iter().rev() {
-            for clone in self.clones_of(snapshot) {
-                if !clones {
-                    return Err(Refused::Clones(vec![clone]));
-                }
-                Box::pin(self.destroy(&clone, true)).await?;
-            }
             self.delete_snapshot(snapshot, false).await?;
         }
         self.txg += 1;

@@ -1,7 +1,11 @@
 //! The methods of each dialect: what they take, and what they do.
 
 mod auth;
+mod container;
 mod core;
+mod datasets;
+mod files;
+mod snapshots;
 mod system;
 mod virt;
 
@@ -84,6 +88,11 @@ impl Method {
         self
     }
 
+    const fn checked_by(mut self, checker: Checker) -> Self {
+        self.checker = checker;
+        self
+    }
+
     const fn open(mut self) -> Self {
         self.open = true;
         self
@@ -96,8 +105,12 @@ pub(super) fn of(dialect: Dialect) -> BTreeMap<&'static str, Method> {
     all.extend(auth::methods(dialect));
     all.extend(core::methods(dialect));
     all.extend(system::methods(dialect));
-    if dialect < Dialect::V26 {
-        all.extend(virt::methods(dialect));
+    all.extend(snapshots::methods(dialect));
+    all.extend(datasets::methods(dialect));
+    all.extend(files::methods(dialect));
+    match dialect {
+        Dialect::V26 => all.extend(container::methods()),
+        _ => all.extend(virt::methods(dialect)),
     }
     all.into_iter().map(|method| (method.name, method)).collect()
 }
