@@ -185,10 +185,6 @@ pub(super) struct Connection {
     #[arg(long, value_name = "HOST", global = true)]
     host: Option<String>,
 
-    /// Its HTTPS port
-    #[arg(long, value_name = "PORT", hide = true, global = true)]
-    port: Option<String>,
-
     /// User that the API key belongs to
     #[arg(long, value_name = "NAME", hide = true, global = true)]
     username: Option<String>,
@@ -229,7 +225,6 @@ impl Connection {
             ("pool", self.pool),
             ("network", self.network),
             ("host", self.host),
-            ("port", self.port),
             ("username", self.username),
             ("api-key-file", self.api_key_file),
             ("insecure", self.insecure.then(|| "true".to_owned())),
