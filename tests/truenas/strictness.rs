@@ -294,13 +294,22 @@ async fn both_ports_answer_at_the_api_and_nowhere_else() {
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from_pem_slice(sim.certificate().as_bytes()).expect("a certificate");
     roots.add(certificate).expect("is taken");
-    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let stream = tokio::net::TcpStream::connect((sim.host(), sim.tls_port())).await.expect("connects");
+    let config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = tokio::net::TcpStream::connect((sim.host(), sim.tls_port()))
+        .await
+        .expect("connects");
     let name = ServerName::try_from("127.0.0.1").expect("a name");
-    let stream = TlsConnector::from(std::sync::Arc::new(config)).connect(name, stream).await.expect("is trusted");
+    let stream = TlsConnector::from(std::sync::Arc::new(config))
+        .connect(name, stream)
+        .await
+        .expect("is trusted");
     let url = format!("wss://127.0.0.1:{}/api/current", sim.tls_port());
     assert!(tokio_tungstenite::client_async(url, stream).await.is_ok());
-    let stream = tokio::net::TcpStream::connect((sim.host(), sim.port())).await.expect("connects");
+    let stream = tokio::net::TcpStream::connect((sim.host(), sim.port()))
+        .await
+        .expect("connects");
     let url = format!("ws://127.0.0.1:{}/websocket", sim.port());
     assert!(tokio_tungstenite::client_async(url, stream).await.is_err());
 }

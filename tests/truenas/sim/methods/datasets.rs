@@ -443,7 +443,8 @@ async fn delete_dataset(call: Call) -> Outcome {
     if call.server.dialect == Dialect::V26 {
         if let (Err(Refused::Clones(clones)), true) = (&done, recursive) {
             // 26 destroys these as well.
-            call.server.violation(format!("{name} was destroyed with its clones, {}", clones.join(", ")));
+            call.server
+                .violation(format!("{name} was destroyed with its clones, {}", clones.join(", ")));
         }
         // What went wrong here is not looked at.
         return Ok(json!(true));
