@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::secrets;
-use crate::backend::{ErrorKind, Reader, Result, Scope, resolve};
+use crate::backend::{ErrorKind, Reader, Result, Scope, is_untouched, resolve};
 use crate::model::{
-    Capability, Desired, Destination, EnvironmentName, Field, GuestPath, Inspection, InstanceName, Kind, Live,
-    LiveInstance, Origin, Ownership, Resolved, Sandbox, SandboxName,
+    Capability, Desired, Destination, EnvironmentName, Field, GuestPath, InstanceName, Kind, Live, LiveInstance,
+    Origin, Ownership, Resolved, Sandbox, SandboxName, Status,
 };
 
 /// How many names are looked up at once.
@@ -33,7 +33,14 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
         .iter()
         .map(|(sandbox, instance)| (instance.name.clone(), plan::secret_paths(desired, &matched, sandbox)))
         .collect();
+    let reaches_stopped = reader.capabilities().can(Capability::FilesWhenStopped);
+    let unseen = there.iter().map(|(_, instance)| instance);
+    let unseen = unseen.filter(|instance| !reaches_stopped && instance.status != Status::Running);
+    let mut unseen: BTreeSet<InstanceName> = unseen.map(|instance| instance.name.clone()).collect();
     let sessions = there.iter().filter_map(|(sandbox, instance)| {
+        if unseen.contains(&instance.name) {
+            return None;
+        }
         let query = plan::query(sandbox, instance, &secret[&instance.name]);
         (!query.is_empty()).then(|| (instance.name.clone(), query))
     });
@@ -41,7 +48,8 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
     let inspected = futures_util::stream::iter(sessions)
         .map(|(name, query)| async move {
             match reader.inspect(&name, &query).await {
-                Ok(inspection) => Ok(Some((name, inspection))),
+                Ok(inspection) => Ok(Some((name, Some(inspection)))),
+                Err(error) if is_untouched(&error) => Ok(Some((name, None))),
                 // Deleted since a moment ago.
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error),
@@ -50,7 +58,17 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
         .buffer_unordered(reader.capabilities().concurrency.max(1))
         .try_collect::<Vec<_>>()
         .await?;
+    let inside: Vec<InstanceName> = matched
+        .owned
+        .iter()
+        .filter(|(name, instance)| {
+            let sandbox = desired.sandboxes.get(*name).filter(|_| selected.contains(*name));
+            plan::may_be_inside(sandbox, instance, reader.capabilities())
+        })
+        .map(|(_, instance)| instance.name.clone())
+        .collect();
     live.names = names(desired, selected).await;
+    look_inside(reader, &mut live, inside).await?;
     if has_volumes(desired, &live) {
         live.volumes = reader.volumes(&desired.environment).await?;
     }
@@ -64,10 +82,43 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
     }
     live.refused_settings = refused_settings(reader, desired, selected);
     live.missing_images = missing_images(reader, images_to_make(desired, selected, &live)).await;
-    let files: BTreeMap<InstanceName, Inspection> = inspected.into_iter().flatten().collect();
+    let mut files = BTreeMap::new();
+    for (name, inspection) in inspected.into_iter().flatten() {
+        match inspection {
+            Some(inspection) => drop(files.insert(name, inspection)),
+            None => drop(unseen.insert(name)),
+        }
+    }
     live.secrets = secrets::hashes(reader, desired, &files, &secret).await?;
     live.files = files;
+    live.unseen = unseen;
     Ok(live)
+}
+
+/// Adds what egress policies some instances have inside, where no observation looks.
+///
+/// # Errors
+/// Whatever the backend says.
+pub async fn look_inside(reader: &dyn Reader, live: &mut Live, names: Vec<InstanceName>) -> Result<()> {
+    let looked = futures_util::stream::iter(names)
+        .map(|name| async move {
+            match reader.look_inside(&name).await {
+                Ok(found) => Ok(Some((name, found))),
+                // Deleted since a moment ago.
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .buffer_unordered(reader.capabilities().concurrency.max(1))
+        .try_collect::<Vec<_>>()
+        .await?;
+    for (name, found) in looked.into_iter().flatten() {
+        if let Some(instance) = live.instances.get_mut(&name) {
+            instance.egress = instance.egress.take().or(found.policy);
+        }
+        live.lacking_inside.extend(found.lacks.map(|why| (name, why)));
+    }
+    Ok(())
 }
 
 /// Whether there may be volumes: looking for them costs a request.

@@ -144,6 +144,17 @@ impl StdError for Error {
     }
 }
 
+/// The cause of a refusal to look into something that nobody has been in yet, where looking would change it.
+#[derive(Debug, thiserror::Error)]
+#[error("looking into it would change it: nobody has been in it yet")]
+pub(super) struct Untouched;
+
+/// Whether something was not looked into because nobody has been in it yet, and looking would change it.
+#[must_use]
+pub fn is_untouched(error: &Error) -> bool {
+    StdError::source(error).is_some_and(|cause| cause.is::<Untouched>())
+}
+
 /// Whether an error, or anything it was wrapped around, is a backend's not-found.
 #[must_use]
 pub fn is_not_found(error: &(dyn StdError + 'static)) -> bool {

@@ -59,7 +59,10 @@ impl Registry {
     /// Every backend of this build.
     #[must_use]
     pub fn standard() -> Self {
-        Self::empty().with(super::incus::Opener).with(super::local::Opener)
+        Self::empty()
+            .with(super::incus::Opener)
+            .with(super::local::Opener)
+            .with(super::truenas::Opener)
     }
 
     /// Adds one.

@@ -24,8 +24,8 @@ use super::{
 };
 use crate::model::{
     Attach, Capabilities, Capability, Content, Destination, EgressMode, Enforcement, EnvironmentName, GuestPath,
-    Inspection, Instance, InstanceName, Labels, Learned, LiveInstance, LivePolicy, Mode, Note, NoteKey, Opening, Owner,
-    Ownership, PinnedPolicy, PolicyKey, Protocol, Query, Snapshot, VolumeKey, agent_preset,
+    Inspection, Instance, InstanceName, Labels, Learned, LiveInstance, LivePolicy, LookInside, Mode, Note, NoteKey,
+    Opening, Owner, Ownership, PinnedPolicy, PolicyKey, Protocol, Query, Snapshot, VolumeKey, agent_preset,
 };
 
 /// Reading instances and snapshots.
@@ -92,7 +92,8 @@ pub trait Observe: Debug + Send + Sync {
 pub trait ReadFiles: Send + Sync {
     /// What stands at many paths, in one session. Links are reported, not followed; only regular files are
     /// opened. A guest cannot draw it out: it is a timeout after two minutes, and invalid where more than 100,000
-    /// entries lie below a folder.
+    /// entries lie below a folder. Where looking would change something, because nobody has been in it yet, it is an error
+    /// that [`super::is_untouched`] tells, but for whoever works under a lock.
     async fn inspect(&self, name: &InstanceName, query: &Query) -> Result<Inspection>;
 
     /// The first `max_bytes` bytes of a file, and whether there are more.
@@ -108,7 +109,17 @@ pub trait ReadFiles: Send + Sync {
 pub trait ReadPolicy: Observe {
     /// The policy in force; none where nothing is closed.
     async fn get_policy(&self, name: &InstanceName) -> Result<Option<LivePolicy>> {
-        Ok(one(self, name).await?.egress)
+        match one(self, name).await?.egress {
+            None => Ok(self.look_inside(name).await?.policy),
+            outside => Ok(outside),
+        }
+    }
+
+    /// What is in force inside a guest: by a policy that is enforced there, or by what others have left there. No
+    /// observation has it. One session, and where it runs a command in it that only reads. Nothing where a backend puts
+    /// nothing there.
+    async fn look_inside(&self, _name: &InstanceName) -> Result<LookInside> {
+        Ok(LookInside::default())
     }
 }
 
@@ -278,8 +289,10 @@ pub trait Files: ReadFiles {
 /// Changing outbound network policy.
 #[async_trait]
 pub trait NetworkPolicy: ReadPolicy {
-    /// Puts a policy in force, or lifts the one that there is. Another instance of the same environment whose policy has
-    /// the same key gets the same rules with it. When it fails, what was closed before is closed still.
+    /// Puts a policy in force where it says, outside or inside the guest, or lifts the one that there is, in both places.
+    /// Another instance of the same environment whose policy has the same key gets the same rules with it, but where it is
+    /// enforced inside. When it fails, what was closed before is closed still. Inside a guest that runs, it waits until
+    /// commands can be run.
     async fn set_policy(&self, name: &InstanceName, policy: Option<&PinnedPolicy>) -> Result<()>;
 
     /// Whether [`NetworkPolicy::learn`] can work here: an error that says why not.

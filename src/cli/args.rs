@@ -181,6 +181,26 @@ pub(super) struct Connection {
     #[arg(long, value_name = "NAME", global = true)]
     network: Option<String>,
 
+    /// Host name or address of a TrueNAS system
+    #[arg(long, value_name = "HOST", global = true)]
+    host: Option<String>,
+
+    /// Its HTTPS port
+    #[arg(long, value_name = "PORT", hide = true, global = true)]
+    port: Option<String>,
+
+    /// User that the API key belongs to
+    #[arg(long, value_name = "NAME", hide = true, global = true)]
+    username: Option<String>,
+
+    /// File with the API key; or give the key in SBX_TRUENAS_API_KEY
+    #[arg(long, value_name = "FILE", global = true)]
+    api_key_file: Option<String>,
+
+    /// Take any certificate that it shows
+    #[arg(long, global = true)]
+    insecure: bool,
+
     /// Address of a daemon that is no configured remote
     #[arg(long, value_name = "URL", hide = true, global = true)]
     url: Option<String>,
@@ -193,7 +213,7 @@ pub(super) struct Connection {
     #[arg(long, value_name = "FILE", hide = true, global = true)]
     client_key: Option<String>,
 
-    /// Certificate that the daemon must have
+    /// PEM file with the one certificate that the backend may show
     #[arg(long, value_name = "FILE", hide = true, global = true)]
     server_certificate: Option<String>,
 }
@@ -208,6 +228,11 @@ impl Connection {
             ("profile", self.profile),
             ("pool", self.pool),
             ("network", self.network),
+            ("host", self.host),
+            ("port", self.port),
+            ("username", self.username),
+            ("api-key-file", self.api_key_file),
+            ("insecure", self.insecure.then(|| "true".to_owned())),
             ("url", self.url),
             ("client-certificate", self.client_certificate),
             ("client-key", self.client_key),

@@ -8,13 +8,13 @@ use super::error::Error;
 use super::session::SpecArg;
 use super::settings::Settings;
 use super::unknown::some;
-use crate::apply::{observe_scope, scope_of};
+use crate::apply::{look_inside, observe_scope, scope_of};
 use crate::backend::{self, Account, ErrorKind, Reader};
 use crate::model::{
     Desired, Diagnostic, EnvironmentName, Field, GuestPath, InstanceName, Labels, Live, LiveInstance, Owner, Ownership,
     Place, PolicyKey, Power, SandboxName, Status, User,
 };
-use crate::plan::Matched;
+use crate::plan::{Matched, may_be_inside};
 use crate::spec::{Loaded, nearest};
 
 /// What was typed: a spec, or none, a sandbox, and what else the command wants.
@@ -87,7 +87,18 @@ pub(super) async fn find(reader: &dyn Reader, loaded: &Loaded, name: &str) -> Re
     // One that the spec does not name may be there all the same, ours or not.
     let own = SandboxName::new(name).and_then(|name| InstanceName::of(&desired.environment, &name));
     scope.names.extend(own);
-    let live = observe_scope(reader, &scope).await?;
+    let mut live = observe_scope(reader, &scope).await?;
+    let capabilities = reader.capabilities();
+    let inside = live.instances.values().filter(|instance| {
+        let named = match instance.labels.ownership(&instance.name) {
+            Ownership::Owned { sandbox, .. } if sandbox.as_str() == name => desired.sandboxes.get(&sandbox),
+            Ownership::Owned { .. } => None,
+            Ownership::Foreign => return false,
+        };
+        may_be_inside(named, instance, capabilities)
+    });
+    let inside = inside.map(|instance| instance.name.clone()).collect();
+    look_inside(reader, &mut live, inside).await?;
     let found: Vec<&LiveInstance> = live
         .instances
         .values()
@@ -239,6 +250,15 @@ impl Found {
             .into_iter()
             .filter(|(name, instance)| **name == self.name || under(instance));
         sharing.map(|(name, _)| name.to_string()).collect()
+    }
+
+    /// The instances under a policy.
+    pub(super) fn under(&self, key: &PolicyKey) -> impl Iterator<Item = &InstanceName> {
+        let matched = Matched::owned_by(&self.environment, &self.live);
+        let owned = matched.in_order().into_iter().map(|(_, instance)| instance);
+        let under = owned.filter(|instance| instance.egress.as_ref().is_some_and(|live| live.policy.key == *key));
+        let names: Vec<&InstanceName> = under.map(|instance| &instance.name).collect();
+        names.into_iter()
     }
 
     /// Whether its disk is guarded, by its label or by the spec.

@@ -62,10 +62,25 @@ pub(super) struct Settings {
 }
 
 /// Backend settings that say who asks, and not where: a kept plan does not have them.
-const WHO: [&str; 4] = ["config-dir", "client-certificate", "client-key", "server-certificate"];
+const WHO: [&str; 8] = [
+    "config-dir",
+    "client-certificate",
+    "client-key",
+    "server-certificate",
+    "api-key",
+    "api-key-file",
+    "insecure",
+    HOST_FROM,
+];
+
+/// The variable that holds the API key of a TrueNAS system.
+const API_KEY: &str = "SBX_TRUENAS_API_KEY";
+
+/// Says who has named the host that an API key is sent to: a spec alone must not.
+const HOST_FROM: &str = "host-from";
 
 /// Backend settings that the tool's own variables say: `SBX_` and the key.
-const VARIABLES: [&str; 10] = [
+const VARIABLES: [&str; 18] = [
     "socket",
     "remote",
     "project",
@@ -76,6 +91,14 @@ const VARIABLES: [&str; 10] = [
     "client-certificate",
     "client-key",
     "server-certificate",
+    "host",
+    "port",
+    "username",
+    "nic",
+    "domain",
+    "api-key-file",
+    "insecure",
+    "plain",
 ];
 
 impl Settings {
@@ -149,6 +172,17 @@ impl Settings {
             .map(|(key, value)| (key.clone(), value.clone()));
         over(&mut settings, ambient.collect());
         over(&mut settings, self.flags.clone());
+        // Not among the ambient ones, which are shown where settings are.
+        if let Some(key) = self
+            .caller
+            .variable(API_KEY)
+            .filter(|key| !key.is_empty() && known.contains(&"api-key"))
+        {
+            settings.insert("api-key".to_owned(), key.to_owned());
+        }
+        if known.contains(&HOST_FROM) && !self.ambient.contains_key("host") && !self.flags.contains_key("host") {
+            settings.insert(HOST_FROM.to_owned(), "spec".to_owned());
+        }
         if let Some(pinned) = &self.pinned {
             settings.retain(|key, _| WHO.contains(&key.as_str()));
             settings.extend(pinned.clone());

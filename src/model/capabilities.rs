@@ -17,6 +17,8 @@ pub enum Capability {
     CpuLimit,
     /// A bound on memory.
     MemoryLimit,
+    /// A bound on memory as a share of the host's.
+    MemoryShare,
     /// A size of the root disk.
     DiskSize,
     /// Files and trees.
@@ -57,12 +59,13 @@ pub enum Capability {
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Snapshots,
         Self::CloneFromDisk,
         Self::CloneFromSnapshot,
         Self::CpuLimit,
         Self::MemoryLimit,
+        Self::MemoryShare,
         Self::DiskSize,
         Self::Files,
         Self::FilesWhenStopped,
@@ -92,6 +95,7 @@ impl Capability {
             Self::CloneFromSnapshot => "clone-from-snapshot",
             Self::CpuLimit => "cpu-limit",
             Self::MemoryLimit => "memory-limit",
+            Self::MemoryShare => "memory-share",
             Self::DiskSize => "disk-size",
             Self::Files => "files",
             Self::FilesWhenStopped => "files-when-stopped",

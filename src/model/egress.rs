@@ -222,6 +222,9 @@ pub struct PolicyKey {
 }
 
 impl PolicyKey {
+    /// The name of what another tool, pixels, has left in a guest: no policy of a spec can be called so.
+    pub const LEFT_BY_PIXELS: &str = "left by pixels";
+
     /// The key of a sandbox's policy: of the shared one that it names, or its own.
     #[must_use]
     pub fn of(environment: &EnvironmentName, sandbox: &SandboxName, shared: Option<&str>) -> Self {
@@ -259,6 +262,15 @@ pub struct LivePolicy {
     pub policy: PinnedPolicy,
     /// What is wrong with the way in which it is enforced, such as a filter that somebody has switched off.
     pub fault: Option<Fault>,
+}
+
+/// What a look inside a guest finds of a policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LookInside {
+    /// What is in force there; none where nothing is.
+    pub policy: Option<LivePolicy>,
+    /// Why nothing can be put in force there, for people; none where it can.
+    pub lacks: Option<String>,
 }
 
 /// Why a policy does not hold as it should.

@@ -207,11 +207,16 @@ pub struct Live {
     pub instances: BTreeMap<InstanceName, LiveInstance>,
     /// Files of the instances that were looked at.
     pub files: BTreeMap<InstanceName, Inspection>,
+    /// The instances whose files were not looked at, because they do not run and the backend reaches those of running ones
+    /// only, or because looking would have changed them: what was last applied counts as what stands there.
+    pub unseen: BTreeSet<InstanceName>,
     /// Hashes of secrets.
     pub secrets: SecretHashes,
     /// Of the images that instances may have to be made from, those that are known not to be there, each with what
     /// the backend says about that.
     pub missing_images: BTreeMap<String, String>,
+    /// Of the instances that were looked into, those in which no egress policy could be put in force, each with why.
+    pub lacking_inside: BTreeMap<InstanceName, String>,
     /// Settings of the spec, key and value, that an instance cannot have there; each with what the backend says about that.
     pub refused_settings: BTreeMap<(String, String), String>,
     /// What the names in outbound network policies resolve to, as this machine sees it.

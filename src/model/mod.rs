@@ -36,8 +36,8 @@ pub use desired::{BackendChoice, Desired};
 pub use diagnostic::{Diagnostic, Mark};
 pub use digest::{Digest, Hasher};
 pub use egress::{
-    Destination, EgressMode, EgressRule, Enforcement, Fault, LivePolicy, Opening, PinnedPolicy, Policy, PolicyKey,
-    PortRange, Protocol, Resolved,
+    Destination, EgressMode, EgressRule, Enforcement, Fault, LivePolicy, LookInside, Opening, PinnedPolicy, Policy,
+    PolicyKey, PortRange, Protocol, Resolved,
 };
 pub use facts::Facts;
 pub use field::{Field, Kind, ParseFieldError};

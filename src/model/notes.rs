@@ -41,6 +41,8 @@ pub enum NoteKey {
     Lock,
     /// With what its secrets are hashed.
     SecretKey,
+    /// With what a backend that reaches sandboxes by SSH opens its own.
+    SshKey,
 }
 
 impl NoteKey {
@@ -50,6 +52,7 @@ impl NoteKey {
         match self {
             Self::Lock => "lock",
             Self::SecretKey => "secret-key",
+            Self::SshKey => "ssh-key",
         }
     }
 }

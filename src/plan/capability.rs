@@ -4,8 +4,8 @@ use super::Refusal;
 use ipnet::IpNet;
 
 use crate::model::{
-    Capabilities, Capability, Destination, EgressMode, EgressRule, Enforcement, FileState, Origin, Owner, Place,
-    Policy, Sandbox,
+    Capabilities, Capability, Destination, EgressMode, EgressRule, Enforcement, FileState, Memory, Origin, Owner,
+    Place, Policy, Sandbox,
 };
 
 /// What one sandbox asks of a backend that cannot do it, each at its place in the spec.
@@ -49,8 +49,11 @@ fn needs(sandbox: &Sandbox, capabilities: &Capabilities) -> Vec<(Capability, &'s
     if let Some((_, at)) = &sandbox.cpu {
         need(Capability::CpuLimit, "CPU limits", at);
     }
-    if let Some((_, at)) = &sandbox.memory {
-        need(Capability::MemoryLimit, "memory limits", at);
+    if let Some((memory, at)) = &sandbox.memory {
+        match memory {
+            Memory::Percent(_) => need(Capability::MemoryShare, "memory limits as a share of the host's", at),
+            Memory::Bytes(_) => need(Capability::MemoryLimit, "memory limits", at),
+        }
     }
     if let Some((_, at)) = &sandbox.disk {
         need(Capability::DiskSize, "disk sizes", at);

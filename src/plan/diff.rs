@@ -31,6 +31,8 @@ pub(super) struct Subject<'a> {
     pub(super) name: InstanceName,
     pub(super) instance: Option<&'a LiveInstance>,
     pub(super) inspection: Option<&'a Inspection>,
+    /// Whether nobody could look at its files.
+    pub(super) unseen: bool,
     pub(super) capabilities: &'a Capabilities,
     /// What is accepted, expired entries already left out.
     pub(super) ignored: Vec<&'a Ignored>,
@@ -48,6 +50,8 @@ pub(super) struct Subject<'a> {
     pub(super) secrets: &'a SecretHashes,
     /// The files in it whose contents are, or were, secret.
     pub(super) secret_paths: &'a BTreeSet<GuestPath>,
+    /// Whether, made as a clone, it comes with the egress rules of its source on its disk.
+    pub(super) inherits_rules: bool,
 }
 
 impl Subject<'_> {
@@ -115,7 +119,7 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
     let complete = instance.labels.is_true(Labels::COMPLETE);
     let mut live = facts::live(
         instance,
-        subject.inspection,
+        (subject.inspection, subject.unseen),
         (subject.secrets, subject.secret_paths),
         &desired,
         &applied,
@@ -563,7 +567,7 @@ fn impact(
     }
     let restart = match kind {
         Kind::Power => action == Action::Stop,
-        Kind::Egress => egress::restarts(subject.capabilities, instance, fields),
+        Kind::Egress => egress::restarts(subject, instance, fields),
         kind if workspace::is(kind) => workspace::restarts(subject, instance, kind, name),
         Kind::Sandbox => fields.iter().any(|field| {
             field

@@ -6,11 +6,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::diff::{Diff, Subject};
+use super::capability::enforcement;
+use super::diff::{Diff, Fate, Subject};
 use super::{Change, FieldChange, Origin, Refusal};
 use crate::model::{
-    Capabilities, Capability, Destination, EgressMode, EgressRule, EnvironmentName, Facts, Field, Kind, LiveInstance,
-    Opening, PinnedPolicy, Policy, PolicyKey, Sandbox,
+    Capabilities, Capability, Desired, Destination, EgressMode, EgressRule, Enforcement, EnvironmentName, Facts, Field,
+    GuestPath, Kind, Live, LiveInstance, Opening, Origin as Source, PinnedPolicy, Policy, PolicyKey, Sandbox,
 };
 
 /// The field that says whether there is a policy, and of which mode.
@@ -24,10 +25,16 @@ pub(super) const ALLOW: &str = "allow:";
 /// Before a name whose addresses are pinned.
 pub(super) const ADDRESSES: &str = "addresses:";
 
-/// What [`ENFORCED`] says when all is well.
+/// What [`ENFORCED`] says when all is well, outside the guest.
 const YES: &str = "yes";
+/// The same, inside.
+const INSIDE: &str = "inside, best effort";
 /// What a field of [`ALLOW`] says.
 const OPEN: &str = "open";
+
+/// Files of a guest that a policy inside rewrites, and a folder of its own.
+const REWRITTEN: [&str; 2] = ["/etc/hosts", "/etc/inittab"];
+const KEPT_INSIDE: &str = "/etc/sbx-apply/";
 
 /// Link-local addresses at which clouds tell an instance its credentials.
 const METADATA: [&str; 2] = ["169.254.169.254", "fd00:ec2::254"];
@@ -68,6 +75,7 @@ pub(super) fn desired(facts: &mut Facts, sandbox: &Sandbox) {
 /// now. A name of the preset that resolves to nothing stays closed.
 pub(super) fn settle(subject: &Subject<'_>, desired: &mut Facts, applied: &Facts) {
     let Some(policy) = closing(subject.sandbox) else { return };
+    desired.set(field(ENFORCED), all_well(enforcement(policy, subject.capabilities)));
     for rule in &policy.allow {
         let Destination::Domain(name) = &rule.to else { continue };
         let now = usable(subject, name);
@@ -81,6 +89,61 @@ pub(super) fn settle(subject: &Subject<'_>, desired: &mut Facts, applied: &Facts
             None => desired.set(of_name(name), joined(&now)),
         }
     }
+}
+
+/// What [`ENFORCED`] says when all is well.
+fn all_well(enforce: Enforcement) -> &'static str {
+    match enforce {
+        Enforcement::Host => YES,
+        Enforcement::Guest => INSIDE,
+    }
+}
+
+/// Whether a policy of a sandbox may be found inside its instance, where no observation looks: one that the record or the
+/// spec wants there, or, where no policy has been applied yet, whatever others have left.
+#[must_use]
+pub fn may_be_inside(sandbox: Option<&Sandbox>, instance: &LiveInstance, capabilities: &Capabilities) -> bool {
+    let applied = instance.labels.applied();
+    let wanted = sandbox.and_then(closing);
+    let wants = |policy: &Policy| enforcement(policy, capabilities) == Enforcement::Guest;
+    capabilities.can(Capability::EgressGuest)
+        && (is_recorded_inside(&applied)
+            || wanted.is_some_and(wants)
+            || (wanted.is_some() && applied.get(&field(MODE)).is_none()))
+}
+
+/// Whether a record says that a policy is enforced inside.
+fn is_recorded_inside(applied: &Facts) -> bool {
+    applied.get(&field(ENFORCED)) == Some(INSIDE)
+}
+
+/// Whether a new sandbox comes with rules inside that were its source's, on the disk that it is a clone of.
+pub(super) fn inherits(
+    sandbox: &Sandbox,
+    desired: &Desired,
+    capabilities: &Capabilities,
+    source: Option<&LiveInstance>,
+) -> bool {
+    let Source::Clone { snapshot, .. } = &sandbox.origin else {
+        return false;
+    };
+    let declared = sandbox
+        .source()
+        .and_then(|name| desired.sandboxes.get(name))
+        .and_then(closing);
+    let wants = |policy: &Policy| enforcement(policy, capabilities) == Enforcement::Guest;
+    let of_snapshot = source
+        .zip(snapshot.as_ref())
+        .and_then(|(source, name)| source.snapshot(name));
+    declared.is_some_and(wants)
+        || source.is_some_and(|source| is_inside(source) || is_recorded_inside(&source.labels.applied()))
+        || of_snapshot.is_some_and(|snapshot| is_recorded_inside(&snapshot.labels.applied()))
+}
+
+/// Whether the policy that is found is enforced inside.
+pub(super) fn is_inside(instance: &LiveInstance) -> bool {
+    let found = instance.egress.as_ref();
+    found.is_some_and(|found| found.policy.enforce == Enforcement::Guest)
 }
 
 /// The addresses of a name that the backend can open.
@@ -130,7 +193,10 @@ pub(super) fn live(facts: &mut Facts, instance: &LiveInstance, desired: &Facts, 
     facts.set(field(POLICY), &*found.policy.key.name);
     facts.set(
         field(ENFORCED),
-        found.fault.as_ref().map_or(YES, |fault| fault.text.as_str()),
+        found
+            .fault
+            .as_ref()
+            .map_or(all_well(found.policy.enforce), |fault| fault.text.as_str()),
     );
     for opening in &found.policy.open {
         facts.set(of_opening(opening), OPEN);
@@ -158,8 +224,8 @@ pub(super) fn has_moved(fields: &[FieldChange]) -> bool {
     !fields.is_empty() && fields.iter().all(moved)
 }
 
-/// Whether the sandbox comes to lie on another network.
-pub(super) fn changes_network(fields: &[FieldChange]) -> bool {
+/// Whether the sandbox comes to lie on another network, where its policies are those of networks.
+fn changes_network(fields: &[FieldChange]) -> bool {
     let unrestricted = |value: &Option<String>| {
         value
             .as_deref()
@@ -210,7 +276,7 @@ pub(super) fn pinned(subject: &Subject<'_>, diff: &Diff, environment: &Environme
     };
     Some(PinnedPolicy {
         key: PolicyKey::of(environment, &subject.sandbox.name, policy.name.as_deref()),
-        enforce: super::capability::enforcement(policy, subject.capabilities),
+        enforce: enforcement(policy, subject.capabilities),
         addresses: open.iter().filter_map(name).filter_map(pin).collect(),
         open,
     })
@@ -291,6 +357,12 @@ pub(super) fn notices(subject: &Subject<'_>, changes: &[Change]) -> Vec<String> 
     };
     let mut notices = Vec::new();
     if changes.iter().any(|change| change.kind == Kind::Egress) {
+        if enforcement(policy, subject.capabilities) == Enforcement::Guest {
+            notices.push(
+                "egress: enforced inside the sandbox, which is best effort: whoever is root in there can undo it"
+                    .to_owned(),
+            );
+        }
         let metadata: Vec<IpAddr> = METADATA.iter().filter_map(|text| text.parse().ok()).collect();
         for rule in policy.allow.iter().filter(|rule| !rule.preset) {
             let (everything, reaches) = match &rule.to {
@@ -370,8 +442,52 @@ fn overlapping(policy: &Policy) -> Vec<String> {
 }
 
 /// Whether a sandbox is stopped and started again for a change.
-pub(super) fn restarts(capabilities: &Capabilities, instance: &LiveInstance, fields: &[FieldChange]) -> bool {
+pub(super) fn restarts(subject: &Subject<'_>, instance: &LiveInstance, fields: &[FieldChange]) -> bool {
     let mended = fields.iter().any(|change| change.field.field == ENFORCED);
     let fault = instance.egress.as_ref().and_then(|live| live.fault.as_ref());
-    (capabilities.egress_restarts && changes_network(fields)) || (mended && fault.is_some_and(|fault| fault.restart))
+    let before = instance.egress.as_ref().map(|live| live.policy.enforce) == Some(Enforcement::Host);
+    let after = closing(subject.sandbox).map(|policy| enforcement(policy, subject.capabilities));
+    let after = after == Some(Enforcement::Host);
+    let moves = (before || after) && (changes_network(fields) || (mended && before != after));
+    (subject.capabilities.egress_restarts && moves) || (mended && fault.is_some_and(|fault| fault.restart))
+}
+
+/// What keeps a policy from being enforced inside, as far as it can be seen before anything is changed.
+pub(super) fn refusals(subject: &Subject<'_>, fate: Fate, live: &Live) -> Vec<Refusal> {
+    let sandbox = subject.sandbox;
+    let inside = |policy: &&Policy| enforcement(policy, subject.capabilities) == Enforcement::Guest;
+    let Some(policy) = closing(sandbox).filter(inside) else {
+        return Vec::new();
+    };
+    let mut refusals = Vec::new();
+    let is_program = |path: &GuestPath| path.as_str().ends_with("/nft");
+    let brings = sandbox.files.keys().any(is_program);
+    let lacking = subject.instance.filter(|_| fate == Fate::Keep && !brings);
+    if let Some(why) = lacking.and_then(|instance| live.lacking_inside.get(&instance.name)) {
+        refusals.push(Refusal::invalid(
+            "plan::no-rules-inside",
+            format!("no egress policy can be enforced inside `{}`: {why}", sandbox.name),
+            &policy.at,
+            "needed here",
+            "make it of an image that has the package nftables, or have the policy enforced by the host".to_owned(),
+        ));
+    }
+    let files = sandbox.files.iter().map(|(path, file)| (path.clone(), &file.at));
+    let entries = sandbox.trees.iter().flat_map(|(root, tree)| {
+        let entries = tree.entries.keys();
+        entries.map(move |entry| (root.join(entry), &tree.at))
+    });
+    let ours = |path: &GuestPath| REWRITTEN.contains(&path.as_str()) || path.as_str().starts_with(KEPT_INSIDE);
+    for (path, at) in files.chain(entries).filter(|(path, _)| ours(path)) {
+        refusals.push(Refusal::invalid(
+            "plan::no-rules-inside",
+            format!("`{path}` belongs to the egress policy, which is enforced inside"),
+            at,
+            "declared here, too",
+            "take it out of the spec: pinned names stand in /etc/hosts, and what loads the rules in /etc/inittab where \
+             the init is busybox"
+                .to_owned(),
+        ));
+    }
+    refusals
 }

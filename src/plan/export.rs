@@ -1,14 +1,15 @@
 //! From what is live back to what a spec would say of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::account::Account;
 use super::facts::{ABSENT, DELETE, DEPENDS_ON, PASSWD, ROOT, of_file};
-use super::{Adoption, Change, Options, Reason, adopt, plan};
+use super::{Adoption, Change, Options, Reason, adopt, egress, plan};
 use crate::model::{
-    Bytes, Capabilities, Content, Desired, Facts, Field, File, FileState, Found, GuestPath, Ignored, Inspection, Kind,
-    Labels, Lifetime, Live, LiveInstance, Memory, Mode, OnStale, Origin, Ownership, Place, Port, Power, Query, Sandbox,
-    SandboxName, Seconds, Shape, SnapshotName, Status, User, Volume, When,
+    Bytes, Capabilities, Content, Desired, EgressMode, EgressRule, Enforcement, Facts, Field, File, FileState, Found,
+    GuestPath, Ignored, Inspection, Kind, Labels, Lifetime, Live, LiveInstance, Memory, Mode, OnStale, Opening, Origin,
+    Ownership, Place, Policy, PolicyKey, Port, Power, Query, Sandbox, SandboxName, Seconds, Shape, SnapshotName,
+    Status, User, Volume, When,
 };
 
 /// Stands for an image that nobody knows.
@@ -107,6 +108,7 @@ pub fn read_back(name: &SandboxName, instance: &LiveInstance, found: &Inspection
     }
     snapshots(&mut sandbox, instance, &mut left_out);
     attached(&mut sandbox, instance, &mut left_out);
+    policy(&mut sandbox, instance, &record, &mut left_out);
     user(&mut sandbox, &record, found, &mut left_out);
     files(&mut sandbox, &record, found, room, &mut left_out);
     recorded(&mut sandbox, &record, &mut left_out);
@@ -218,6 +220,69 @@ fn attached(sandbox: &mut Sandbox, instance: &LiveInstance, left_out: &mut Vec<S
                 at: Place::nowhere(),
             }),
             Err(_) => left_out.push(format!("the port {guest} is {host}, which a spec cannot say")),
+        }
+    }
+}
+
+/// What is in force, by what it opens. The preset is a word of the record alone, and stays one.
+fn policy(sandbox: &mut Sandbox, instance: &LiveInstance, record: &Facts, left_out: &mut Vec<String>) {
+    let Some(live) = &instance.egress else { return };
+    let recorded = record.get(&egress::field(egress::MODE));
+    if recorded == Some(EgressMode::Agent.as_str()) {
+        left_out.push("its egress policy opens what the agent preset does".to_owned());
+        return;
+    }
+    let key = &live.policy.key;
+    let by_pixels = key.name == PolicyKey::LEFT_BY_PIXELS;
+    if by_pixels {
+        left_out.push("its egress policy was left by pixels; taken out of `ignore`, it is put in its place".to_owned());
+        sandbox.ignore.push(Ignored {
+            field: Field::of(Kind::Egress, "", ""),
+            until: None,
+            reason: Some("left by pixels".to_owned()),
+            at: Place::nowhere(),
+        });
+    }
+    let shared = !by_pixels && key.name != PolicyKey::name_of(&sandbox.name, None);
+    let rule = |opening: &Opening| EgressRule {
+        to: opening.to.clone(),
+        ports: opening.ports,
+        protocol: opening.protocol,
+        preset: false,
+        at: Place::nowhere(),
+    };
+    sandbox.egress = Some(Policy {
+        name: shared.then(|| key.name.clone()),
+        mode: match live.policy.open.is_empty() {
+            true => EgressMode::None,
+            false => EgressMode::Allowlist,
+        },
+        allow: live.policy.open.iter().map(rule).collect(),
+        enforce: (live.policy.enforce == Enforcement::Guest).then_some(Enforcement::Guest),
+        at: Place::nowhere(),
+    });
+}
+
+/// A shared policy stands in a spec once: where sandboxes that share one are under different rules by now, none has it.
+fn unite_policies(desired: &mut Desired, left_out: &mut impl FnMut(&SandboxName, String)) {
+    let mut first: BTreeMap<String, Policy> = BTreeMap::new();
+    let mut torn: BTreeSet<String> = BTreeSet::new();
+    for policy in desired.sandboxes.values().filter_map(|sandbox| sandbox.egress.as_ref()) {
+        let Some(name) = &policy.name else { continue };
+        if SandboxName::new(name.as_str()).is_err()
+            || first.entry(name.clone()).or_insert_with(|| policy.clone()) != policy
+        {
+            torn.insert(name.clone());
+        }
+    }
+    for sandbox in desired.sandboxes.values_mut() {
+        let name = sandbox.egress.as_ref().and_then(|policy| policy.name.clone());
+        if let Some(name) = name.filter(|name| torn.contains(name)) {
+            left_out(
+                &sandbox.name,
+                format!("the egress policy {name} is not the same everywhere"),
+            );
+            sandbox.egress = None;
         }
     }
 }
@@ -335,6 +400,7 @@ pub fn make_whole(
     now: u64,
 ) -> Desired {
     cut_references(&mut desired, left_out);
+    unite_policies(&mut desired, left_out);
     inherit_users(&mut desired);
     let mut live = live.clone();
     let before = live.clone();

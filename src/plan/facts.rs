@@ -161,7 +161,7 @@ fn entry_symlink(target: &str) -> String {
 /// All that the live system says about the fields that a spec declares or declared.
 pub(super) fn live(
     instance: &LiveInstance,
-    inspection: Option<&Inspection>,
+    (inspection, unseen): (Option<&Inspection>, bool),
     (hashes, secret_paths): (&SecretHashes, &BTreeSet<GuestPath>),
     desired: &Facts,
     applied: &Facts,
@@ -222,6 +222,15 @@ pub(super) fn live(
         let hashes = hashes.files.get(&instance.name);
         live_files(&mut facts, inspection, (hashes, secret_paths), desired, applied);
         live_trees(&mut facts, inspection, secret_paths, desired, applied);
+    } else if unseen {
+        let of_disk = |field: &Field| match field.kind {
+            Kind::File | Kind::Tree => true,
+            Kind::Sandbox => field.field == "user",
+            _ => false,
+        };
+        for (field, value) in applied.iter().filter(|(field, _)| of_disk(field)) {
+            facts.set(field.clone(), value);
+        }
     }
     facts
 }

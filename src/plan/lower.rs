@@ -7,8 +7,8 @@ use super::held::{keeping_accepted, stays_for_later};
 use super::{Action, Change, Impact, Op, Reason, SecretFile, Step, StepId};
 use super::{egress, workspace};
 use crate::model::{
-    Attach, Changes, CreateOpts, Entry, EnvironmentName, Facts, Field, File, FileChange, FileState, GuestPath, Kind,
-    Labels, Live, Mode, Origin, Power, Run, Sandbox, SandboxName, Status, Tree, When,
+    Attach, Capability, Changes, CreateOpts, Enforcement, Entry, EnvironmentName, Facts, Field, File, FileChange,
+    FileState, GuestPath, Kind, Labels, Live, Mode, Origin, Power, Run, Sandbox, SandboxName, Status, Tree, When,
 };
 
 /// What lowering one sandbox needs to know of the others.
@@ -101,6 +101,22 @@ pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_
             configure(&mut lowering, change);
         }
     }
+    // Where files are reached in running sandboxes only, it has to run before the first of them is written.
+    let early =
+        !running && !subject.capabilities.can(Capability::FilesWhenStopped) && touches_disk(sandbox, diff, made);
+    if early {
+        let waits = sandbox
+            .depends_on
+            .iter()
+            .map(|name| id(name, &Op::Record))
+            .collect::<Vec<_>>();
+        let start = lowering.push(Op::Start, "start, to reach its files", power_is(Power::Running));
+        start.needs.extend(waits);
+        (running, stopped) = (true, false);
+        if !made {
+            loaded(&mut lowering, diff, around.environment);
+        }
+    }
     if let Some(user) = &sandbox.user
         && (made || changes_user(diff))
     {
@@ -136,9 +152,10 @@ pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_
     if starts {
         lowering.push(Op::Start, "start", power_is(Power::Running));
         (running, stopped) = (true, false);
+        loaded(&mut lowering, diff, around.environment);
     }
     // Readiness that was waited for in vain is waited for again.
-    let unproven = starts || (running && !diff.complete);
+    let unproven = starts || early || (running && !diff.complete);
     if (unproven && sandbox.ready.is_some()) || !runs.is_empty() {
         lowering.push(Op::Ready(sandbox.ready.clone()), "wait until it is ready", Vec::new());
     }
@@ -203,6 +220,16 @@ fn of_kind(diff: &Diff, kind: Kind) -> impl Iterator<Item = &Change> {
 fn changes_user(diff: &Diff) -> bool {
     diff.fate == Fate::Keep
         && of_kind(diff, Kind::Sandbox).any(|change| change.fields.iter().any(|field| field.field.field == "user"))
+}
+
+/// Whether the disk is written to by a way that leads through the running sandbox.
+fn touches_disk(sandbox: &Sandbox, diff: &Diff, made: bool) -> bool {
+    let files = diff
+        .changes
+        .iter()
+        .any(|change| matches!(change.kind, Kind::File | Kind::Tree) && change.counts());
+    let user = sandbox.user.is_some() && (made || changes_user(diff));
+    files || user || (made && !sandbox.trees.is_empty())
 }
 
 /// Creation from an image or a clone.
@@ -328,10 +355,21 @@ fn counted_objects(kind: Kind, number: usize) -> String {
 
 /// The policy is in force before anything that starts it.
 fn policy(lowering: &mut Lowering<'_>, diff: &Diff, environment: &EnvironmentName) {
-    if of_kind(diff, Kind::Egress).next().is_none() {
+    let changes = of_kind(diff, Kind::Egress).next().is_some();
+    let policy = egress::pinned(lowering.subject, diff, environment);
+    let stays_inside = policy
+        .as_ref()
+        .is_some_and(|policy| policy.enforce == Enforcement::Guest);
+    let inside = match diff.fate {
+        Fate::Keep => changes && policy.is_some() && lowering.subject.instance.is_some_and(egress::is_inside),
+        Fate::Create | Fate::Replace => lowering.subject.inherits_rules,
+    };
+    if inside && !stays_inside {
+        lowering.push(Op::Egress(None), "take off the egress rules inside", Vec::new());
+    }
+    if !changes {
         return;
     }
-    let policy = egress::pinned(lowering.subject, diff, environment);
     // Nothing is on what has just been made.
     if policy.is_none() && diff.fate != Fate::Keep {
         return;
@@ -341,6 +379,17 @@ fn policy(lowering: &mut Lowering<'_>, diff: &Diff, environment: &EnvironmentNam
         None => "lift the egress policy".to_owned(),
     };
     lowering.push(Op::Egress(policy), title, egress::facts(diff));
+}
+
+/// Rules inside are seen to be in force before anything is run that the spec brings.
+fn loaded(lowering: &mut Lowering<'_>, diff: &Diff, environment: &EnvironmentName) {
+    // What is accepted as it is, is left as it is.
+    let accepted = diff.accepted.iter().any(|change| change.field.kind == Kind::Egress);
+    let policy = egress::pinned(lowering.subject, diff, environment).filter(|_| !accepted);
+    if let Some(policy) = policy.filter(|policy| policy.enforce == Enforcement::Guest) {
+        let title = "see that the egress rules inside are in force";
+        lowering.push(Op::Egress(Some(policy)), title, Vec::new());
+    }
 }
 
 /// One step for all files and trees: what goes first, then folders and files by their paths.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::capability::enforcement;
 use super::diff::{Fate, Subject, diff};
 use super::facts::DEPENDS_ON;
 use super::gc::overdue;
@@ -15,8 +16,8 @@ use super::{
     cores, egress, secret, select, workspace,
 };
 use crate::model::{
-    Capabilities, Date, Desired, EnvironmentName, Field, Ignored, InstanceName, Kind, Labels, Live, LiveInstance,
-    Origin, Ownership, Place, Sandbox, SandboxName, VolumeKey,
+    Capabilities, Date, Desired, Enforcement, EnvironmentName, Field, Ignored, InstanceName, Kind, Labels, Live,
+    LiveInstance, Origin, Ownership, Place, Sandbox, SandboxName, VolumeKey,
 };
 
 /// How to plan.
@@ -180,6 +181,7 @@ pub fn plan(
             let subject = Subject {
                 sandbox,
                 inspection: instance.and_then(|instance| live.files.get(&instance.name)),
+                unseen: instance.is_some_and(|instance| live.unseen.contains(&instance.name)),
                 name: instance_of(&sandbox.name),
                 instance,
                 capabilities,
@@ -192,6 +194,12 @@ pub fn plan(
                 names: &live.names,
                 secrets: &live.secrets,
                 secret_paths: &secret_paths,
+                inherits_rules: egress::inherits(
+                    sandbox,
+                    desired,
+                    capabilities,
+                    sandbox.source().and_then(|source| matched.owned.get(source).copied()),
+                ),
             };
             Part::of(&subject, &around, &matched, live)
         });
@@ -211,7 +219,7 @@ pub fn plan(
             text,
         }));
     }
-    plan.notices.extend(remarks(&plan.changes, capabilities));
+    plan.notices.extend(remarks(&plan.changes, desired, capabilities));
     if options.targets.is_empty() {
         leftovers(&mut plan, matched.left_over(desired), options.prune);
         if options.prune {
@@ -242,6 +250,7 @@ impl Part {
         weigh(&mut diff.changes, matched);
         let mut refusals = capability::lacking(subject.sandbox, subject.capabilities);
         refusals.extend(egress::unresolved(subject));
+        refusals.extend(egress::refusals(subject, diff.fate, live));
         refusals.extend(guard(subject, &diff, live));
         refusals.extend(workspace::refusals(subject, &diff, live));
         let mut notices = std::mem::take(&mut diff.notices);
@@ -263,6 +272,12 @@ impl Part {
         notices.extend(secret::notices(subject, &diff.changes, diff.fate));
         notices.extend(egress::notices(subject, &diff.changes));
         notices.extend(workspace::notices(subject, &diff.changes));
+        if subject.unseen && diff.fate == Fate::Keep {
+            notices.push(
+                "its files were not looked at: this backend reaches those of sandboxes only that run and were entered before"
+                    .to_owned(),
+            );
+        }
         let steps = lower(subject, &diff, around, live);
         refusals.extend(mounted::guard(subject, diff.fate, &steps));
         notices.extend(mounted::notices(subject, diff.fate));
@@ -296,11 +311,22 @@ fn accepted(subject: &Subject<'_>, changes: Vec<FieldChange>) -> impl Iterator<I
 }
 
 /// What the backend says to whoever has sandboxes made, and policies put in force: once, with the first.
-fn remarks<'a>(changes: &'a [Change], capabilities: &'a Capabilities) -> impl Iterator<Item = Notice> + 'a {
+fn remarks<'a>(
+    changes: &'a [Change],
+    desired: &'a Desired,
+    capabilities: &'a Capabilities,
+) -> impl Iterator<Item = Notice> + 'a {
     let is_made =
         |change: &&Change| change.kind == Kind::Sandbox && matches!(change.action, Action::Create | Action::Replace);
-    let is_closed =
-        |change: &&Change| change.kind == Kind::Egress && change.fields.iter().any(|field| field.after.is_some());
+    // What there is to say is of the host.
+    let by_host = |change: &&Change| {
+        let sandbox = desired.sandboxes.get(&change.sandbox);
+        let policy = sandbox.and_then(|sandbox| sandbox.egress.as_ref());
+        policy.is_some_and(|policy| enforcement(policy, capabilities) == Enforcement::Host)
+    };
+    let is_closed = |change: &&Change| {
+        change.kind == Kind::Egress && change.fields.iter().any(|field| field.after.is_some()) && by_host(change)
+    };
     let made = changes.iter().find(is_made).into_iter();
     let made = made.flat_map(|first| capabilities.remarks.iter().map(move |text| (first, text)));
     let closed = changes.iter().find(is_closed).into_iter();

@@ -114,7 +114,7 @@ fn fields(
     let applied = instance.labels.applied();
     let all = facts::live(
         instance,
-        live.files.get(&instance.name),
+        (live.files.get(&instance.name), live.unseen.contains(&instance.name)),
         (&live.secrets, secret),
         desired,
         &applied,

@@ -13,7 +13,7 @@ use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
 
 use crate::backend::{Account, ExecOpts, Sandboxes};
-use crate::model::{Content, GuestPath, InstanceName, LivePolicy, Mode, Owner, SandboxName, Status};
+use crate::model::{Content, Enforcement, GuestPath, InstanceName, LivePolicy, Mode, Owner, SandboxName, Status};
 use checks::{Check, Inside, Outside};
 use look::Seen;
 
@@ -103,7 +103,11 @@ async fn probe_one(backend: &dyn Sandboxes, subject: &Subject, outside: &Outside
     match look_around(backend, subject, found, outside).await {
         Ok(checks) => checks
             .into_iter()
-            .map(|(check, outcome, detail)| told(&check, outcome, detail))
+            .map(|(check, outcome, detail)| match (outcome, found.policy.enforce) {
+                // What holds today, root inside can undo tomorrow.
+                (Outcome::Held, Enforcement::Guest) => told(&check, outcome, format!("{detail} (inside, best effort)")),
+                _ => told(&check, outcome, detail),
+            })
             .collect(),
         Err(why) => vec![told("policy", Outcome::Unknown, why)],
     }

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use super::convert::text_of;
 use super::decode;
-use super::language::Type;
+use super::language::{Type, destination};
 use super::load::Rejected;
 use super::problems::Problems;
 use super::source::Sources;
 use super::syntax::{Format, Name, Node, Scalar, Tree, Value};
 use super::validate::is_allowed;
 use crate::model::{
-    Data, Desired, File, FileState, Origin, Owner, Place, Power, Protocol, Sandbox, SandboxName, User, clean,
+    Data, Desired, EgressMode, Enforcement, File, FileState, Origin, Owner, Place, Policy, Power, Protocol, Sandbox,
+    SandboxName, User, clean,
 };
 
 /// Takes out of a sandbox what the language cannot say, or would refuse: values of a live system may be anything. Gives a
@@ -69,6 +70,19 @@ pub fn sayable(sandbox: &mut Sandbox) -> Vec<String> {
         }
         good
     });
+    if let Some(policy) = &mut sandbox.egress {
+        policy.allow.retain(|rule| {
+            let to = rule.to.to_string();
+            let said = destination(&to);
+            if let Err(complaint) = &said {
+                left_out.push(format!(
+                    "its egress policy opens what no spec can say: {}",
+                    complaint.message
+                ));
+            }
+            said.is_ok_and(|said| said == rule.to)
+        });
+    }
     if let Origin::Image { name, .. } = &mut sandbox.origin
         && Type::Image.check(name).is_err()
     {
@@ -106,6 +120,14 @@ pub fn write(
             .map(|(key, value)| property(key, string(value))),
     );
     nodes.push(backend);
+    let policies = desired.sandboxes.values().filter_map(|sandbox| sandbox.egress.as_ref());
+    let shared: BTreeMap<&String, &Policy> = policies
+        .filter_map(|policy| Some((policy.name.as_ref()?, policy)))
+        .collect();
+    nodes.extend(shared.into_iter().map(|(name, policy)| Node {
+        args: vec![word(name)],
+        ..rules(policy)
+    }));
     nodes.extend(desired.sandboxes.values().map(sandbox));
     let mut problems = Problems::default();
     let tree = Tree {
@@ -204,6 +226,12 @@ fn sandbox(sandbox: &Sandbox) -> Node {
         made.props.push(property("path", string(volume.path.as_str())));
         add(made);
     }
+    if let Some(policy) = &sandbox.egress {
+        add(match &policy.name {
+            Some(name) => node("egress", [word(name)]),
+            None => rules(policy),
+        });
+    }
     for port in &sandbox.ports {
         let mut made = node("port", [number(u32::from(port.guest.number))]);
         made.props.push(property("host", number(u32::from(port.host))));
@@ -241,6 +269,29 @@ fn sandbox(sandbox: &Sandbox) -> Node {
             .props
             .extend(ignored.reason.iter().map(|reason| property("reason", string(reason))));
         add(ignore);
+    }
+    made
+}
+
+/// What a policy opens.
+fn rules(policy: &Policy) -> Node {
+    let mut made = node("egress", []);
+    if policy.mode != EgressMode::Allowlist {
+        made.children.push(node("mode", [word(policy.mode.as_str())]));
+    }
+    if policy.enforce == Some(Enforcement::Guest) {
+        made.children.push(node("enforce", [word("guest")]));
+    }
+    for rule in &policy.allow {
+        let mut allow = node("allow", [string(&rule.to.to_string())]);
+        allow
+            .props
+            .extend(rule.ports.map(|ports| property("port", word(&ports.to_string()))));
+        let protocol = rule
+            .protocol
+            .map(|protocol| property("protocol", word(&protocol.to_string())));
+        allow.props.extend(protocol);
+        made.children.push(allow);
     }
     made
 }

@@ -8,7 +8,7 @@ use super::clean::short;
 use super::json;
 use super::palette::{Tone, paint};
 use super::table::table;
-use crate::model::{Destination, EgressMode, LivePolicy, Opening, Policy, SandboxName, agent_preset};
+use crate::model::{Destination, EgressMode, Enforcement, LivePolicy, Opening, Policy, SandboxName, agent_preset};
 
 /// The policy of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,6 +22,8 @@ pub struct Egress {
     policy: Option<String>,
     /// Whether anything is closed.
     in_force: bool,
+    /// Whether that is enforced inside the sandbox, which is best effort: its root can undo it.
+    best_effort: bool,
     /// What is wrong with its enforcement.
     fault: Option<String>,
     /// Every destination that is declared or open.
@@ -79,6 +81,7 @@ impl Egress {
             declared: declared.map(|policy| policy.mode.as_str()),
             policy: live.map(|live| live.policy.key.name.clone()),
             in_force: live.is_some(),
+            best_effort: live.is_some_and(|live| live.policy.enforce == Enforcement::Guest),
             fault: live
                 .and_then(|live| live.fault.as_ref())
                 .map(|fault| fault.text.clone()),
@@ -97,6 +100,10 @@ impl Egress {
     pub fn text(&self) -> String {
         let declared = self.declared.unwrap_or(EgressMode::Unrestricted.as_str());
         let in_force = match &self.policy {
+            Some(policy) if self.best_effort => format!(
+                "in force as {}, inside the sandbox: best effort, whoever is root in there can undo it",
+                short(policy, 80)
+            ),
             Some(policy) => format!("in force as {}", short(policy, 80)),
             None => "nothing is closed".to_owned(),
         };

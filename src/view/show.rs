@@ -42,6 +42,8 @@ pub struct Row {
     pub egress: Option<String>,
     /// What is wrong with the way in which that is enforced; null where nothing is.
     pub egress_fault: Option<String>,
+    /// Whether that is enforced inside the sandbox, which is best effort: its root can undo it.
+    pub egress_best_effort: bool,
     /// Its snapshots, oldest first.
     pub snapshots: Vec<String>,
     /// What is attached to it as a spec declares it: `SOURCE at PATH`, `NAME at PATH`, `PORT at 127.0.0.1:PORT`.
@@ -152,8 +154,9 @@ fn egress(row: &Row) -> String {
     match (&row.egress, &row.egress_fault) {
         (None, _) if row.status == "missing" => "-".to_owned(),
         (None, _) => "unrestricted".to_owned(),
-        (Some(policy), None) => short(policy, 40).into_owned(),
         (Some(policy), Some(_)) => format!("{} (not enforced as it should be)", short(policy, 40)),
+        (Some(policy), None) if row.egress_best_effort => format!("{} (inside, best effort)", short(policy, 40)),
+        (Some(policy), None) => short(policy, 40).into_owned(),
     }
 }
 

@@ -57,10 +57,12 @@ pub(crate) async fn a_clone_inherits_nothing(f: &Fixture) {
     opts.disk = f.able(Capability::DiskSize).then_some(Bytes(1 << 30));
     opts.env.insert("OF_THE_SOURCE".to_owned(), "1".to_owned());
     opts.env.insert("SHARED".to_owned(), "source".to_owned());
-    if f.able(Capability::CpuLimit) {
+    if f.able(Capability::CpuLimit) && f.able(Capability::Config) {
         opts.config.insert("limits.processes".to_owned(), "500".to_owned());
     }
-    opts.config.insert("user.note".to_owned(), "source".to_owned());
+    if f.able(Capability::Config) {
+        opts.config.insert("user.note".to_owned(), "source".to_owned());
+    }
     opts.labels.0.insert(Labels::COMPLETE.to_owned(), "true".to_owned());
     opts.labels.0.insert(Labels::PROTECT.to_owned(), "true".to_owned());
     f.backend.create(&opts).await.expect("creates");
@@ -72,7 +74,9 @@ pub(crate) async fn a_clone_inherits_nothing(f: &Fixture) {
     for (name, label) in [("of-disk", None), ("of-snapshot", Some("ready"))] {
         let mut opts = f.opts(name);
         opts.env.insert("SHARED".to_owned(), "clone".to_owned());
-        opts.config.insert("user.note".to_owned(), "clone".to_owned());
+        if f.able(Capability::Config) {
+            opts.config.insert("user.note".to_owned(), "clone".to_owned());
+        }
         opts.labels.0.insert(Labels::INSTANCE.to_owned(), name.to_owned());
         f.clone_from(&f.name("source"), label, &opts).await.expect("clones");
         let live = f.observed(&f.name(name)).await;

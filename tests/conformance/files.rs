@@ -17,7 +17,7 @@ fn attributes(at: &str, bits: u32, owner: Owner) -> FileChange {
 }
 
 pub(crate) async fn removing_takes_whole_folders(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let before = [
         file("/a/b/c/d", "x"),
         file("/a/e", "x"),
@@ -31,7 +31,7 @@ pub(crate) async fn removing_takes_whole_folders(f: &Fixture) {
 }
 
 pub(crate) async fn removing_takes_links_themselves(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(
         &name,
         &[
@@ -47,12 +47,12 @@ pub(crate) async fn removing_takes_links_themselves(f: &Fixture) {
 }
 
 pub(crate) async fn removing_nothing_is_no_error(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(&name, &[nothing("/none"), nothing("/none/below/that")]).await;
 }
 
 pub(crate) async fn attributes_change_nothing_else(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(&name, &[file("/file", "kept"), attributes("/file", 0o710, f.user())])
         .await;
     let found = f.found(&name, "/file").await.expect("is there");
@@ -61,7 +61,7 @@ pub(crate) async fn attributes_change_nothing_else(f: &Fixture) {
 }
 
 pub(crate) async fn attributes_need_a_regular_file(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let gone = f
         .backend
         .change_files(&name, &[attributes("/none", 0o600, f.user())])
@@ -78,7 +78,7 @@ pub(crate) async fn attributes_need_a_regular_file(f: &Fixture) {
 }
 
 pub(crate) async fn batches_are_done_in_order(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let batch = [
         file("/x", "first"),
         nothing("/x"),
@@ -96,7 +96,7 @@ pub(crate) async fn batches_are_done_in_order(f: &Fixture) {
 }
 
 pub(crate) async fn batches_tell_what_stood_there(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let batch = [
         file("/x", "new"),
         file("/x", "again"),
@@ -113,7 +113,7 @@ pub(crate) async fn batches_tell_what_stood_there(f: &Fixture) {
 }
 
 pub(crate) async fn names_may_be_odd(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let odd = [
         "/odd/with space",
         "/odd/-dash",
@@ -151,7 +151,7 @@ pub(crate) async fn a_running_instance_takes_files(f: &Fixture) {
 }
 
 pub(crate) async fn a_content_on_this_machine_is_read(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let bytes: Vec<u8> = (0..200_000_u32).map(|n| (n % 253) as u8).collect();
     let (_kept, change) = on_disk("/from-here", &bytes, &bytes);
     f.change(&name, &[change]).await;
@@ -164,7 +164,7 @@ pub(crate) async fn a_content_on_this_machine_is_read(f: &Fixture) {
 }
 
 pub(crate) async fn a_content_that_has_moved_is_refused(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(&name, &[file("/text", "kept")]).await;
     let (_kept, change) = on_disk("/text", b"planned", b"changed");
     let refused = f.backend.change_files(&name, &[change]).await;
@@ -173,7 +173,7 @@ pub(crate) async fn a_content_that_has_moved_is_refused(f: &Fixture) {
 }
 
 pub(crate) async fn a_source_that_has_become_something_else_is_refused(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(&name, &[file("/text", "kept")]).await;
     let (kept, change) = on_disk("/text", b"planned", b"planned");
     let elsewhere = tempfile::NamedTempFile::new().expect("a file");
@@ -213,7 +213,7 @@ fn on_disk(at: &str, planned: &[u8], held: &[u8]) -> (tempfile::NamedTempFile, F
 }
 
 pub(crate) async fn a_stream_becomes_a_file(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(&name, &[file("/target", "spared"), link("/deep/stream", "/target")])
         .await;
     let bytes: Vec<u8> = (0..500_000_u32).map(|n| (n % 249) as u8).collect();
@@ -233,7 +233,7 @@ pub(crate) async fn a_stream_becomes_a_file(f: &Fixture) {
 }
 
 pub(crate) async fn a_deleted_file_is_gone_and_not_found_again(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(
         &name,
         &[file("/file", "x"), file("/folder/file", "x"), link("/link", "/etc")],

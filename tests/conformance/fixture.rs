@@ -1,5 +1,6 @@
 //! What a check is given: a backend, and what it needs to know to use it.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,13 +9,16 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use sbx_apply::backend::memory::Memory;
 use sbx_apply::backend::{
-    Account, Backend, CreateOpts, Error, ErrorKind, ExecOpts, FileChange, Output, Result, Sandboxes,
+    Account, Backend, CreateOpts, Error, ErrorKind, ExecOpts, FileChange, Output, Result, Sandboxes, Stop,
 };
 use sbx_apply::model::{
     Capability, Content, EnvironmentName, Found, GuestPath, Inspection, InstanceName, LiveInstance, Mode, Owner, Query,
+    Status,
 };
 
 use crate::support::{daemon, namespaces};
+use crate::truenas::shared as simulated;
+use crate::truenas::sim::Dialect;
 
 /// The unprivileged account's ids.
 pub(crate) const USER: Owner = Owner { uid: 1000, gid: 1000 };
@@ -30,6 +34,8 @@ pub(crate) struct Fixture {
     pub(crate) real_exec: bool,
     /// What the names of this check's instances start with; also the name of its environment.
     prefix: String,
+    /// What the backend needs for as long as it is used.
+    _held: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// Simulated, and always there.
@@ -51,6 +57,29 @@ pub(crate) async fn local() -> Option<Fixture> {
     Some(Fixture::new(backend, image, true))
 }
 
+/// A simulated TrueNAS 25.04, whose containers are real, where there is a daemon for them.
+pub(crate) async fn truenas_25_04() -> Option<Fixture> {
+    truenas(Dialect::V25_04).await
+}
+
+/// The same of 25.10.
+pub(crate) async fn truenas_25_10() -> Option<Fixture> {
+    truenas(Dialect::V25_10).await
+}
+
+/// The same of 26.
+pub(crate) async fn truenas_26() -> Option<Fixture> {
+    truenas(Dialect::V26).await
+}
+
+async fn truenas(dialect: Dialect) -> Option<Fixture> {
+    daemon::find()?;
+    let (sim, backend) = simulated::open(dialect).await;
+    let mut fixture = Fixture::new(backend, simulated::IMAGE, true);
+    fixture._held = Some(sim);
+    Some(fixture)
+}
+
 /// Makes one check, and deletes its instances afterwards, whether it held or not.
 pub(crate) async fn run(fixture: Option<Fixture>, check: impl AsyncFnOnce(&Fixture)) {
     let Some(fixture) = fixture else { return };
@@ -70,6 +99,7 @@ impl Fixture {
             image,
             real_exec,
             prefix,
+            _held: None,
         }
     }
 
@@ -126,6 +156,29 @@ impl Fixture {
         self.name(name)
     }
 
+    /// Makes an instance that takes files: a stopped one, where the backend reaches those.
+    pub(crate) async fn with_files(&self, name: &str) -> InstanceName {
+        match self.able(Capability::FilesWhenStopped) {
+            true => self.stopped(name).await,
+            false => self.running(name).await,
+        }
+    }
+
+    /// Does something with the files of an instance that may be stopped. Where the backend reaches running ones only, it
+    /// runs meanwhile.
+    async fn reaching<T>(&self, name: &InstanceName, what: impl Future<Output = T>) -> T {
+        let reaches = self.able(Capability::FilesWhenStopped)
+            || self.backend.get(name).await.expect("is there").status == Status::Running;
+        if reaches {
+            return what.await;
+        }
+        self.backend.start(name).await.expect("starts");
+        self.ready(name).await;
+        let done = what.await;
+        self.backend.stop(name, Stop::Force).await.expect("stops");
+        done
+    }
+
     /// Makes a running instance that takes commands.
     pub(crate) async fn running(&self, name: &str) -> InstanceName {
         let name = self.stopped(name).await;
@@ -157,7 +210,8 @@ impl Fixture {
 
     /// Changes files.
     pub(crate) async fn change(&self, name: &InstanceName, changes: &[FileChange]) -> Vec<bool> {
-        self.backend.change_files(name, changes).await.expect("changes files")
+        let changed = self.reaching(name, self.backend.change_files(name, changes)).await;
+        changed.expect("changes files")
     }
 
     /// What stands at one path, its content along.
@@ -171,12 +225,15 @@ impl Fixture {
             paths: paths.iter().copied().map(path).collect(),
             ..Query::default()
         };
-        self.backend.inspect(name, &query).await.expect("inspects")
+        let found = self.reaching(name, self.backend.inspect(name, &query)).await;
+        found.expect("inspects")
     }
 
     /// A file's text.
     pub(crate) async fn text(&self, name: &InstanceName, at: &str) -> String {
-        let (bytes, truncated) = self.backend.read(name, &path(at), 1 << 20).await.expect("reads");
+        let at_path = path(at);
+        let read = self.reaching(name, self.backend.read(name, &at_path, 1 << 20)).await;
+        let (bytes, truncated) = read.expect("reads");
         assert!(!truncated, "{at} is long");
         String::from_utf8(bytes).expect("text")
     }

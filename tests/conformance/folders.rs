@@ -5,7 +5,7 @@ use sbx_apply::model::{Owner, Shape};
 use super::fixture::{Fixture, file, folder, link, mode};
 
 pub(crate) async fn a_folder_that_is_there_keeps_what_it_holds(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(&name, &[folder("/a/b", 0o755, Owner::ROOT), file("/a/b/kept", "kept")])
         .await;
     f.change(&name, &[folder("/a/b", 0o700, f.user())]).await;
@@ -19,7 +19,7 @@ pub(crate) async fn a_folder_that_is_there_keeps_what_it_holds(f: &Fixture) {
 }
 
 pub(crate) async fn a_folder_replaces_files_and_links(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let before = [file("/file", "x"), link("/link", "/etc"), link("/dangling", "/nowhere")];
     f.change(&name, &before).await;
     let places = ["/file", "/link", "/dangling"];
@@ -38,7 +38,7 @@ pub(crate) async fn a_folder_replaces_files_and_links(f: &Fixture) {
 }
 
 pub(crate) async fn a_folder_below_a_file_cannot_be_made(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(&name, &[file("/file", "kept")]).await;
     let made = f
         .backend
@@ -49,7 +49,7 @@ pub(crate) async fn a_folder_below_a_file_cannot_be_made(f: &Fixture) {
 }
 
 pub(crate) async fn a_link_is_made_as_it_is(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let targets = [
         ("/links/absolute", "/etc/passwd"),
         ("/links/relative", "../etc/passwd"),
@@ -66,7 +66,7 @@ pub(crate) async fn a_link_is_made_as_it_is(f: &Fixture) {
 }
 
 pub(crate) async fn a_link_replaces_files_and_folders(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let before = [file("/file", "x"), file("/folder/below", "x"), link("/link", "/etc")];
     f.change(&name, &before).await;
     for at in ["/file", "/folder", "/link"] {
@@ -78,7 +78,7 @@ pub(crate) async fn a_link_replaces_files_and_folders(f: &Fixture) {
 }
 
 pub(crate) async fn links_in_parents_are_followed_inside_only(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let links = [
         folder("/real", 0o755, Owner::ROOT),
         link("/absolute", "/real"),

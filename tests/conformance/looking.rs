@@ -23,7 +23,7 @@ fn content(found: &Inspection, at: &str) -> Option<Vec<u8>> {
 }
 
 pub(crate) async fn absent_paths_are_not_in_the_answer(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(
         &name,
         &[file("/file", "x"), link("/lost", "/nowhere"), link("/loop", "/loop")],
@@ -38,7 +38,7 @@ pub(crate) async fn absent_paths_are_not_in_the_answer(f: &Fixture) {
 }
 
 pub(crate) async fn the_shapes_of_things_are_told(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let batch = [
         file_as("/file", "text", 0o640, f.user()),
         folder("/folder", 0o750, f.user()),
@@ -65,7 +65,7 @@ pub(crate) async fn the_shapes_of_things_are_told(f: &Fixture) {
 }
 
 pub(crate) async fn contents_come_along_up_to_the_bound(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let kept = usize::try_from(Inspection::KEPT).expect("fits");
     f.change(
         &name,
@@ -85,7 +85,7 @@ pub(crate) async fn contents_come_along_up_to_the_bound(f: &Fixture) {
 }
 
 pub(crate) async fn opaque_contents_stay(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(&name, &[file("/in/secret", "s3cret"), file("/in/open", "open")])
         .await;
     let found = ask(f, &name, &["/in/secret", "/in/open"], &["/in/secret"], &["/in"]).await;
@@ -99,7 +99,7 @@ pub(crate) async fn opaque_contents_stay(f: &Fixture) {
 }
 
 pub(crate) async fn below_is_everything_below(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let batch = [
         file("/tree/a/b/file", "x"),
         folder("/tree/empty", 0o755, Owner::ROOT),
@@ -134,7 +134,7 @@ pub(crate) async fn below_is_everything_below(f: &Fixture) {
 }
 
 pub(crate) async fn what_is_larger_than_the_bound_is_not_read(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(&name, &[file("/just", "1234"), file("/more", "12345")]).await;
     let query = Query {
         paths: ["/just", "/more"].map(path).into(),

@@ -7,7 +7,7 @@ use super::fixture::{Fixture, fails, file, file_as, folder, link, mode, path};
 use crate::support::daemon;
 
 pub(crate) async fn reading_stops_at_its_bound(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(&name, &[file("/text", "0123456789")]).await;
     for (max, text, truncated) in [
         (0, "", true),
@@ -22,7 +22,7 @@ pub(crate) async fn reading_stops_at_its_bound(f: &Fixture) {
 }
 
 pub(crate) async fn reading_nothing_is_not_found(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(&name, &[link("/lost", "/nowhere")]).await;
     for at in ["/none", "/none/below", "/lost"] {
         fails(f.backend.read(&name, &path(at), 10).await, ErrorKind::NotFound);
@@ -32,7 +32,7 @@ pub(crate) async fn reading_nothing_is_not_found(f: &Fixture) {
 }
 
 pub(crate) async fn a_link_is_read_inside_only(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let batch = [
         file("/srv/kept/text", "inside"),
         link("/absolute", "/srv/kept/text"),
@@ -46,7 +46,7 @@ pub(crate) async fn a_link_is_read_inside_only(f: &Fixture) {
 }
 
 pub(crate) async fn a_listing_is_ordered(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let batch = [
         file_as("/list/b", "12345", 0o640, Owner::ROOT),
         file("/list/a/deep", "x"),
@@ -69,7 +69,7 @@ pub(crate) async fn a_listing_is_ordered(f: &Fixture) {
 }
 
 pub(crate) async fn a_listing_may_be_of_everything_below(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let batch = [
         file("/list/a/deep", "x"),
         file("/list/a-b", "x"),
@@ -120,7 +120,7 @@ pub(crate) async fn a_listing_hides_no_name(f: &Fixture) {
 }
 
 pub(crate) async fn the_root_folder_can_be_listed(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(&name, &[file("/srv/text", "x")]).await;
     for recursive in [false, true] {
         let listed = f.backend.list_files(&name, &GuestPath::root(), recursive).await;

@@ -176,3 +176,15 @@ mod on_incus {
 mod on_local {
     suite!(local);
 }
+
+mod on_truenas_25_04 {
+    suite!(truenas_25_04);
+}
+
+mod on_truenas_25_10 {
+    suite!(truenas_25_10);
+}
+
+mod on_truenas_26 {
+    suite!(truenas_26);
+}

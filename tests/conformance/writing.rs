@@ -6,7 +6,7 @@ use sbx_apply::model::{Capability, Content, Digest, Owner, Shape};
 use super::fixture::{Fixture, file, file_as, folder, link, mode, path};
 
 pub(crate) async fn any_bytes_come_back(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let every: Vec<u8> = (0..=255).collect();
     f.change(&name, &[file("/every", &every), file("/empty", "")]).await;
     let read = f.backend.read(&name, &path("/every"), 1000).await.expect("reads");
@@ -27,7 +27,7 @@ pub(crate) async fn any_bytes_come_back(f: &Fixture) {
 }
 
 pub(crate) async fn large_files_come_back(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
     f.change(&name, &[file("/large", &bytes)]).await;
     let (read, truncated) = f.backend.read(&name, &path("/large"), u64::MAX).await.expect("reads");
@@ -42,7 +42,7 @@ pub(crate) async fn large_files_come_back(f: &Fixture) {
 }
 
 pub(crate) async fn mode_and_owner_are_as_asked(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let cases = [
         ("/open", 0o777, Owner::ROOT),
         ("/shut", 0o000, Owner::ROOT),
@@ -73,7 +73,7 @@ pub(crate) async fn mode_and_owner_are_as_asked(f: &Fixture) {
 }
 
 pub(crate) async fn writing_again_replaces_all_of_it(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(&name, &[file_as("/text", "a long first text", 0o644, Owner::ROOT)])
         .await;
     f.change(&name, &[file_as("/text", "short", 0o600, f.user())]).await;
@@ -83,7 +83,7 @@ pub(crate) async fn writing_again_replaces_all_of_it(f: &Fixture) {
 }
 
 pub(crate) async fn missing_parents_are_made_with_the_same_owner(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(&name, &[file_as("/new/deep/er/file", "x", 0o600, f.user())])
         .await;
     for at in ["/new", "/new/deep", "/new/deep/er"] {
@@ -94,7 +94,7 @@ pub(crate) async fn missing_parents_are_made_with_the_same_owner(f: &Fixture) {
 }
 
 pub(crate) async fn existing_parents_are_left_alone(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(&name, &[folder("/kept", 0o711, Owner::ROOT)]).await;
     f.change(&name, &[file_as("/kept/new/file", "x", 0o600, f.user())])
         .await;
@@ -104,7 +104,7 @@ pub(crate) async fn existing_parents_are_left_alone(f: &Fixture) {
 }
 
 pub(crate) async fn a_file_replaces_a_link_and_spares_its_target(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     let before = [
         file("/target", "spared"),
         link("/good", "/target"),
@@ -124,7 +124,7 @@ pub(crate) async fn a_file_replaces_a_link_and_spares_its_target(f: &Fixture) {
 }
 
 pub(crate) async fn a_file_replaces_a_folder(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(&name, &[file("/folder/with/more", "x"), link("/folder/out", "/etc")])
         .await;
     f.change(&name, &[file("/folder", "a file now")]).await;
@@ -133,7 +133,7 @@ pub(crate) async fn a_file_replaces_a_folder(f: &Fixture) {
 }
 
 pub(crate) async fn a_file_below_a_file_cannot_be_written(f: &Fixture) {
-    let name = f.stopped("one").await;
+    let name = f.with_files("one").await;
     f.change(&name, &[file("/file", "kept")]).await;
     let written = f.backend.change_files(&name, &[file("/file/below", "x")]).await;
     assert!(written.is_err(), "a parent is no folder");

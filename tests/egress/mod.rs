@@ -1,6 +1,7 @@
 //! Outbound network policy, with an internet of the tests' own.
 
 mod attacks;
+mod guest;
 mod incus;
 mod internet;
 mod learn;

@@ -1,6 +1,6 @@
 //! An environment with policies, on a real backend.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -61,6 +61,11 @@ impl Scene {
             environment: format!("egress-{name}-{}", std::process::id()),
             folder,
         }
+    }
+
+    /// Where the spec is.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     fn backend(&self) -> &'static str {

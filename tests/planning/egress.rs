@@ -1,6 +1,8 @@
 //! Outbound network policy, compared.
 
+use sbx_apply::backend::Observe as _;
 use sbx_apply::backend::memory::Memory;
+use sbx_apply::model::Capability;
 use serde_json::Value;
 
 use super::{program_with, run};
@@ -166,4 +168,97 @@ async fn holes_that_are_easily_overlooked_are_told() {
         "{}",
         run.stderr
     );
+}
+
+/// A backend that also enforces policies inside.
+fn both() -> Memory {
+    let memory = Memory::new();
+    let mut capabilities = memory.capabilities().clone();
+    capabilities.able.insert(Capability::EgressGuest);
+    memory.with_capabilities(capabilities)
+}
+
+#[tokio::test]
+async fn rules_inside_are_seen_in_force_before_anything_else_runs() {
+    let memory = both();
+    let guest = "egress { enforce \"guest\"; allow \"192.0.2.0/24\"; }";
+    let with_step = spec(&format!("{guest}; run \"mine\" command=\"true\""));
+    run(&memory, "apply", &with_step, 0).await;
+    let journal = memory.take_journal();
+    let all: Vec<usize> = (0..journal.len())
+        .filter(|at| journal[*at].starts_with("egress demo-one"))
+        .collect();
+    let start = journal
+        .iter()
+        .position(|entry| entry.starts_with("start demo-one"))
+        .expect("starts");
+    let step = journal
+        .iter()
+        .position(|entry| entry.contains("/bin/sh"))
+        .expect("runs");
+    assert!(
+        all.len() == 2 && all[0] < start && start < all[1] && all[1] < step,
+        "{journal:?}"
+    );
+    assert_eq!(fields(&memory, guest).await.0, Vec::<String>::new());
+
+    // It takes no network, so no restart; to or from the host's it does.
+    let (_, how) = fields(&memory, "egress { enforce \"guest\"; mode \"none\"; }").await;
+    assert_eq!(how, "update spec-changed live");
+    let (changed, how) = fields(&memory, "egress { allow \"192.0.2.0/24\"; }").await;
+    assert_eq!(changed, ["egress.enforced inside, best effort>yes pending"]);
+    assert_eq!(how, "update spec-changed restart");
+    let (_, how) = fields(&memory, "").await;
+    assert!(how.ends_with("live"), "{how}");
+}
+
+#[tokio::test]
+async fn a_clone_has_no_rules_of_its_source() {
+    let memory = both();
+    let base =
+        "sandbox \"base\" { image \"debian/12\"; egress { enforce \"guest\"; mode \"none\"; }; snapshot \"ready\"; }";
+    let clones = "sandbox \"free\" { clone-from \"base\" snapshot=\"ready\"; }\n\
+                  sandbox \"outer\" { clone-from \"base\" snapshot=\"ready\"; egress { mode \"none\"; }; }";
+    run(&memory, "apply", &format!("{base}\n{clones}"), 0).await;
+    let journal = memory.take_journal();
+    let of = |name: &str| {
+        let all = journal
+            .iter()
+            .filter(|entry| entry.starts_with(&format!("egress demo-{name} ")));
+        all.cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(of("free"), ["egress demo-free unrestricted"]);
+    assert_eq!(
+        of("outer"),
+        ["egress demo-outer unrestricted", "egress demo-outer sandbox/outer"]
+    );
+    // Whatever the source is by now: its snapshot is what it was.
+    let lifted = base.replace("egress { enforce \"guest\"; mode \"none\"; }; ", "");
+    run(&memory, "apply", &lifted, 0).await;
+    let _ = memory.take_journal();
+    run(
+        &memory,
+        "apply",
+        &format!("{lifted}\n{}", clones.replace("\"free\"", "\"late\"")),
+        0,
+    )
+    .await;
+    assert!(
+        memory
+            .take_journal()
+            .contains(&"egress demo-late unrestricted".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn files_that_a_policy_inside_rewrites_are_not_declared_too() {
+    let guest = "egress { enforce \"guest\"; mode \"none\"; }";
+    for path in ["/etc/hosts", "/etc/inittab", "/etc/sbx-apply/egress.nft"] {
+        let declared = spec(&format!("{guest}; file \"{path}\" content=\"x\""));
+        let said = run(&both(), "plan", &declared, 1).await.stderr;
+        assert!(
+            said.contains(&format!("`{path}` belongs to the egress policy")),
+            "{said}"
+        );
+    }
 }

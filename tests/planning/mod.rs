@@ -8,6 +8,7 @@ mod export;
 mod gc;
 mod secrets;
 mod stale;
+mod unseen;
 mod workspace;
 
 use sbx_apply::backend::memory::Memory;

@@ -16,7 +16,8 @@ use sbx_apply::backend::{
 };
 use sbx_apply::model::{
     Attach, Capabilities, Content, EgressMode, EnvironmentName, GuestPath, Inspection, Instance, InstanceName, Labels,
-    LiveInstance, LivePolicy, Mode, Note, NoteKey, Owner, PinnedPolicy, Protocol, Query, Snapshot, VolumeKey,
+    LiveInstance, LivePolicy, LookInside, Mode, Note, NoteKey, Owner, PinnedPolicy, Protocol, Query, Snapshot,
+    VolumeKey,
 };
 use tokio::io::AsyncRead;
 
@@ -195,6 +196,10 @@ impl ReadFiles for Faulty {
 impl ReadPolicy for Faulty {
     async fn get_policy(&self, name: &InstanceName) -> Result<Option<LivePolicy>> {
         self.read_only(self.inner.get_policy(name)).await
+    }
+
+    async fn look_inside(&self, name: &InstanceName) -> Result<LookInside> {
+        self.read_only(self.inner.look_inside(name)).await
     }
 }
 

@@ -163,7 +163,6 @@ impl Incus {
 
 fn capabilities() -> Capabilities {
     use Capability as C;
-    let later = |capability, what: &str| (capability, format!("{what} on Incus come with a later version"));
     Capabilities {
         backend: "incus",
         able: BTreeSet::from([
@@ -172,6 +171,7 @@ fn capabilities() -> Capabilities {
             C::CloneFromSnapshot,
             C::CpuLimit,
             C::MemoryLimit,
+            C::MemoryShare,
             C::DiskSize,
             C::Files,
             C::FilesWhenStopped,
@@ -184,13 +184,13 @@ fn capabilities() -> Capabilities {
             C::Expiry,
             C::EgressHost,
             C::EgressNone,
+            C::EgressGuest,
             C::Mounts,
             C::Volumes,
             C::Ports,
         ]),
         concurrency: CONCURRENCY,
         reasons: vec![
-            later(C::EgressGuest, "egress rules inside the guest"),
             (
                 C::EgressIpv6,
                 "IPv6 stays closed under an egress policy: allow IPv4 addresses, or names that have some".to_owned(),

@@ -14,9 +14,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
 use super::failure::{answered, unheard};
-use super::tls;
 use super::wire::{Envelope, Server};
 use crate::backend::retry::retry;
+use crate::backend::tls;
 use crate::backend::{Error, ErrorKind, Result, may_change};
 
 /// How long an ordinary answer may take. Rendering a thousand instances takes seconds; minutes mean that the

@@ -9,9 +9,10 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::Incus;
-use super::exec::{LINGER, mark, secret};
+use super::exec::{LINGER, secret};
 use super::websocket::Socket;
 use super::wire::{Config, ExecPost};
+use crate::backend::marked::mark;
 use crate::backend::options::ended;
 use crate::backend::{ConsoleOpts, Result, Terminal};
 use crate::model::InstanceName;

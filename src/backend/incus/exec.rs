@@ -10,7 +10,6 @@ use std::time::Duration;
 use futures_util::future::OptionFuture;
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::Method;
-use rustls::crypto::ring;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{sleep, timeout};
@@ -20,6 +19,7 @@ use super::Incus;
 use super::operation::started;
 use super::websocket::{Listener, Socket};
 use super::wire::{Config, Envelope, ExecPost};
+use crate::backend::marked::{FIND_ALL, KILL_ALL, MARK, is_mark, mark};
 use crate::backend::options::ended;
 use crate::backend::retry::retry_when;
 use crate::backend::{Account, Error, ErrorKind, Exec as _, ExecOpts, Result, Streams};
@@ -34,51 +34,6 @@ const NOTICE: Duration = Duration::from_millis(250);
 const NOTICES: usize = 8;
 /// SIGKILL.
 const KILL: i32 = 9;
-/// A variable that tells one command's processes from all others.
-const MARK: &str = "SBX_APPLY_EXEC";
-/// Ends every process with that variable, which is the first argument, and all that descend from one. Needs a
-/// shell and `/proc`, and no other program. All of them are found before the first is ended, because the parents
-/// of those that it leaves behind change; and again until there are none, because they may multiply meanwhile.
-const KILL_ALL: &str = r#"
-marked() {
-    while IFS= read -r line || [ -n "$line" ]; do
-        case $line in *"$mark"*) return 0 ;; esac
-    done
-    return 1
-}
-mark=$1 round=0
-while [ "$round" -lt 10 ]; do
-    round=$((round + 1)) found=' ' left=' '
-    for folder in /proc/[0-9]*; do
-        pid=${folder#/proc/}
-        { marked < "$folder/environ"; } 2>/dev/null && found="$found$pid " && continue
-        { IFS= read -r line < "$folder/stat"; } 2>/dev/null || continue
-        line=${line##*') '} line=${line#* }
-        left="$left$pid:${line%% *} "
-    done
-    more=1
-    while [ "$more" = 1 ]; do
-        more=0
-        for pair in $left; do
-            case $found in *" ${pair%%:*} "*) continue ;; esac
-            case $found in *" ${pair#*:} "*) found="$found${pair%%:*} " more=1 ;; esac
-        done
-    done
-    [ "$found" = ' ' ] && exit
-    kill -9 $found 2>/dev/null
-done
-"#;
-
-/// Tells the marks of all commands whose processes are there, one on each line.
-const FIND_ALL: &str = r#"
-for folder in /proc/[0-9]*; do
-    { while IFS= read -r line || [ -n "$line" ]; do
-        case $line in *SBX_APPLY_EXEC=*) printf '%.16s\n' "${line#*SBX_APPLY_EXEC=}" && break ;; esac
-    done < "$folder/environ"; } 2>/dev/null
-done
-:
-"#;
-
 type Reader<'a> = Box<dyn AsyncRead + Send + Unpin + 'a>;
 type Writer<'a> = Box<dyn AsyncWrite + Send + Unpin + 'a>;
 
@@ -321,18 +276,6 @@ pub(super) fn secret<'a>(fds: &'a Value, fd: &str) -> Result<&'a str> {
             format!("the daemon opened no stream {fd} for the command"),
         )
     })
-}
-
-/// A value that no other command has.
-pub(super) fn mark() -> Result<String> {
-    let mut random = [0; 8];
-    let filled = ring::default_provider().secure_random.fill(&mut random);
-    filled.map_err(|_| Error::new(ErrorKind::Failed, "no randomness to mark a command with"))?;
-    Ok(format!("{:016x}", u64::from_be_bytes(random)))
-}
-
-fn is_mark(text: &str) -> bool {
-    text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn post(opts: &ExecOpts, websockets: bool) -> ExecPost<'_> {

@@ -1,9 +1,9 @@
 //! The Incus backend: system containers of one daemon or cluster, driven through its REST API.
 //!
 //! The rooms: `opener` and `remote` turn settings and the incus client's configuration into a connection,
-//! `tls` says whom to trust, `client` carries requests, `operation` awaits what runs in the background, `wire`
+//! `client` carries requests, `operation` awaits what runs in the background, `wire`
 //! holds the API's own shapes and `convert` alone translates between them and the model. On these stand
-//! `observe`, `instance`, `notes`, `snapshot`, `image`, `exec` and `sftp`, one for each thing that sandboxes do.
+//! `observe`, `instance`, `notes`, `snapshot`, `image`, `exec` and `files`, one for each thing that sandboxes do.
 //!
 //! Facts about the API come from the documentation of Incus 6.0 (`doc/rest-api.md`, `doc/api-extensions.md`)
 //! and from trying them on 6.0.4. Nothing in here reads the caller's environment.
@@ -16,17 +16,15 @@ mod egress;
 mod examine;
 mod exec;
 mod failure;
+mod files;
 mod image;
 mod instance;
 mod notes;
 mod observe;
 mod opener;
-
 mod operation;
 mod remote;
-mod sftp;
 mod snapshot;
-mod tls;
 mod websocket;
 mod wire;
 mod workspace;

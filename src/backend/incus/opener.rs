@@ -7,10 +7,11 @@ use async_trait::async_trait;
 use reqwest::Url;
 use rustix::fs::{Access, access};
 
+use super::Incus;
 use super::client::{Client, Endpoint};
 use super::remote::{Protocol, Remotes};
 use super::workspace::Host;
-use super::{Incus, tls};
+use crate::backend::tls::{self, Trust};
 use crate::backend::{Error, ErrorKind, Examination, Result, Sandboxes, Settings};
 
 /// Opens [`Incus`] by its name, `incus`.
@@ -96,7 +97,7 @@ impl Incus {
                 let identity = setting("client-certificate").zip(setting("client-key"));
                 let files = tls::Files {
                     identity: identity.map(|(certificate, key)| (Path::new(certificate), Path::new(key))),
-                    pin: setting("server-certificate").map(Path::new),
+                    trust: Trust::of(setting("server-certificate").map(Path::new)),
                 };
                 Endpoint::Https(address(url)?, tls::config(files)?)
             }
@@ -157,7 +158,7 @@ fn remote_endpoint(remotes: &Remotes, name: &str, incus_dir: Option<&str>) -> Re
             })?;
             let files = tls::Files {
                 identity: Some((&identity.0, &identity.1)),
-                pin: pin.as_deref(),
+                trust: Trust::of(pin.as_deref()),
             };
             Endpoint::Https(address(&remote.addr)?, tls::config(files)?)
         }

@@ -174,8 +174,10 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
         "local sandboxes share the disk of this machine; take `disk` out of the spec".to_owned(),
     )];
     match groups.limit() {
-        true => able.extend([C::CpuLimit, C::MemoryLimit]),
-        false => reasons.extend([C::CpuLimit, C::MemoryLimit].map(|limit| (limit, NO_LIMITS.to_owned()))),
+        true => able.extend([C::CpuLimit, C::MemoryLimit, C::MemoryShare]),
+        false => {
+            reasons.extend([C::CpuLimit, C::MemoryLimit, C::MemoryShare].map(|limit| (limit, NO_LIMITS.to_owned())));
+        }
     }
     match ids.is_single() {
         false => able.extend([C::Users, C::Owners]),

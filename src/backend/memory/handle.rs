@@ -37,6 +37,7 @@ impl Memory {
             Can::CloneFromSnapshot,
             Can::CpuLimit,
             Can::MemoryLimit,
+            Can::MemoryShare,
             Can::DiskSize,
             Can::Files,
             Can::FilesWhenStopped,

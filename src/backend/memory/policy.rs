@@ -6,15 +6,20 @@ use async_trait::async_trait;
 
 use super::Memory;
 use crate::backend::{Error, ErrorKind, NetworkPolicy, ReadPolicy, Result};
-use crate::model::{Capability, Destination, InstanceName, LivePolicy, PinnedPolicy, Status};
+use crate::model::{Capability, Destination, Enforcement, InstanceName, LivePolicy, PinnedPolicy, Status};
 
 impl ReadPolicy for Memory {}
 
 #[async_trait]
 impl NetworkPolicy for Memory {
     async fn set_policy(&self, name: &InstanceName, policy: Option<&PinnedPolicy>) -> Result<()> {
-        self.need(Capability::EgressHost)?;
+        let inside = policy.is_some_and(|policy| policy.enforce == Enforcement::Guest);
+        self.need(match inside {
+            true => Capability::EgressGuest,
+            false => Capability::EgressHost,
+        })?;
         let entry = match policy {
+            Some(policy) if inside => format!("egress {name} {} inside", policy.key.name),
             Some(policy) => format!("egress {name} {}", policy.key.name),
             None => format!("egress {name} unrestricted"),
         };
@@ -25,8 +30,11 @@ impl NetworkPolicy for Memory {
         }
         let mut world = self.world();
         let machine = world.machine_mut(name)?;
-        let key = |found: &Option<LivePolicy>| found.as_ref().map(|found| found.policy.key.clone());
-        let moves = key(&machine.egress) != policy.map(|policy| policy.key.clone());
+        let by_host = |policy: Option<&PinnedPolicy>| {
+            let policy = policy.filter(|policy| policy.enforce == Enforcement::Host);
+            policy.map(|policy| policy.key.clone())
+        };
+        let moves = by_host(machine.egress.as_ref().map(|found| &found.policy)) != by_host(policy);
         if moves && machine.status != Status::Stopped {
             return Err(Error::new(
                 ErrorKind::Invalid,
@@ -37,7 +45,9 @@ impl NetworkPolicy for Memory {
             policy: policy.clone(),
             fault: None,
         });
-        let Some(policy) = policy else { return Ok(()) };
+        let Some(policy) = policy.filter(|_| !inside) else {
+            return Ok(());
+        };
         for other in world.machines.values_mut() {
             if let Some(found) = other.egress.as_mut().filter(|found| found.policy.key == policy.key) {
                 found.policy = policy.clone();

@@ -11,9 +11,11 @@ use super::super::interrupt::Interrupts;
 use super::super::session;
 use super::super::settings::Settings;
 use super::super::unknown::unknown_instance;
-use crate::apply::observe_environment;
+use crate::apply::{look_inside, observe_environment};
 use crate::backend::{Reader, Scope};
-use crate::model::{BackendChoice, Capabilities, Desired, EnvironmentName, InstanceName, Live, Ownership, SandboxName};
+use crate::model::{
+    BackendChoice, Capabilities, Capability, Desired, EnvironmentName, InstanceName, Live, Ownership, SandboxName,
+};
 use crate::plan::{Matched, export_query, make_whole, read_back};
 use crate::spec::{Format, Request, load, sayable, write};
 
@@ -96,6 +98,10 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
                     .files
                     .insert(name.clone(), reader.inspect(name, &query).await?);
             }
+        }
+        if reader.capabilities().can(Capability::EgressGuest) {
+            let names = found.sandboxes.iter().map(|(_, name)| name.clone()).collect();
+            look_inside(&*reader, &mut found.live, names).await?;
         }
         Ok::<_, Error>((found, reader.capabilities().clone()))
     };

@@ -9,7 +9,9 @@ use super::super::session::{self, SpecArg};
 use super::super::settings::Settings;
 use crate::apply::observe;
 use crate::backend::Reader;
-use crate::model::{Desired, Field, Instance, InstanceName, Kind, Labels, Lifetime, Live, LiveInstance, SandboxName};
+use crate::model::{
+    Desired, Enforcement, Field, Instance, InstanceName, Kind, Labels, Lifetime, Live, LiveInstance, SandboxName,
+};
 use crate::plan::{Matched, Options, Reason, plan};
 use crate::view::show::{self, Attached, Row, Show};
 
@@ -119,6 +121,7 @@ fn row(
             .map(|instance| instance.addresses.iter().map(ToString::to_string).collect())
             .unwrap_or_default(),
         egress: policy.map(|live| live.policy.key.name.clone()),
+        egress_best_effort: policy.is_some_and(|live| live.policy.enforce == Enforcement::Guest),
         egress_fault: policy
             .and_then(|live| live.fault.as_ref())
             .map(|fault| fault.text.clone()),

@@ -461,7 +461,12 @@ pub(crate) static BACKENDS: [BackendSettings; 3] = [
             ("port", "Its HTTPS port."),
             ("pool", "The pool of root disks."),
             ("username", "The user that the API key belongs to."),
-            ("network", "The bridge that instances join."),
+            (
+                "network",
+                "The interface or bridge that instances hang on; `default` for the system's own.",
+            ),
+            ("nic", "How: `bridged` or `macvlan`."),
+            ("domain", "The domain in which instances are found by their names."),
         ],
     },
 ];

@@ -6,6 +6,9 @@ use super::counted;
 use super::wording::{transition, value};
 use crate::plan::{Change, FieldChange};
 
+/// How a policy that is as it should be is enforced, outside and inside.
+const ALL_WELL: [&str; 2] = ["yes", "inside, best effort"];
+
 /// One field of a policy.
 pub(super) fn egress(field: &FieldChange) -> String {
     let name = &field.field.field;
@@ -25,6 +28,15 @@ pub(super) fn egress(field: &FieldChange) -> String {
         };
     }
     match name.as_str() {
+        // From outside to inside, or back.
+        "enforced" if ALL_WELL.iter().any(|well| field.before.as_deref() == Some(*well)) => {
+            let place = |well: &Option<String>| match well.as_deref() {
+                Some(inside) if inside == ALL_WELL[1] => "inside, best effort",
+                Some(_) => "by the host",
+                None => "-",
+            };
+            format!("enforced: {} → {}", place(&field.before), place(&field.after))
+        }
         "enforced" if field.before.is_some() => {
             let why = field.before.as_deref().unwrap_or_default();
             format!("not enforced as it should be: {}", short(why, 160))
@@ -53,9 +65,13 @@ pub(super) fn opened(change: &Change) -> String {
         .iter()
         .filter(|field| field.field.field.starts_with("allow:") && field.after.is_some())
         .count();
+    let inside = match of("enforced").as_deref() {
+        Some(inside) if inside == ALL_WELL[1] => format!(", {inside}"),
+        _ => String::new(),
+    };
     match (mode.as_str(), destinations) {
-        ("unrestricted" | "none", _) => mode,
-        (_, count) => format!("{mode}, {}", counted(count, "destination", "destinations")),
+        ("unrestricted" | "none", _) => format!("{mode}{inside}"),
+        (_, count) => format!("{mode}, {}{inside}", counted(count, "destination", "destinations")),
     }
 }
 

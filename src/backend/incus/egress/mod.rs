@@ -27,11 +27,18 @@ pub(super) use network::{Acl, Network};
 use super::client::Etag;
 use super::{Incus, convert, wire};
 use crate::backend::retry::{retry, retry_when};
-use crate::backend::{Doing, Error, ErrorKind, NetworkPolicy, ReadPolicy, Result};
-use crate::model::{Fault, InstanceName, Learned, LivePolicy, PinnedPolicy, PolicyKey};
+use crate::backend::{Doing, Error, ErrorKind, NetworkPolicy, ReadPolicy, Result, inside};
+use crate::model::{Enforcement, Fault, InstanceName, Learned, LivePolicy, LookInside, PinnedPolicy, PolicyKey};
 use network::{AclsPost, NetworksPost};
 
-impl ReadPolicy for Incus {}
+#[async_trait]
+impl ReadPolicy for Incus {
+    async fn look_inside(&self, name: &InstanceName) -> Result<LookInside> {
+        inside::read(self, name)
+            .await
+            .map_err(|error| error.within(format_args!("cannot look at the egress policy inside `{name}`")))
+    }
+}
 
 #[async_trait]
 impl NetworkPolicy for Incus {
@@ -41,11 +48,20 @@ impl NetworkPolicy for Incus {
             // Nobody deletes a network between its making and the moment when somebody is on it.
             let shared = self.networks.read().await;
             let moved = match policy {
+                // The other way round, it would be open in between.
+                Some(policy) if policy.enforce == Enforcement::Guest => {
+                    inside::put(self, name, policy).await?;
+                    self.take_off(name).await?
+                }
                 Some(policy) => {
                     let network = self.ensure(policy).await?;
                     self.put_on(name, &network).await?
                 }
-                None => self.take_off(name).await?,
+                None => {
+                    let moved = self.take_off(name).await?;
+                    inside::lift(self, name).await?;
+                    moved
+                }
             };
             drop(shared);
             match moved {

@@ -229,8 +229,22 @@ async fn change(
     };
     let work = async |_: &Lock| {
         let found = find(&*backend, &loaded, &named.sandbox).await?;
-        let policy = edit(&found, &*backend).await?;
-        let moves = found.instance.egress.is_some() != policy.is_some();
+        let mut policy = edit(&found, &*backend).await?;
+        // Where there was none, the spec says where it is to be enforced.
+        let declared = desired
+            .sandboxes
+            .get(&found.name)
+            .and_then(|sandbox| sandbox.egress.as_ref());
+        if let (None, Some(policy), Some(enforce)) = (
+            &found.instance.egress,
+            &mut policy,
+            declared.and_then(|declared| declared.enforce),
+        ) {
+            policy.enforce = enforce;
+        }
+        let by_host = |policy: Option<&PinnedPolicy>| policy.is_some_and(|policy| policy.enforce == Enforcement::Host);
+        let before = found.instance.egress.as_ref().map(|live| &live.policy);
+        let moves = by_host(before) != by_host(policy.as_ref());
         if moves && backend.capabilities().egress_restarts && found.instance.status != Status::Stopped {
             return Err(Error::usage(
                 format!(
@@ -245,6 +259,12 @@ async fn change(
             None => vec![found.name.to_string()],
         };
         backend.set_policy(&found.instance.name, policy.as_ref()).await?;
+        // Each guest has its own copy of what it is to keep.
+        if let Some(policy) = policy.filter(|policy| policy.enforce == Enforcement::Guest) {
+            for other in found.under(&policy.key).filter(|other| **other != found.instance.name) {
+                backend.set_policy(other, Some(&policy)).await?;
+            }
+        }
         Ok(Worked::whole(concerned))
     };
     let concerned = lock.under(settings, &interrupts, &backend, place, work).await?;

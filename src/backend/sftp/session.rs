@@ -47,6 +47,17 @@ impl Failure {
         }
     }
 
+    /// Whether the server may not do that: in a container, root cannot look into what is another's on its host.
+    pub(super) fn is_denied(&self) -> bool {
+        matches!(
+            self,
+            Self::Status {
+                code: p::PERMISSION_DENIED,
+                ..
+            }
+        )
+    }
+
     /// As the backend's error; `what` says what was tried.
     pub(super) fn within(self, what: impl std::fmt::Display) -> Error {
         match self {
@@ -72,7 +83,7 @@ type Waiting = Arc<Mutex<Option<HashMap<u32, oneshot::Sender<Reply>>>>>;
 pub(super) struct Handle(Vec<u8>);
 
 /// An open session. Dropping it ends it.
-pub(super) struct Session {
+pub(in crate::backend) struct Session {
     requests: mpsc::Sender<Vec<u8>>,
     waiting: Waiting,
     number: AtomicU32,
@@ -88,7 +99,7 @@ impl Drop for Session {
 
 impl Session {
     /// Says hello on a fresh connection.
-    pub(super) async fn start<S>(stream: S) -> Result<Self>
+    pub(in crate::backend) async fn start<S>(stream: S) -> Result<Self>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -101,7 +112,7 @@ impl Session {
         };
         let hello = timeout(DEADLINE, hello).await.map_err(|_| late())?.map_err(lost)?;
         if hello.first() != Some(&p::VERSION) {
-            return Err(Error::new(ErrorKind::Failed, "the daemon does not speak SFTP"));
+            return Err(Error::new(ErrorKind::Failed, "what answers does not speak SFTP"));
         }
         let waiting: Waiting = Arc::new(Mutex::new(Some(HashMap::new())));
         let (requests, mut queue) = mpsc::channel::<Vec<u8>>(IN_FLIGHT);
@@ -154,7 +165,7 @@ impl Session {
 
     /// Ends the session and waits, for a moment, until the daemon has written everything to disk and let go of the
     /// connection. A start or snapshot that finds it still there would wait for a whole second.
-    pub(super) async fn end(mut self) {
+    pub(in crate::backend) async fn end(mut self) {
         let (nowhere, _) = mpsc::channel(1);
         self.requests = nowhere;
         let _ = timeout(LET_GO, &mut self.reader).await;
@@ -219,7 +230,7 @@ impl Session {
             .await
     }
 
-    pub(super) async fn open_folder(&self, path: &[u8]) -> Answer<Handle> {
+    async fn open_folder(&self, path: &[u8]) -> Answer<Handle> {
         self.handle(p::OPENDIR, |packet| packet.bytes(path)).await
     }
 

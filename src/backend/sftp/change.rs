@@ -22,7 +22,7 @@ const ASIDE: &str = ".sbx-apply-";
 
 /// Makes changes in their order, those side by side that do not touch. Tells of each whether something stood at
 /// its path before. After a failure nothing new is begun, but what was begun is finished.
-pub(super) async fn change(session: &Session, changes: &[FileChange]) -> Result<Vec<bool>> {
+pub(in crate::backend) async fn change(session: &Session, changes: &[FileChange]) -> Result<Vec<bool>> {
     let mut stood = vec![false; changes.len()];
     for round in rounds(changes.iter().map(|change| (change.path().as_str(), reach(change)))) {
         make_parents(session, round.iter().map(|index| &changes[*index])).await?;
@@ -148,7 +148,8 @@ async fn new_folder(session: &Session, path: &GuestPath, mode: Mode, owner: Opti
 }
 
 async fn adjust_folder(session: &Session, path: &GuestPath, mode: Mode, owner: Option<Owner>) -> Result<(), Failure> {
-    let handle = session.open_folder(path.as_str().as_bytes()).await?;
+    // Opened as a file is: OpenSSH's server sets attributes by the handles of those only.
+    let handle = session.open(path.as_str().as_bytes(), FOR_READING).await?;
     adjust(session, &handle, mode, owner).await
 }
 

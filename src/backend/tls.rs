@@ -17,8 +17,26 @@ use crate::backend::{Error, ErrorKind, Result};
 pub(super) struct Files<'a> {
     /// The client's certificate and key, PEM.
     pub(super) identity: Option<(&'a Path, &'a Path)>,
-    /// The server's certificate, PEM. Where there is none, the machine's authorities decide.
-    pub(super) pin: Option<&'a Path>,
+    /// Whom to believe that it is the server.
+    pub(super) trust: Trust<'a>,
+}
+
+/// Whom to believe that it is the server.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Trust<'a> {
+    /// Whom the machine's authorities vouch for.
+    Authorities,
+    /// Whoever has this one certificate, PEM.
+    Pin(&'a Path),
+    /// Anybody: only where the caller has asked for it by name.
+    Anybody,
+}
+
+impl<'a> Trust<'a> {
+    /// A pin, where there is one.
+    pub(super) fn of(pin: Option<&'a Path>) -> Self {
+        pin.map_or(Self::Authorities, Self::Pin)
+    }
 }
 
 /// Reads the files and puts the connection's rules together.
@@ -27,12 +45,14 @@ pub(super) fn config(files: Files<'_>) -> Result<Arc<ClientConfig>> {
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(cannot)?;
-    let builder = match files.pin {
-        Some(pin) => builder.dangerous().with_custom_certificate_verifier(Arc::new(Pinned {
-            certificate: certificate(pin)?,
-            provider,
-        })),
-        None => builder.with_platform_verifier().map_err(cannot)?,
+    let pinned = |certificate| {
+        let verifier = Arc::new(Pinned { certificate, provider });
+        builder.clone().dangerous().with_custom_certificate_verifier(verifier)
+    };
+    let builder = match files.trust {
+        Trust::Pin(pin) => pinned(Some(certificate(pin)?)),
+        Trust::Anybody => pinned(None),
+        Trust::Authorities => builder.with_platform_verifier().map_err(cannot)?,
     };
     let config = match files.identity {
         None => builder.with_no_client_auth(),
@@ -76,10 +96,10 @@ fn cannot(error: rustls::Error) -> Error {
 }
 
 /// Trusts one certificate, byte for byte, whatever it says: names and dates of a pinned certificate do not
-/// matter. That its key signed the handshake does.
+/// matter. That its key signed the handshake does. Without one, trusts any.
 #[derive(Debug)]
 struct Pinned {
-    certificate: CertificateDer<'static>,
+    certificate: Option<CertificateDer<'static>>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -92,7 +112,7 @@ impl ServerCertVerifier for Pinned {
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if *end_entity == self.certificate {
+        if self.certificate.as_ref().is_none_or(|pinned| end_entity == pinned) {
             Ok(ServerCertVerified::assertion())
         } else {
             Err(CertificateError::ApplicationVerificationFailure.into())

@@ -1,0 +1,260 @@
+//! The whole program at simulated systems: one spec planned and applied on all three, and nothing left of it.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::sim::{Cut, Dialect, Knobs, Sim};
+use crate::support::daemon;
+
+/// What every dialect can do.
+const SPEC: &str = r#"
+environment "NAME"
+
+backend "truenas"
+
+sandbox "base" {
+    image "debian/bookworm"
+    user "dev" uid=1001
+    state "stopped"
+    env GREETING="it's $HOME"
+    file "/etc/motd" content="hello\n" mode="0640"
+    file "/home/dev/.token" secret="TOKEN"
+    run "prepare" command="mkdir -p /var/lib/demo && printf %s \"$GREETING\" > /var/lib/demo/greeting"
+    snapshot "ready"
+}
+
+sandbox "task" count=2 {
+    clone-from "base" snapshot="ready"
+    file "/etc/task" content="one of two\n"
+    run "check" command="grep -q HOME /var/lib/demo/greeting && test \"$(stat -c %U:%a /home/dev/.token)\" = dev:600"
+}
+"#;
+
+struct Program<'a> {
+    sim: &'a Sim,
+    spec: std::path::PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl<'a> Program<'a> {
+    fn new(sim: &'a Sim, spec: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("sbx.kdl");
+        let name = format!("w{}-{}", std::process::id(), sim.port());
+        std::fs::write(&path, spec.replace("NAME", &name)).expect("writes");
+        Self {
+            sim,
+            spec: path,
+            _folder: folder,
+        }
+    }
+
+    /// Gives the exit code and all that it said.
+    async fn run(&self, arguments: &[&str]) -> (i32, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sbx-apply"));
+        command
+            .arg(arguments[0])
+            .arg(&self.spec)
+            .args(&arguments[1..])
+            .env_clear()
+            .env("SBX_HOST", self.sim.host())
+            .env("SBX_PORT", self.sim.port().to_string())
+            .env("SBX_PLAIN", "true")
+            .env("SBX_USERNAME", self.sim.username())
+            .env("SBX_TRUENAS_API_KEY", self.sim.key())
+            .env("TOKEN", "a-token-of-the-callers")
+            .stdin(Stdio::null());
+        let output = tokio::task::spawn_blocking(move || command.output())
+            .await
+            .expect("ends");
+        let output = output.expect("the program starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(!said.contains(self.sim.key()), "the key is told nowhere: {said}");
+        assert!(
+            !said.contains("a-token-of-the-callers"),
+            "the secret is told nowhere: {said}"
+        );
+        (output.status.code().unwrap_or(255), said)
+    }
+
+    /// The same where it has to end so.
+    async fn does(&self, arguments: &[&str], code: i32) -> String {
+        let (found, said) = self.run(arguments).await;
+        assert_eq!(found, code, "{:?} {arguments:?}: {said}", self.sim.dialect());
+        said
+    }
+}
+
+/// Applies, finds nothing to do, drifts, mends, and leaves nothing.
+async fn round(dialect: Dialect) {
+    if daemon::find().is_none() {
+        return;
+    }
+    let sim = Sim::start(dialect, Knobs::default()).await;
+    let program = Program::new(&sim, SPEC);
+    program.does(&["plan", "--detailed-exitcode"], 2).await;
+    let changing = |method: &str| {
+        let reading = [
+            "query",
+            "query_registry",
+            "get_instance",
+            "config",
+            "stat",
+            "device_list",
+            "summary",
+            "get_jobs",
+            "version",
+        ];
+        !reading.iter().any(|word| method.ends_with(word)) && !method.starts_with("auth.") && method != "core.subscribe"
+    };
+    let changes = |sim: &Sim| {
+        let changes = sim.requests().into_iter().filter(|request| changing(&request.method));
+        changes.map(|request| request.method).collect::<Vec<_>>()
+    };
+    assert_eq!(changes(&sim), Vec::<String>::new(), "a plan changes nothing");
+    program.does(&["apply", "--yes"], 0).await;
+    program.does(&["plan", "--detailed-exitcode"], 0).await;
+    program.does(&["check"], 0).await;
+    program
+        .does(
+            &["exec", "task-1", "--root", "--", "sh", "-c", "echo moved > /etc/task"],
+            0,
+        )
+        .await;
+    let drift = program.does(&["check"], 3).await;
+    assert!(drift.contains("/etc/task"), "{drift}");
+    program.does(&["apply", "--yes"], 0).await;
+    program.does(&["check"], 0).await;
+    let read = program
+        .does(&["exec", "task-2", "--root", "--", "cat", "/etc/task"], 0)
+        .await;
+    assert_eq!(read, "one of two\n");
+    program.does(&["exec", "task-2", "--", "sh", "-c", "exit 7"], 7).await;
+    program.does(&["destroy", "--yes", "--allow-data-loss"], 0).await;
+    assert_eq!(sim.violations(), Vec::<String>::new());
+    // Each request of a full run, for whoever wants to read them.
+    if let Some(folder) = std::env::var_os("SBX_TEST_REQUESTS") {
+        let file = std::path::Path::new(&folder).join(format!("{dialect:?}.txt"));
+        std::fs::write(file, sim.summary()).expect("writes");
+    }
+    sim.forget();
+    assert!(program.does(&["show"], 0).await.contains("base"));
+}
+
+#[tokio::test]
+async fn one_spec_on_25_04() {
+    round(Dialect::V25_04).await;
+}
+
+#[tokio::test]
+async fn one_spec_on_25_10() {
+    round(Dialect::V25_10).await;
+}
+
+#[tokio::test]
+async fn one_spec_on_26() {
+    round(Dialect::V26).await;
+}
+
+/// What a version cannot do is told at the spec's line, and nothing is sent but what reads.
+#[tokio::test]
+async fn what_a_version_cannot_do_is_told_where_the_spec_says_it() {
+    if daemon::find().is_none() {
+        return;
+    }
+    for (dialect, line, words) in [
+        (Dialect::V25_04, "memory \"50%\"", "share"),
+        (Dialect::V25_10, "disk \"10GiB\"", "disk"),
+        (Dialect::V25_10, "mount \"/work\" source=\".\"", "mounts"),
+        (Dialect::V25_10, "volume \"data\" path=\"/data\"", "volumes"),
+        (Dialect::V25_04, "port 8080 host=18080", "ports"),
+        (Dialect::V26, "memory \"1GiB\"", "memory"),
+        (Dialect::V26, "cpu 1", "CPU"),
+        (Dialect::V26, "egress { mode \"none\"; enforce \"host\"; }", "egress"),
+    ] {
+        let sim = Sim::start(dialect, Knobs::default()).await;
+        let spec = format!(
+            "environment \"NAME\"\nbackend \"truenas\"\nsandbox \"base\" {{\n    image \"debian/bookworm\"\n    {line}\n}}\n"
+        );
+        let program = Program::new(&sim, &spec);
+        let said = program.does(&["plan"], 1).await;
+        assert!(said.contains("sbx.kdl:5"), "{said}");
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+const SMALL: &str = r#"
+environment "NAME"
+backend "truenas"
+sandbox "base" {
+    image "debian/bookworm"
+    file "/etc/motd" content="hello\n"
+    run "prepare" command="sleep 4; echo done > /srv/done"
+    snapshot "ready"
+}
+sandbox "task" { clone-from "base" snapshot="ready"; }
+"#;
+
+/// A run under each fault converges, and finds nothing to do afterwards.
+async fn survives(fault: &str, knobs: impl Fn(&mut Knobs)) {
+    if daemon::find().is_none() {
+        return;
+    }
+    for dialect in [Dialect::V25_10, Dialect::V26] {
+        let sim = Sim::start(dialect, Knobs::default()).await;
+        let program = Program::new(&sim, SMALL);
+        sim.turn(&knobs);
+        let (code, said) = program.run(&["apply", "--yes"]).await;
+        assert_eq!(code, 0, "{fault} on {dialect:?}: {said}");
+        program.does(&["plan", "--detailed-exitcode"], 0).await;
+        program.does(&["destroy", "--yes", "--allow-data-loss"], 0).await;
+        assert_eq!(sim.violations(), Vec::<String>::new(), "{fault}");
+    }
+}
+
+#[tokio::test]
+async fn doubled_events_and_late_answers() {
+    survives("doubled events and late answers", |knobs| {
+        knobs.double_events = true;
+        knobs.late_answers = true;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_events() {
+    survives("no events", |knobs| knobs.no_events = true).await;
+}
+
+#[tokio::test]
+async fn jobs_whose_connection_is_cut() {
+    survives("connections cut after the answer", |knobs| {
+        knobs.cut_jobs = 3;
+        knobs.cut = Cut::AfterAnswer;
+    })
+    .await;
+    survives("connections cut before the answer", |knobs| {
+        knobs.cut_jobs = 2;
+        knobs.cut = Cut::BeforeAnswer;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_busy_system() {
+    survives("busy calls and jobs", |knobs| {
+        knobs.busy = 4;
+        knobs.busy_jobs = 4;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn idle_connections_are_cut_and_sessions_end() {
+    survives("idle connections and short sessions", |knobs| {
+        knobs.idle_cut = Some(Duration::from_secs(3));
+        knobs.session_calls = Some(15);
+    })
+    .await;
+}
