@@ -184,6 +184,30 @@ async fn what_a_version_cannot_do_is_told_where_the_spec_says_it() {
     }
 }
 
+/// Where Incus calls a pool otherwise than ZFS does, files go where Incus has them.
+#[tokio::test]
+async fn a_pool_may_have_two_names() {
+    if !Sim::has_containers().await {
+        return;
+    }
+    let knobs = Knobs {
+        legacy_pool: true,
+        ..Knobs::default()
+    };
+    let sim = Sim::start(Dialect::V25_04, knobs).await;
+    let spec = "environment \"NAME\"\nbackend \"truenas\"\nsandbox \"base\" {\n    image \"debian/bookworm\"\n    run \"a\" command=\"true\"\n}\n";
+    let program = Program::new(&sim, spec);
+    program.does(&["apply", "--yes"], 0).await;
+    program.does(&["destroy", "--yes", "--allow-data-loss"], 0).await;
+    assert_eq!(sim.violations(), Vec::<String>::new());
+    let written = sim
+        .requests()
+        .into_iter()
+        .find(|request| request.method == "filesystem.file_receive");
+    let path = written.expect("a key was put in").params[0].to_string();
+    assert!(path.contains("/storage-pools/default/containers/"), "{path}");
+}
+
 /// A pool that is not the system's choice is where everything of a sandbox is.
 #[tokio::test]
 async fn another_pool_holds_all_of_a_sandbox() {
