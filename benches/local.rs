@@ -231,11 +231,7 @@ fn many(side: &Side<'_>, count: usize) -> [Duration; 4] {
     let plan = side.run(&["plan", "-", "--detailed-exitcode"], &clones);
     let begun = Instant::now();
     for number in 1..=count {
-        let name = if count == 1 {
-            "task".to_owned()
-        } else {
-            format!("task-{number}")
-        };
+        let name = format!("task-{number}");
         side.run(&["exec", "-", &name, "--", "true"], &clones);
     }
     let exec = begun.elapsed();

@@ -40,10 +40,21 @@ async fn whoever_wakes_up_without_its_lock_changes_nothing(place: Place) {
         let second = run(&world.place, &patient, Moment::Never);
         // Woken up in any case, or it would stay for ever.
         first.signal(Signal::CONT);
-        let second = second.ended(0);
-        let first = first.finish().ended(1);
-        assert!(second.stderr.contains("it has expired"), "{}", second.stderr);
-        assert!(first.stderr.contains("was lost"), "{}", first.stderr);
+        let first = first.finish();
+        let said = format!("{second:?}");
+        if second.code != Some(0) {
+            run(&world.place, &patient, Moment::Never).ended(0);
+        }
+        // What was stopped may hold a sandbox that it was about to change, or keep the daemon waiting for what it has
+        // begun to say: then the second says so, and may not even have come as far as the lock.
+        if second.code == Some(0) {
+            assert!(second.stderr.contains("it has expired"), "{said}");
+            let first = first.ended(1);
+            assert!(first.stderr.contains("was lost"), "{}", first.stderr);
+        } else {
+            let is_held = said.contains("another operation is under way") || said.contains("no answer in time");
+            assert!(is_held, "{said}");
+        }
         world.is_whole(2).await;
         world.destroy(Moment::Never).ended(0);
         tell(&format!(

@@ -169,6 +169,20 @@ fn what_hands_change_is_drift_and_repaired() {
             ],
             "not enforced as it should be: the network card eth0",
         ),
+        (
+            "network acl rule add NETWORK egress action=drop destination=198.51.100.10/32 state=enabled"
+                .split(' ')
+                .map(|word| if word == "NETWORK" { &*network } else { word })
+                .collect(),
+            "not enforced as it should be: its network ACL has rules that drop",
+        ),
+        (
+            "config device add INSTANCE out proxy bind=instance listen=tcp:127.0.0.1:9 connect=tcp:198.51.100.20:8080"
+                .split(' ')
+                .map(|word| if word == "INSTANCE" { &*instance } else { word })
+                .collect(),
+            "not enforced as it should be: the proxy out leads around it",
+        ),
     ];
     for (hand, shown) in cases {
         scene.client(&hand);

@@ -297,6 +297,15 @@ async fn a_sandbox_knows_its_name_and_a_clone_its_own() {
         name: sbx_apply::model::InstanceName::observed(format!("{name}-clone")),
     };
     assert_eq!(clone.says(script).await, format!("{name}-clone\n{name}-clone\n1\n"));
+    let (first, second) = (
+        sandbox.says("cat /etc/machine-id").await,
+        clone.says("cat /etc/machine-id").await,
+    );
+    assert!(
+        first.len() == 33 && second.len() == 33 && first != second,
+        "{first}{second}"
+    );
+    assert_ne!(Some(first), fs::read_to_string("/etc/machine-id").ok());
     clone.shell("echo mine > /etc/hosts").await;
     clone.backend.stop(&clone.name, Stop::Force).await.expect("stops");
     clone.backend.start(&clone.name).await.expect("starts");

@@ -232,7 +232,7 @@ fn a_port_answers_on_this_machine_and_nowhere_else() {
     let Some(scene) = Scene::on_incus("port") else { return };
     let (host, udp) = (free_port(), free_port());
     scene.apply(&sandbox(&format!(
-        "port 8080 host={host}; port 53 host={udp} protocol=\"udp\";"
+        "port 8080 host={host}; port 53 host={udp}; port 53 host={udp} protocol=\"udp\";"
     )));
     scene.inside("(while true; do echo hello | nc -l -p 8080; done) >/dev/null 2>&1 &");
     sleep(Duration::from_millis(500));

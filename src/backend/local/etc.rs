@@ -1,4 +1,4 @@
-//! The files of `/etc` that are each sandbox's own, whatever its image says: its name, and whom to ask for others.
+//! The files of `/etc` that are each sandbox's own, whatever its image says: its name, its id, and whom to ask for names.
 //!
 //! They lie in a folder of the sandbox, right above the image and below all layers: what a spec or a program writes
 //! there wins, and no snapshot or clone takes another sandbox's name along. They are made anew at each start. Under an
@@ -15,7 +15,7 @@ use super::network::name_servers;
 use super::state::{Store, failed, folder_of, private};
 use super::wire::Lower;
 use crate::backend::Result;
-use crate::model::{InstanceName, PinnedPolicy};
+use crate::model::{Digest, InstanceName, PinnedPolicy};
 
 /// Its folder, in that of a sandbox.
 const FOLDER: &str = "own";
@@ -84,7 +84,11 @@ fn write(
         "127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost ip6-localhost ip6-loopback\n{}",
         pinned.collect::<String>()
     );
+    // machine-id(5): the machine's own is not to be known, and no two may have the same.
+    let id = Digest::of(sandbox.as_os_str().as_encoded_bytes());
+    let id = id.as_str().get(..32).unwrap_or_default();
     for (file, text) in [
+        ("machine-id", format!("{id}\n")),
         ("hostname", format!("{name}\n")),
         ("hosts", hosts),
         ("resolv.conf", servers),

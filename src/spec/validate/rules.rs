@@ -41,14 +41,17 @@ fn sandbox(block: &Block, problems: &mut Problems) {
             .with_help("remove one of the two"),
         );
     }
-    let mut seen: HashMap<(&str, &str), &Block> = HashMap::new();
+    let mut seen: HashMap<(&str, &str, &str), &Block> = HashMap::new();
     for entry in &block.entries {
         let Content::Block(inner) = &entry.content else {
             continue;
         };
         // What was written alike has been reported; variables can make alike what was not.
         if entry.form.body().is_some_and(|body| body.written.repeats()) && inner.label_is_known() {
-            match seen.get(&(entry.form.name, inner.name())) {
+            // A port is one for each protocol.
+            let protocol = inner.value("protocol").map_or("tcp", |value| value.text.as_str());
+            let of = if entry.form.name == "port" { protocol } else { "" };
+            match seen.get(&(entry.form.name, inner.name(), of)) {
                 Some(first) => problems.push(
                     Diagnostic::new(
                         "spec::duplicate-name",
@@ -60,7 +63,7 @@ fn sandbox(block: &Block, problems: &mut Problems) {
                     .with_help("keep one of the two"),
                 ),
                 None => {
-                    seen.insert((entry.form.name, inner.name()), inner);
+                    seen.insert((entry.form.name, inner.name(), of), inner);
                 }
             }
         }

@@ -18,6 +18,15 @@ fn is_card(device: &Config) -> bool {
     device.get("type").is_some_and(|kind| kind == "nic")
 }
 
+/// Whether a device listens inside, and connects from the host: around every network.
+fn is_way_out(device: &Config) -> bool {
+    let is_proxy = device.get("type").is_some_and(|kind| kind == "proxy");
+    is_proxy
+        && device
+            .get("bind")
+            .is_some_and(|bind| !bind.is_empty() && bind != "host")
+}
+
 fn network(device: &Config) -> Option<&str> {
     device.get("network").map(String::as_str)
 }
@@ -52,6 +61,9 @@ fn closed(network: &str) -> Config {
 
 /// Why cards let more through than a policy's network does; none where they are as [`put_on`] leaves them.
 pub(super) fn fault(expanded: &Devices, network: &str) -> Option<String> {
+    if let Some((name, _)) = expanded.iter().find(|(_, device)| is_way_out(device)) {
+        return Some(format!("the proxy {name} leads around it, from inside to the host"));
+    }
     for (name, device) in expanded.iter().filter(|(_, device)| is_card(device)) {
         if self::network(device) != Some(network) {
             let where_to = self::network(device)
@@ -83,9 +95,9 @@ pub(super) fn put_on(own: &mut Devices, profiles: &Devices, network: &str) {
         .map(|(name, _)| name.clone())
         .or_else(|| first(profiles).map(|(name, _)| name.to_owned()))
         .unwrap_or_else(|| "eth0".to_owned());
-    own.retain(|_, device| !is_card(device));
+    own.retain(|_, device| !is_card(device) && !is_way_out(device));
     for (masked, device) in profiles {
-        if is_card(device) && *masked != name {
+        if is_card(device) && *masked != name || is_way_out(device) {
             own.insert(masked.clone(), Config::from([("type".to_owned(), "none".to_owned())]));
         }
     }
@@ -104,7 +116,8 @@ pub(super) fn unplug(own: &mut Devices, ours: &str) {
 /// Takes an instance off: its profiles' cards, or one on `default`, are its cards again.
 pub(super) fn take_off(own: &mut Devices, profiles: &Devices, ours: &str, default: Option<Config>) {
     own.retain(|name, device| {
-        let masks = device.get("type").is_some_and(|kind| kind == "none") && profiles.get(name).is_some_and(is_card);
+        let is_masked = |device: &Config| is_card(device) || is_way_out(device);
+        let masks = device.get("type").is_some_and(|kind| kind == "none") && profiles.get(name).is_some_and(is_masked);
         !(masks || is_card(device) && network(device) == Some(ours))
     });
     let has_card = |devices: &Devices| devices.values().any(is_card);
@@ -144,6 +157,21 @@ mod tests {
         assert_eq!(fault(&all, "sbx-1"), None);
         take_off(&mut own, &profiles, "sbx-1", None);
         assert_eq!(own, Devices::new());
+    }
+
+    #[test]
+    fn a_proxy_that_listens_inside_is_a_fault_and_goes() {
+        let proxy = |bind: &str| {
+            let pairs = [("type", "proxy"), ("bind", bind), ("listen", "tcp:127.0.0.1:9")];
+            pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+        };
+        let profiles = devices(&[("eth0", card("lan")), ("out", proxy("instance"))]);
+        let mut own = devices(&[("mine", proxy("instance")), ("in", proxy("host"))]);
+        put_on(&mut own, &profiles, "sbx-1");
+        assert_eq!(fault(&expanded(&profiles, &own), "sbx-1"), None);
+        assert!(own.contains_key("in") && !own.contains_key("mine"));
+        own.insert("mine".to_owned(), proxy("guest"));
+        assert!(fault(&expanded(&profiles, &own), "sbx-1").is_some());
     }
 
     #[test]

@@ -209,6 +209,10 @@ fn fault(project: &str, network: &Network, acl: Option<&Acl>, policy: &PinnedPol
     if key(project, &acl.config).as_ref() != Some(&policy.key) {
         return Some("its network ACL is another policy's".to_owned());
     }
+    // What is allowed is told one by one; these would go before it.
+    if acl.egress.iter().any(|rule| rule.action != "allow") || !acl.ingress.is_empty() {
+        return Some("its network ACL has rules that drop or reject, or are for what comes in".to_owned());
+    }
     let dns = network.config.get(DNS);
     match rules::dns(policy) {
         Ok(wanted) if dns == Some(&wanted) => None,

@@ -34,10 +34,11 @@ impl Lock {
                 return Ok(lock);
             }
             if Instant::now() >= end {
-                return Err(Error::new(
-                    ErrorKind::Busy,
-                    format!("another operation is under way on {what}"),
-                ));
+                return Err(
+                    Error::new(ErrorKind::Busy, format!("another operation is under way on {what}")).with_hint(
+                        "it is over when the command that does it has ended: look for one that hangs, or was stopped",
+                    ),
+                );
             }
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(20));

@@ -67,7 +67,12 @@ impl Store {
             return refused("it belongs to another user");
         }
         if metadata.mode() & 0o077 != 0 {
-            return refused("others can enter it");
+            return refused("others can enter it").map_err(|error: Error| {
+                error.with_hint(format!(
+                    "where it is yours alone: `chmod 700 {}`; or name another folder, with `SBX_LOCAL_STATE`",
+                    store.root.display()
+                ))
+            });
         }
         match read::<Ids>(&store.root.join(FORM))? {
             Some(found) if found == ids => Ok(store),

@@ -53,7 +53,8 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
 
 /// The path that was typed; a closing `/` says nothing.
 fn path(text: &str) -> Result<GuestPath, Error> {
-    GuestPath::new(text.trim_end_matches('/')).map_err(|error| {
+    let closed = text.trim_end_matches('/');
+    GuestPath::new(if closed.is_empty() { text } else { closed }).map_err(|error| {
         Error::usage(
             format!("`{text}`: {error}"),
             "name it as it stands in the sandbox, from its root: /etc/motd",
