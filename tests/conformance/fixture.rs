@@ -18,7 +18,7 @@ use sbx_apply::model::{
 
 use crate::support::{daemon, namespaces};
 use crate::truenas::shared as simulated;
-use crate::truenas::sim::Dialect;
+use crate::truenas::sim::{Dialect, Sim};
 
 /// The unprivileged account's ids.
 pub(crate) const USER: Owner = Owner { uid: 1000, gid: 1000 };
@@ -73,7 +73,9 @@ pub(crate) async fn truenas_26() -> Option<Fixture> {
 }
 
 async fn truenas(dialect: Dialect) -> Option<Fixture> {
-    daemon::find()?;
+    if !Sim::has_containers().await {
+        return None;
+    }
     let (sim, backend) = simulated::open(dialect).await;
     let mut fixture = Fixture::new(backend, simulated::IMAGE, true);
     fixture._held = Some(sim);

@@ -7,8 +7,7 @@ use sbx_apply::backend::{Account, CreateOpts, ErrorKind, ExecOpts, Stop};
 use sbx_apply::model::{Content, GuestPath, InstanceName, Labels, Mode, Owner};
 
 use super::shared;
-use super::sim::Dialect;
-use crate::support::daemon;
+use super::sim::{Dialect, Sim};
 
 fn opts(name: &str) -> CreateOpts {
     CreateOpts {
@@ -33,7 +32,7 @@ fn root(script: &str) -> ExecOpts {
 /// files any more once anything of ours has run, so there is nothing for them to lead out.
 #[tokio::test]
 async fn links_inside_lead_no_write_to_the_system() {
-    if daemon::find().is_none() {
+    if !Sim::has_containers().await {
         return;
     }
     for dialect in Dialect::ALL {

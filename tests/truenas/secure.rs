@@ -3,7 +3,7 @@
 use sbx_apply::backend::{ErrorKind, Registry, Settings};
 
 use super::shared;
-use super::sim::{Dialect, Knobs, Login, Sim};
+use super::sim::{Dialect, Knobs, Login, Peer, Sim};
 
 /// The settings for the TLS port, and some more.
 fn settings(sim: &Sim, more: &[(&str, &str)]) -> Settings {
@@ -43,6 +43,24 @@ async fn a_certificate_is_the_pinned_one_or_any_by_name() {
         assert!(error.to_string().contains("not trusted"), "{error}");
     }
     assert_eq!(sim.requests(), [], "nothing was sent");
+}
+
+#[tokio::test]
+async fn a_key_from_elsewhere_is_sent_under_tls_and_lives() {
+    let knobs = Knobs {
+        peer: Peer::Remote,
+        ..Knobs::default()
+    };
+    for dialect in Dialect::ALL {
+        let sim = Sim::start(dialect, knobs.clone()).await;
+        for _ in 0..2 {
+            let backend = Registry::standard()
+                .open("truenas", &settings(&sim, &[("insecure", "true")]))
+                .await;
+            backend.expect("opens").close().await.expect("closes");
+        }
+        assert_eq!(sim.violations(), Vec::<String>::new());
+    }
 }
 
 #[tokio::test]

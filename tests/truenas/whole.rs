@@ -1,10 +1,8 @@
 //! The whole program at simulated systems: one spec planned and applied on all three, and nothing left of it.
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use super::sim::{Cut, Dialect, Knobs, Sim};
-use crate::support::daemon;
+use super::sim::{Dialect, Knobs, Sim};
 
 /// What every dialect can do.
 const SPEC: &str = r#"
@@ -30,14 +28,16 @@ sandbox "task" count=2 {
 }
 "#;
 
-struct Program<'a> {
+/// The program with a spec, as somebody runs it.
+pub(super) struct Program<'a> {
     sim: &'a Sim,
     spec: std::path::PathBuf,
     _folder: tempfile::TempDir,
 }
 
 impl<'a> Program<'a> {
-    fn new(sim: &'a Sim, spec: &str) -> Self {
+    /// `NAME` in a spec becomes the name of an environment of its own.
+    pub(super) fn new(sim: &'a Sim, spec: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("sbx.kdl");
         let name = format!("w{}-{}", std::process::id(), sim.port());
@@ -50,7 +50,7 @@ impl<'a> Program<'a> {
     }
 
     /// Gives the exit code and all that it said.
-    async fn run(&self, arguments: &[&str]) -> (i32, String) {
+    pub(super) async fn run(&self, arguments: &[&str]) -> (i32, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sbx-apply"));
         command
             .arg(arguments[0])
@@ -79,7 +79,7 @@ impl<'a> Program<'a> {
     }
 
     /// The same where it has to end so.
-    async fn does(&self, arguments: &[&str], code: i32) -> String {
+    pub(super) async fn does(&self, arguments: &[&str], code: i32) -> String {
         let (found, said) = self.run(arguments).await;
         assert_eq!(found, code, "{:?} {arguments:?}: {said}", self.sim.dialect());
         said
@@ -88,7 +88,7 @@ impl<'a> Program<'a> {
 
 /// Applies, finds nothing to do, drifts, mends, and leaves nothing.
 async fn round(dialect: Dialect) {
-    if daemon::find().is_none() {
+    if !Sim::has_containers().await {
         return;
     }
     let sim = Sim::start(dialect, Knobs::default()).await;
@@ -160,7 +160,7 @@ async fn one_spec_on_26() {
 /// What a version cannot do is told at the spec's line, and nothing is sent but what reads.
 #[tokio::test]
 async fn what_a_version_cannot_do_is_told_where_the_spec_says_it() {
-    if daemon::find().is_none() {
+    if !Sim::has_containers().await {
         return;
     }
     for (dialect, line, words) in [
@@ -184,77 +184,60 @@ async fn what_a_version_cannot_do_is_told_where_the_spec_says_it() {
     }
 }
 
-const SMALL: &str = r#"
-environment "NAME"
-backend "truenas"
-sandbox "base" {
-    image "debian/bookworm"
-    file "/etc/motd" content="hello\n"
-    run "prepare" command="sleep 4; echo done > /srv/done"
-    snapshot "ready"
-}
-sandbox "task" { clone-from "base" snapshot="ready"; }
-"#;
-
-/// A run under each fault converges, and finds nothing to do afterwards.
-async fn survives(fault: &str, knobs: impl Fn(&mut Knobs)) {
-    if daemon::find().is_none() {
+/// Where Incus calls a pool otherwise than ZFS does, files go where Incus has them.
+#[tokio::test]
+async fn a_pool_may_have_two_names() {
+    if !Sim::has_containers().await {
         return;
     }
-    for dialect in [Dialect::V25_10, Dialect::V26] {
-        let sim = Sim::start(dialect, Knobs::default()).await;
-        let program = Program::new(&sim, SMALL);
-        sim.turn(&knobs);
-        let (code, said) = program.run(&["apply", "--yes"]).await;
-        assert_eq!(code, 0, "{fault} on {dialect:?}: {said}");
-        program.does(&["plan", "--detailed-exitcode"], 0).await;
-        program.does(&["destroy", "--yes", "--allow-data-loss"], 0).await;
-        assert_eq!(sim.violations(), Vec::<String>::new(), "{fault}");
+    let knobs = Knobs {
+        legacy_pool: true,
+        ..Knobs::default()
+    };
+    let sim = Sim::start(Dialect::V25_04, knobs).await;
+    let spec = "environment \"NAME\"\nbackend \"truenas\"\nsandbox \"base\" {\n    image \"debian/bookworm\"\n    run \"a\" command=\"true\"\n}\n";
+    let program = Program::new(&sim, spec);
+    program.does(&["apply", "--yes"], 0).await;
+    program.does(&["destroy", "--yes", "--allow-data-loss"], 0).await;
+    assert_eq!(sim.violations(), Vec::<String>::new());
+    let written = sim
+        .requests()
+        .into_iter()
+        .find(|request| request.method == "filesystem.file_receive");
+    let path = written.expect("a key was put in").params[0].to_string();
+    assert!(path.contains("/storage-pools/default/containers/"), "{path}");
+}
+
+/// A pool that is not the system's choice is where everything of a sandbox is.
+#[tokio::test]
+async fn another_pool_holds_all_of_a_sandbox() {
+    if !Sim::has_containers().await {
+        return;
     }
-}
-
-#[tokio::test]
-async fn doubled_events_and_late_answers() {
-    survives("doubled events and late answers", |knobs| {
-        knobs.double_events = true;
-        knobs.late_answers = true;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn no_events() {
-    survives("no events", |knobs| knobs.no_events = true).await;
-}
-
-#[tokio::test]
-async fn jobs_whose_connection_is_cut() {
-    survives("connections cut after the answer", |knobs| {
-        knobs.cut_jobs = 3;
-        knobs.cut = Cut::AfterAnswer;
-    })
-    .await;
-    survives("connections cut before the answer", |knobs| {
-        knobs.cut_jobs = 2;
-        knobs.cut = Cut::BeforeAnswer;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_busy_system() {
-    survives("busy calls and jobs", |knobs| {
-        knobs.busy = 4;
-        knobs.busy_jobs = 4;
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn idle_connections_are_cut_and_sessions_end() {
-    survives("idle connections and short sessions", |knobs| {
-        knobs.idle_cut = Some(Duration::from_secs(3));
-        knobs.session_calls = Some(15);
-    })
-    .await;
+    for dialect in Dialect::ALL {
+        let sim = Sim::start(dialect, Knobs::default()).await;
+        let pool = sim.other_pool();
+        let spec = format!(
+            r#"environment "NAME"
+backend "truenas" {{ pool "{pool}"; }}
+sandbox "base" {{ image "debian/bookworm"; file "/etc/motd" content="hello\n"; snapshot "ready"; }}
+sandbox "task" {{ clone-from "base" snapshot="ready"; }}
+"#
+        );
+        let program = Program::new(&sim, &spec);
+        program.does(&["apply", "--yes"], 0).await;
+        program.does(&["check"], 0).await;
+        let made = sim.requests().into_iter();
+        let made = made.filter(|request| request.method.ends_with("snapshot.create"));
+        let datasets: Vec<_> = made.map(|request| request.params[0]["dataset"].to_string()).collect();
+        assert!(!datasets.is_empty());
+        assert!(
+            datasets
+                .iter()
+                .all(|dataset| dataset.starts_with(&format!("\"{pool}/"))),
+            "{datasets:?}"
+        );
+        program.does(&["destroy", "--yes", "--allow-data-loss"], 0).await;
+        assert_eq!(sim.violations(), Vec::<String>::new());
+    }
 }

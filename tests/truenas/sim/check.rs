@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::failure::{Failure, Fault, errno};
+use super::filter;
 
 /// Who checks a method's parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(super) enum Shape {
     /// Also null.
     OrNull(&'static Shape),
     List(&'static Shape),
+    /// The filters of a query.
+    Filters,
     /// Any keys that hold to a rule, and values of one shape.
     Map(Option<Rule>, &'static Shape),
     /// These keys and no others. The name is its model's.
@@ -200,7 +203,13 @@ impl Check {
                     .map(|(index, item)| self.within(index.to_string(), *shape, item))
                     .collect()
             }
-            (Shape::List(_), _) => self.wrong("Input should be a valid list", "Not a list"),
+            (Shape::Filters, Value::Array(filters)) => {
+                if let Err(message) = filter::validate(filters, 0) {
+                    self.wrong(&format!("Value error, {message}"), &message);
+                }
+                value.clone()
+            }
+            (Shape::List(_) | Shape::Filters, _) => self.wrong("Input should be a valid list", "Not a list"),
             (Shape::Map(rule, shape), Value::Object(map)) => self.map(rule, *shape, map),
             (Shape::Map(..), _) => self.wrong("Input should be a valid dictionary", "A dict was expected"),
             (Shape::Object(_, fields), Value::Object(map)) => Value::Object(self.object(fields, map)),

@@ -9,6 +9,7 @@ use super::Dialect;
 use super::daemon;
 use super::disks;
 use super::failure::Failure;
+use super::hostfiles;
 use super::server::Server;
 use super::tree::{Dataset, POOLS, Tree};
 
@@ -309,14 +310,37 @@ pub(super) async fn virt_update(server: &Server, name: &str, data: &Value) -> Re
     Ok(())
 }
 
-/// Every container as `virt.instance.query` tells it.
-pub(super) async fn virt_entries(server: &Server) -> Result<Vec<Value>, Failure> {
-    let told = server.knobs().addresses;
+/// Every container as `virt.instance.query` tells it, with what Incus says of it where that is wanted.
+pub(super) async fn virt_entries(server: &Server, extra: &Value) -> Result<Vec<Value>, Failure> {
+    let (told, legacy) = {
+        let knobs = server.knobs();
+        (knobs.addresses, knobs.legacy_pool)
+    };
     let all = all(server).await?;
-    Ok(all
-        .iter()
-        .map(|instance| virt_entry(server.dialect, instance, told))
-        .collect())
+    let entries = all.iter().map(|instance| {
+        let mut entry = virt_entry(server.dialect, instance, told);
+        if extra["raw"] == true {
+            entry["raw"] = raw(instance, legacy);
+        }
+        entry
+    });
+    Ok(entries.collect())
+}
+
+/// What Incus on an appliance would say of a container: in a pool of the appliance's, and without what is ours.
+fn raw(instance: &Value, legacy: bool) -> Value {
+    let mut raw = instance.clone();
+    let pool = raw["config"][POOL].as_str().unwrap_or(POOLS[0]);
+    let pool = json!(hostfiles::pool_of_incus(pool, legacy));
+    for devices in ["devices", "expanded_devices"] {
+        raw[devices]["root"]["pool"] = pool.clone();
+    }
+    for config in ["config", "expanded_config"] {
+        let config = raw[config].as_object_mut().expect("an instance has settings");
+        config.retain(|key, _| key != POOL && key != IMAGE);
+    }
+    raw["project"] = json!("default");
+    raw
 }
 
 fn bytes(text: &str) -> Option<u64> {

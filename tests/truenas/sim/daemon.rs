@@ -170,6 +170,19 @@ impl Daemon {
         Some((socket, answer["metadata"].take()))
     }
 
+    /// Deletes something, and says so when it does not go.
+    async fn delete(&self, path: &str) {
+        let mut last = String::new();
+        for pause in [0, 100, 500, 2000] {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            match self.request(Method::DELETE, path, None).await {
+                Ok(_) => return,
+                Err(error) => last = error,
+            }
+        }
+        daemon::tell(&format!("{path} of a simulation is left behind: {last}"));
+    }
+
     /// Removes all that is in the project, and the project.
     pub(super) async fn remove(&self) {
         if self.ready.get().is_none() {
@@ -185,12 +198,12 @@ impl Daemon {
         if let Some(folder) = self.snapshots() {
             let _ = super::disks::remove_folder(&folder).await;
         }
-        let _ = self
-            .request(Method::DELETE, &format!("/networks/{}", self.network), None)
-            .await;
-        let _ = self
-            .request(Method::DELETE, &format!("/projects/{}", self.project), None)
-            .await;
+        for path in [
+            format!("/networks/{}", self.network),
+            format!("/projects/{}", self.project),
+        ] {
+            self.delete(&path).await;
+        }
     }
 }
 

@@ -27,13 +27,13 @@ const OPTIONS_SHAPE: Shape = Shape::Object("QueryOptions", OPTIONS);
 
 /// The parameters of a query.
 pub(super) const QUERY: &[Field] = &[
-    default("filters", Shape::List(&Shape::Any), "[]"),
+    default("filters", Shape::Filters, "[]"),
     default("options", OPTIONS_SHAPE, "{}"),
 ];
 
 /// The same where the schema before the models checks them.
 pub(super) const SCHEMA_QUERY: &[Field] = &[
-    default("query-filters", Shape::List(&Shape::Any), "[]"),
+    default("query-filters", Shape::Filters, "[]"),
     default("query-options", OPTIONS_SHAPE, "{}"),
 ];
 
@@ -55,7 +55,6 @@ const OPERATORS: [&str; 15] = [
 /// What a query gives of all there is.
 pub(super) fn query(all: Vec<Value>, filters: &Value, options: &Value) -> Result<Value, Failure> {
     let filters = filters.as_array().map(Vec::as_slice).unwrap_or_default();
-    validate(filters, 0).map_err(|message| Failure::invalid("filters", format!("Value error, {message}")))?;
     if options["get"] == true && (options["limit"].as_i64() > Some(1) || options["offset"].as_i64() > Some(0)) {
         let message = "Value error, Invalid options combination. `get` implies a single result.";
         return Err(Failure::invalid("options", message));
@@ -106,7 +105,8 @@ pub(super) fn instance(all: Vec<Value>, id: &Value, kind: &str) -> Result<Value,
     found.ok_or_else(|| Failure::missing(format!("{kind} {shown} does not exist")))
 }
 
-fn validate(filters: &[Value], depth: usize) -> Result<(), String> {
+/// Whether filters are some: none is nested deeper than three levels, and each has an operator that there is.
+pub(super) fn validate(filters: &[Value], depth: usize) -> Result<(), String> {
     if depth > 3 {
         return Err("query-filters max recursion depth exceeded".to_owned());
     }

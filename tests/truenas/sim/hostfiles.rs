@@ -16,12 +16,20 @@ pub(super) enum Place {
     Outside(String),
 }
 
+/// What Incus calls a pool.
+pub(super) fn pool_of_incus(pool: &str, legacy: bool) -> &str {
+    if legacy && pool == POOLS[0] { "default" } else { pool }
+}
+
 /// The container that a path of the machine leads into, and the rest of it.
-pub(super) fn in_container(dialect: Dialect, path: &str) -> Option<(String, String)> {
+pub(super) fn in_container(dialect: Dialect, legacy: bool, path: &str) -> Option<(String, String)> {
     POOLS.iter().find_map(|pool| {
         let prefix = match dialect {
             Dialect::V26 => format!("/mnt/.truenas_containers/{pool}/containers/"),
-            _ => format!("/var/lib/incus/storage-pools/{pool}/containers/"),
+            _ => {
+                let pool = pool_of_incus(pool, legacy);
+                format!("/var/lib/incus/storage-pools/{pool}/containers/")
+            }
         };
         let (name, rest) = path.strip_prefix(&prefix)?.split_once('/')?;
         let rest = match dialect {

@@ -176,7 +176,7 @@ impl Server {
         let outcome = if self.take(|knobs| &mut knobs.busy_jobs) {
             Err(Failure::busy())
         } else {
-            self.body(session, method, params, number).await
+            self.body(session, method, params).await
         };
         let succeeded = outcome.is_ok();
         let finish = |job: &mut Job| {
@@ -204,14 +204,12 @@ impl Server {
         session: Arc<Session>,
         method: Method,
         params: Vec<Value>,
-        number: u64,
     ) -> Result<Value, Failure> {
         let params = check::accept(method.checker, method.params, params)?;
         let call = Call {
             server: self.clone(),
             session,
             params,
-            job: Some(number),
         };
         (method.run)(call).await
     }

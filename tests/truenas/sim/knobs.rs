@@ -34,6 +34,8 @@ pub(crate) struct Knobs {
     pub(crate) peer: Peer,
     /// Whether addresses of guests are told.
     pub(crate) addresses: bool,
+    /// Whether Incus calls the first pool `default`, as on systems that began as a 25.04 before its release.
+    pub(crate) legacy_pool: bool,
     /// How many API methods a session may ask before it must log in again; none is no limit.
     pub(crate) session_calls: Option<usize>,
 }
@@ -55,6 +57,7 @@ impl Default for Knobs {
             login: Login::Normal,
             peer: Peer::Loopback,
             addresses: true,
+            legacy_pool: false,
             session_calls: None,
         }
     }

@@ -136,11 +136,6 @@ impl Sim {
         &self.server.certificate
     }
 
-    /// Where the API is, in the clear.
-    pub(crate) fn url(&self) -> String {
-        format!("ws://127.0.0.1:{}/api/current", self.port())
-    }
-
     /// The account that the key belongs to.
     pub(crate) fn username(&self) -> &'static str {
         server::USER
@@ -159,11 +154,6 @@ impl Sim {
     /// Another pool that containers may be in.
     pub(crate) fn other_pool(&self) -> &'static str {
         tree::POOLS[1]
-    }
-
-    /// The project of the daemon that its containers are in.
-    pub(crate) fn project(&self) -> &str {
-        self.server.daemon.project()
     }
 
     /// The address of a container, which 26 does not tell by its API.
@@ -204,11 +194,6 @@ impl Sim {
     /// How many connections there were.
     pub(crate) fn connections(&self) -> usize {
         self.server.record().connections
-    }
-
-    /// Cuts every connection, as a network that fails does.
-    pub(crate) fn cut(&self) {
-        self.server.cut_all();
     }
 
     /// Restarts the server's process: connections are cut, sessions and jobs are forgotten, and jobs are counted

@@ -155,7 +155,6 @@ async fn call(
             server: server.clone(),
             session: session.clone(),
             params,
-            job: None,
         };
         return (method.run)(call).await;
     };

@@ -1,7 +1,7 @@
 //! One WebSocket connection to the API.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -31,7 +31,6 @@ pub(super) struct Session {
     /// Calls that run.
     pub(super) running: Semaphore,
     cut: Notify,
-    gone: AtomicBool,
 }
 
 /// What a session has been told.
@@ -71,13 +70,7 @@ impl Session {
 
     /// Ends the connection without a word.
     pub(super) fn cut(&self) {
-        self.gone.store(true, Ordering::Relaxed);
         self.cut.notify_one();
-    }
-
-    /// Whether the connection was cut.
-    pub(super) fn gone(&self) -> bool {
-        self.gone.load(Ordering::Relaxed)
     }
 }
 
@@ -95,7 +88,6 @@ where
         calls: AtomicUsize::new(0),
         running: Semaphore::new(10),
         cut: Notify::new(),
-        gone: AtomicBool::new(false),
     });
     server.enter(&session);
     let (mut sink, mut stream) = socket.split();

@@ -80,7 +80,7 @@ async fn file_receive(call: Call) -> Outcome {
         });
     };
     let server = &call.server;
-    let Some((container, below)) = hostfiles::in_container(server.dialect, path) else {
+    let Some((container, below)) = hostfiles::in_container(server.dialect, server.knobs().legacy_pool, path) else {
         server.violation(format!("{path} was written, which is on the machine itself"));
         return Ok(json!(true));
     };
@@ -125,7 +125,7 @@ async fn stat(call: Call) -> Outcome {
     let path = call.text(0);
     let missing = || Failure::call(errno::ENOENT, format!("Path {path} not found"));
     let server = &call.server;
-    let Some((container, below)) = hostfiles::in_container(server.dialect, path) else {
+    let Some((container, below)) = hostfiles::in_container(server.dialect, server.knobs().legacy_pool, path) else {
         let tree = server.tree().await;
         let mounted = tree
             .datasets

@@ -26,8 +26,6 @@ pub(super) struct Call {
     pub(super) server: Arc<Server>,
     pub(super) session: Arc<Session>,
     pub(super) params: Vec<Value>,
-    /// The job that it is, if it is one.
-    pub(super) job: Option<u64>,
 }
 
 impl Call {

@@ -226,12 +226,14 @@ async fn config(_: Call) -> Outcome {
 }
 
 async fn query(call: Call) -> Outcome {
-    let all = containers::virt_entries(&call.server).await?;
+    let all = containers::virt_entries(&call.server, &call.params[1]["extra"]).await?;
     filter::query(all, &call.params[0], &call.params[1])
 }
 
 async fn find(call: &Call, id: &Value) -> Outcome {
-    filter::instance(containers::virt_entries(&call.server).await?, id, "VirtInstance")
+    // Only `get_instance` has options here.
+    let extra = call.params.get(1).map_or(&Value::Null, |options| &options["extra"]);
+    filter::instance(containers::virt_entries(&call.server, extra).await?, id, "VirtInstance")
 }
 
 async fn get_instance(call: Call) -> Outcome {
@@ -262,7 +264,7 @@ async fn create_instance(call: Call) -> Outcome {
     let parameter = "virt_instance_create";
     let mut faults = limits(data, parameter);
     let name = data["name"].as_str().unwrap_or_default();
-    let all = containers::virt_entries(&call.server).await?;
+    let all = containers::virt_entries(&call.server, &Value::Null).await?;
     if all.iter().any(|entry| entry["id"] == name) {
         faults.push(Fault::new(
             format!("{parameter}.name"),
