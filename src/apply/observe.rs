@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::secrets;
+use super::{secrets, spec_files};
 use crate::backend::{ErrorKind, Reader, Result, Scope, is_untouched, resolve};
 use crate::model::{
     Capability, Desired, Destination, EnvironmentName, Field, GuestPath, InstanceName, Kind, Live, LiveInstance,
@@ -92,6 +92,7 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
     live.secrets = secrets::hashes(reader, desired, &files, &secret).await?;
     live.files = files;
     live.unseen = unseen;
+    live.spec_records = spec_files::records(reader, desired).await?;
     Ok(live)
 }
 

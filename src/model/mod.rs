@@ -27,6 +27,7 @@ mod request;
 mod run;
 mod sandbox;
 mod secret;
+mod spec_file;
 mod user;
 mod workspace;
 
@@ -56,6 +57,7 @@ pub use request::{Changes, CreateOpts, FileChange};
 pub use run::{Ready, Run, Script};
 pub use sandbox::{OnStale, Origin, Power, Sandbox};
 pub use secret::{SecretHashes, SecretKey, Secrets};
+pub use spec_file::{SpecEntry, SpecFile, SpecRecord};
 pub use user::{Owner, User};
 pub use workspace::{
     Attach, AttachedMount, AttachedVolume, GuestPort, HotPlug, InvalidPort, Mount, Port, Volume, VolumeKey, Workspace,

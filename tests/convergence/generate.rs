@@ -313,6 +313,7 @@ pub(super) fn desired() -> impl Strategy<Value = Desired> {
         }
         let at = Place::nowhere();
         Desired {
+            files: Vec::new(),
             secrets: Secrets::new(
                 ["ONE", "TWO"]
                     .map(str::to_owned)

@@ -107,7 +107,7 @@ fn the_spec_is_read_only_inside_and_its_includes_too() {
     scene.write(&format!("include \"more.kdl\"\n{}", sandbox("")));
     let plan = scene.says(0, &["plan"]);
     assert!(plan.contains("- mount /work") && plan.contains("[restart]"), "{plan}");
-    scene.says(0, &["apply", "--yes"]);
+    scene.says(0, &["apply", "--yes", "--allow-changed-spec"]);
     scene.says(0, &["check"]);
     assert_eq!(scene.read("more.kdl"), "variable \"x\" default=\"y\"\n");
 }

@@ -163,6 +163,7 @@ impl Found {
             backend,
             sandboxes,
             secrets: Default::default(),
+            files: Vec::new(),
         };
         let mut left_out = |name: &SandboxName, line| about.entry(name.clone()).or_default().push(line);
         let desired = make_whole(desired, &mut left_out, &self.live, &self.sandboxes, capabilities, now);
