@@ -142,6 +142,7 @@ fn bare(name: &SandboxName, origin: Origin) -> Sandbox {
         ttl: None,
         target: None,
         ignore: Vec::new(),
+        sources: Default::default(),
     }
 }
 

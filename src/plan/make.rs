@@ -224,6 +224,7 @@ pub fn plan(
         }));
     }
     plan.notices.extend(remarks(&plan.changes, desired, capabilities));
+    plan.notices.extend(workspace::fed(&plan.changes, desired));
     if options.targets.is_empty() {
         leftovers(&mut plan, matched.left_over(desired), options.prune);
         if options.prune {

@@ -177,10 +177,9 @@ fn writable(desired: &Desired, live: &Live) -> BTreeMap<String, BTreeSet<String>
     let mut writable: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (name, instance) in &Matched::of(desired, live).owned {
         for mount in instance.workspace.mounts.values().filter(|mount| !mount.readonly) {
-            writable
-                .entry(mount.source.clone())
-                .or_default()
-                .insert(name.to_string());
+            for source in paths(&mount.source) {
+                writable.entry(source.to_owned()).or_default().insert(name.to_string());
+            }
         }
     }
     writable
@@ -190,8 +189,16 @@ fn writable(desired: &Desired, live: &Live) -> BTreeMap<String, BTreeSet<String>
 fn is_covered(desired: &Desired, live: &Live, file: &SpecFile) -> bool {
     let owned = Matched::of(desired, live).owned;
     let mut mounts = owned.values().flat_map(|instance| instance.workspace.mounts.values());
-    mounts.all(|mount| match file.real().strip_prefix(&mount.source) {
-        Ok(below) => mount.readonly || mount.guarded.contains(&*below.to_string_lossy()),
-        Err(_) => true,
+    mounts.all(|mount| {
+        let mut below = paths(&mount.source).filter_map(|source| file.real().strip_prefix(source).ok());
+        below.all(|below| mount.readonly || mount.guarded.contains(&*below.to_string_lossy()))
     })
+}
+
+/// What a live source may be the path of: it can have words behind it that say what is odd.
+fn paths(source: &str) -> impl Iterator<Item = &str> {
+    let ends = [" with ", ", which "]
+        .into_iter()
+        .filter_map(|words| source.find(words));
+    ends.chain([source.len()]).map(|end| &source[..end])
 }

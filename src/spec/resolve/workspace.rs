@@ -37,6 +37,7 @@ pub(super) fn mount(source: PathBuf, readonly: bool, spec: &[SpecFile], at: &Pla
         exposed.insert(text(&source));
     }
     Mount {
+        is_file: source.is_file(),
         readonly,
         guarded,
         exposed,

@@ -28,7 +28,6 @@ pub struct PlanDocument<'a> {
     /// How many changes there are of each sort.
     pub summary: Summary,
     /// Files of the spec that sandboxes may have written since they were applied; applying asks for consent. Not counted.
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub spec_changes: &'a [SpecChange],
     /// What differs, by sandbox in the spec's order.
     pub changes: Vec<Change<'a>>,

@@ -68,6 +68,16 @@ impl Host {
         }
     }
 
+    /// The same for one daemon, by its certificate's fingerprint: another one on this machine may have an instance of the same
+    /// name.
+    pub(super) fn of_daemon(&self, fingerprint: &str) -> Self {
+        let key: String = fingerprint.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+        Self {
+            guards: self.guards.as_ref().map(|folder| folder.join(key)),
+            ipv6: self.ipv6,
+        }
+    }
+
     /// The same for one instance, whose copies are in a folder of their own.
     fn of_instance(&self, project: &str, name: &InstanceName) -> Self {
         Self {
