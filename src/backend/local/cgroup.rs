@@ -11,6 +11,7 @@ use rustix::process::geteuid;
 use tokio::time::sleep;
 
 use super::state::{Record, failed};
+use super::wire::Membership;
 use crate::backend::{Error, ErrorKind, Result};
 use crate::model::{Digest, InstanceName, Memory};
 
@@ -82,8 +83,8 @@ impl Groups {
         folders
     }
 
-    /// Makes a sandbox's groups with its limits, and gives the files by which a process joins.
-    pub(super) fn make(&self, name: &InstanceName, record: &Record) -> Result<Vec<PathBuf>> {
+    /// Makes a sandbox's groups with its limits, and gives them.
+    pub(super) fn make(&self, name: &InstanceName, record: &Record) -> Result<Membership> {
         if self.unified_limits
             && let Some(top) = self
                 .unified
@@ -104,13 +105,19 @@ impl Groups {
             }
         }
         self.set(name, record)?;
-        Ok(folders.into_iter().map(|folder| folder.join("cgroup.procs")).collect())
+        Ok(self.membership(name))
     }
 
-    /// The files by which a process joins a running sandbox's groups.
-    pub(super) fn join(&self, name: &InstanceName) -> Vec<PathBuf> {
-        let files = self.of(name).into_iter().map(|folder| folder.join("cgroup.procs"));
-        files.filter(|file| file.exists()).collect()
+    /// The groups of a running sandbox; those that are there.
+    pub(super) fn membership(&self, name: &InstanceName) -> Membership {
+        let mut folders = self.of(name);
+        folders.retain(|folder| folder.exists());
+        let is_unified = |folder: &PathBuf| self.unified.as_ref().is_some_and(|top| folder.starts_with(top));
+        let (mut unified, split): (Vec<_>, _) = folders.into_iter().partition(is_unified);
+        Membership {
+            unified: unified.pop(),
+            split,
+        }
     }
 
     /// Puts the limits of a record in force.
@@ -266,7 +273,7 @@ mod tests {
         let joins = groups
             .make(&name, &record(Some(2), Some("64MiB"), Some("20")))
             .expect("makes");
-        assert_eq!(joins, [own.join("cgroup.procs")]);
+        assert_eq!((joins.unified, joins.split), (Some(own.clone()), vec![]));
         let handed_down = fs::read_to_string(top.path().join("cgroup.subtree_control")).expect("reads");
         assert_eq!(handed_down, "+cpu +memory +pids");
         assert_eq!(

@@ -77,7 +77,7 @@ impl Local {
             ids: self.ids,
             process,
             in_use: self.in_use(name)?,
-            groups: self.groups.join(name),
+            groups: self.groups.membership(name),
             command: command.to_vec(),
             env: all,
             uid: account.owner.uid,

@@ -57,20 +57,29 @@ impl Local {
 
     /// Has a helper start it, and joins it to a network in between.
     async fn launch(&self, name: &InstanceName, start: Start, policy: Option<PinnedPolicy>) -> Result<()> {
-        let mut helper = self.helpers.ask(&Request::Start(start)).await?;
-        match helper.reply().await? {
-            Reply::Done => return Ok(()),
-            Reply::Ready => {}
-            other => return Err(unexpected(&other)),
-        }
-        let pid = helper.receive().await?;
         let folder = self.store.sandbox(name)?;
         let subject = Subject {
             name,
             folder: &folder,
             policy,
         };
-        let (join, result) = match self.network.join(&subject, pid).await {
+        let begun = async {
+            let mut helper = self.helpers.ask(&Request::Start(start)).await?;
+            let pid = match helper.reply().await? {
+                Reply::Done => None,
+                Reply::Ready => Some(helper.receive().await?),
+                other => return Err(unexpected(&other)),
+            };
+            Ok((helper, pid))
+        };
+        let (begun, prepared) = tokio::join!(begun, self.network.prepare(&subject));
+        let (mut helper, pid) = begun?;
+        let Some(pid) = pid else { return Ok(()) };
+        let joined = match prepared {
+            Ok(prepared) => self.network.join(&subject, prepared, pid).await,
+            Err(error) => Err(error),
+        };
+        let (join, result) = match joined {
             Ok(None) => (Join::Done, Ok(())),
             Ok(Some(device)) => (Join::Device(device), Ok(())),
             Err(error) => (Join::Failed, Err(error)),
@@ -107,8 +116,8 @@ impl Local {
         self.wait_for_helpers(name).await?;
         let _ = std::fs::remove_file(self.store.run(name)?);
         let _ = std::fs::remove_file(self.store.ending(name)?);
-        self.groups.remove(name).await;
-        self.leave_network(name).await
+        let (left, ()) = tokio::join!(self.leave_network(name), self.groups.remove(name));
+        left
     }
 
     /// Ends what somebody has begun to stop who is gone, where there is such a thing. Its disk is in use until then.

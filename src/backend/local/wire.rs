@@ -109,6 +109,15 @@ pub(super) struct Lower {
     pub(super) shifted: bool,
 }
 
+/// The control groups of a sandbox, as their folders.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Membership {
+    /// Of version 2: one at most.
+    pub(super) unified: Option<PathBuf>,
+    /// Of version 1.
+    pub(super) split: Vec<PathBuf>,
+}
+
 /// A sandbox to start.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Start {
@@ -120,8 +129,8 @@ pub(super) struct Start {
     pub(super) record: PathBuf,
     /// As in [`Exec`].
     pub(super) in_use: PathBuf,
-    /// Control groups to join, as `cgroup.procs` files.
-    pub(super) groups: Vec<PathBuf>,
+    /// Control groups to join.
+    pub(super) groups: Membership,
     /// Whether the tool will join its network namespace to others: it is sent [`Reply::Ready`] and a process of that
     /// namespace, and answers with a [`Join`].
     pub(super) network: bool,
@@ -161,7 +170,7 @@ pub(super) struct Exec {
     pub(super) process: super::running::Process,
     /// A file to hold a lock on until everything of the sandbox is let go of.
     pub(super) in_use: PathBuf,
-    pub(super) groups: Vec<PathBuf>,
+    pub(super) groups: Membership,
     pub(super) command: Vec<String>,
     pub(super) env: BTreeMap<String, String>,
     pub(super) uid: u32,

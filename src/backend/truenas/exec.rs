@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::TrueNas;
 use super::ssh::{Identity, Session, prelude, quoted};
@@ -18,6 +18,8 @@ use crate::model::InstanceName;
 const END: Duration = Duration::from_secs(5);
 /// Between two looks whether commands run yet.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Before the end of a wait for commands, nobody tries to get in any more.
+const EARLY: Duration = Duration::from_secs(2);
 
 /// Tells the marks of the commands that somebody listens to, one on each line: those of which a process descends from
 /// something that is neither theirs nor pid 1. That is the SSH server's process for their connection, which goes with it.
@@ -206,8 +208,10 @@ impl TrueNas {
                 ErrorKind::NotFound | ErrorKind::Unauthorised | ErrorKind::Unsupported
             )
         };
+        // So early that why it failed is told, and not only that it took too long.
+        let until = Instant::now() + patience - EARLY.min(patience / 2);
         let attempt = || async {
-            let (session, _) = self.enter(name).await?;
+            let (session, _) = self.enter_until(name, until).await?;
             let mark = mark()?;
             let identity = Identity {
                 account: &account,

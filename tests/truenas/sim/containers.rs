@@ -333,11 +333,15 @@ fn raw(instance: &Value, legacy: bool) -> Value {
     let pool = raw["config"][POOL].as_str().unwrap_or(POOLS[0]);
     let pool = json!(hostfiles::pool_of_incus(pool, legacy));
     for devices in ["devices", "expanded_devices"] {
-        raw[devices]["root"]["pool"] = pool.clone();
+        if raw[devices]["root"].is_object() {
+            raw[devices]["root"]["pool"] = pool.clone();
+        }
     }
     for config in ["config", "expanded_config"] {
-        let config = raw[config].as_object_mut().expect("an instance has settings");
-        config.retain(|key, _| key != POOL && key != IMAGE);
+        // One that is being made or deleted has none for a moment.
+        if let Some(config) = raw[config].as_object_mut() {
+            config.retain(|key, _| key != POOL && key != IMAGE);
+        }
     }
     raw["project"] = json!("default");
     raw

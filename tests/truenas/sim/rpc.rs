@@ -1,8 +1,10 @@
 //! Messages: what is one, what it asks, and how it is answered.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt as _;
 use serde_json::{Value, json};
 
 use super::check;
@@ -11,6 +13,7 @@ use super::knobs::Cut;
 use super::methods::{Call, Method};
 use super::server::Server;
 use super::session::{Closing, Session};
+use crate::support::daemon;
 
 /// The longest messages, in characters.
 const ANONYMOUS: usize = 8192;
@@ -128,7 +131,12 @@ async fn answer(server: Arc<Server>, session: Arc<Session>, method: Method, id: 
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        call(&server, &session, method, id.as_ref(), params).await
+        let called = call(&server, &session, method, id.as_ref(), params);
+        // Whoever asked must not wait for ever; what it said is with the test that started the simulation.
+        AssertUnwindSafe(called).catch_unwind().await.unwrap_or_else(|_| {
+            daemon::tell(&format!("the simulation has panicked in {}", method.name));
+            Err(Failure::fault("the simulation has panicked"))
+        })
     };
     session.calls.fetch_sub(1, Ordering::SeqCst);
     let Some(id) = id else { return };

@@ -36,8 +36,8 @@ pub(super) fn run(exec: &Exec, channel: &mut Channel) -> Result<i32> {
         false => OwnedFd::from(File::open("/dev/null").trying("no /dev/null")?),
     };
     let _in_use = start::hold(&exec.in_use)?;
-    let host = Host::open()?;
     start::join(&exec.groups)?;
+    let host = Host::open()?;
     enter(exec)?;
     let terminal = exec.terminal.map(Terminal::open).transpose()?;
     let (mut ended, tell) = users::pipe()?;

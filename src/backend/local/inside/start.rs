@@ -15,7 +15,7 @@ use super::failure::{Failure, Result, Trying as _};
 use super::{bind, confine, fork, init, overlay, root, sys, users};
 use crate::backend::local::network::{Device, Netlink};
 use crate::backend::local::running::Process;
-use crate::backend::local::wire::{Join, Kind, Reply, Start};
+use crate::backend::local::wire::{Join, Kind, Membership, Reply, Start};
 
 /// Everything that a sandbox has for itself, but its users, which come first.
 pub(super) const OWN: CloneFlags = CloneFlags::CLONE_NEWNS
@@ -101,10 +101,12 @@ pub(super) fn hold(in_use: &std::path::Path) -> Result<File> {
 }
 
 /// Enters control groups, for itself and all that comes of it.
-pub(super) fn join(groups: &[std::path::PathBuf]) -> Result<()> {
-    groups
-        .iter()
-        .try_for_each(|group| fs::write(group, "0").trying(format_args!("cannot join {}", group.display())))
+pub(super) fn join(groups: &Membership) -> Result<()> {
+    groups.unified.iter().try_for_each(|group| fork::go_on_in(group))?;
+    // One thread, and this process has one: moving a process (`cgroup.procs`) holds up all forks of the machine.
+    groups.split.iter().try_for_each(|group| {
+        fs::write(group.join("tasks"), "0").trying(format_args!("cannot join {}", group.display()))
+    })
 }
 
 /// The process that makes the namespaces: its child is the first in them, and tells through `say` how it goes.

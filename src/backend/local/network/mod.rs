@@ -15,6 +15,7 @@ mod wall;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
+use ipnet::Ipv4Net;
 use rustix::thread::{CapabilitySet, capabilities};
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +60,11 @@ pub(super) struct Subject<'a> {
     pub(super) policy: Option<PinnedPolicy>,
 }
 
+/// What has been done for a sandbox that is about to be joined: its range of addresses, behind its wall. Nobody else looks for
+/// addresses until it has them.
+#[derive(Debug)]
+pub(super) struct Prepared(Option<(Lock, Ipv4Net)>);
+
 /// Held while an address is looked for: it must not be taken in between, by whatever state folder's sandbox.
 const LOCK: &str = "/run/sbx-apply-network.lock";
 
@@ -101,20 +107,27 @@ impl Network {
         }
     }
 
+    /// Does what joining a sandbox takes before there is a process in it, and can be done meanwhile.
+    pub(super) async fn prepare(&self, subject: &Subject<'_>) -> Result<Prepared> {
+        let Self::Nat(nft) = self else {
+            return Ok(Prepared(None));
+        };
+        let link = link(subject);
+        let lock = Lock::take(Path::new(LOCK), true, "this machine's networks").await?;
+        let wall = nat::wall(nft, &link, subject).await?;
+        Ok(Prepared(Some((lock, wall))))
+    }
+
     /// Joins a sandbox, by a process in its network namespace. Gives what is to be done from inside.
-    pub(super) async fn join(&self, subject: &Subject<'_>, pid: i32) -> Result<Option<Device>> {
-        match self {
-            Self::Loopback(_) => Ok(None),
+    pub(super) async fn join(&self, subject: &Subject<'_>, prepared: Prepared, pid: i32) -> Result<Option<Device>> {
+        match (self, prepared.0) {
             // What closes everything for a user is to have no network.
-            Self::Pasta(_) if subject.policy.is_some() => Ok(None),
-            Self::Pasta(program) => pasta::start(program, &subject.folder.join(PASTA), pid)
-                .await
-                .map(|()| None),
-            Self::Nat(nft) => {
-                let link = link(subject);
-                let _lock = Lock::take(Path::new(LOCK), true, "this machine's networks").await?;
-                nat::make(nft, &link, subject, pid).await.map(Some)
+            (Self::Pasta(program), None) if subject.policy.is_none() => {
+                pasta::start(&program, &subject.folder.join(PASTA), pid).await?;
+                Ok(None)
             }
+            (_, None) => Ok(None),
+            (_, Some((_lock, range))) => nat::make(&link(subject), subject, range, pid).await.map(Some),
         }
     }
 

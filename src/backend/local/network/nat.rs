@@ -23,18 +23,20 @@ pub(super) fn forwards() -> bool {
     fs::read_to_string(FORWARD).is_ok_and(|text| text.trim() == "1")
 }
 
-/// Joins a sandbox. Nobody else must look for addresses meanwhile.
-pub(super) async fn make(nft: &Nft, link: &str, subject: &Subject<'_>, pid: i32) -> Result<Device> {
+/// Chooses addresses for a sandbox and puts up its wall, so that its device never is without. Nobody else must look for
+/// addresses until it has them.
+pub(super) async fn wall(nft: &Nft, link: &str, subject: &Subject<'_>) -> Result<Ipv4Net> {
     let servers = name_servers();
     let range = free(link.to_owned(), servers.clone()).await?;
+    let (_, there) = range::ends(range);
+    let table = wall::table(link, there, &servers, subject.policy.as_ref(), None);
+    load(nft, link, &table).await?;
+    Ok(range)
+}
+
+/// Joins a sandbox whose wall stands.
+pub(super) async fn make(link: &str, subject: &Subject<'_>, range: Ipv4Net, pid: i32) -> Result<Device> {
     let (here, there) = range::ends(range);
-    // First, so that the device never is without.
-    load(
-        nft,
-        link,
-        &wall::table(link, there, &servers, subject.policy.as_ref(), None),
-    )
-    .await?;
     let (link, name) = (link.to_owned(), subject.name.clone());
     blocking(move || {
         let kernel = Netlink::open().map_err(|source| failed("cannot use the kernel's networks", source))?;

@@ -114,8 +114,17 @@ impl Doors {
 impl TrueNas {
     /// A connection into a running sandbox. Waits for its SSH server, and puts the key in where nobody has been yet.
     pub(in crate::backend::truenas) async fn enter(&self, name: &InstanceName) -> Result<(Arc<Session>, Machine)> {
+        self.enter_until(name, Instant::now() + PATIENCE).await
+    }
+
+    /// The same, waiting until then.
+    pub(in crate::backend::truenas) async fn enter_until(
+        &self,
+        name: &InstanceName,
+        until: Instant,
+    ) -> Result<(Arc<Session>, Machine)> {
         let machine = self.running(name).await?;
-        let session = self.session_of(machine.clone(), true).await?;
+        let session = self.session_of(machine.clone(), true, until).await?;
         Ok((session, machine))
     }
 
@@ -123,7 +132,8 @@ impl TrueNas {
     /// change nothing.
     pub(in crate::backend::truenas) async fn look_in(&self, name: &InstanceName) -> Result<Arc<Session>> {
         let machine = self.running(name).await?;
-        self.session_of(machine, Fence::current().is_some()).await
+        let may_provide = Fence::current().is_some();
+        self.session_of(machine, may_provide, Instant::now() + PATIENCE).await
     }
 
     /// The instance, where it runs.
@@ -138,7 +148,7 @@ impl TrueNas {
         }
     }
 
-    async fn session_of(&self, machine: Machine, may_provide: bool) -> Result<Arc<Session>> {
+    async fn session_of(&self, machine: Machine, may_provide: bool, until: Instant) -> Result<Arc<Session>> {
         if let Some(session) = self.doors.opened(&machine.name).await {
             return Ok(session);
         }
@@ -161,9 +171,9 @@ impl TrueNas {
                     Error::new(ErrorKind::Failed, "the kept host key cannot be read").with_source(error)
                 })?;
                 let key = self.key_of(environment).await?;
-                self.knock(&machine, &key, Some(expected), false).await?
+                self.knock(&machine, &key, Some(expected), until).await?
             }
-            None if may_provide => self.provide(&machine, environment).await?,
+            None if may_provide => self.provide(&machine, environment, until).await?,
             None => return Err(untouched(&machine.name)),
         };
         let session = Arc::new(session);
@@ -176,7 +186,7 @@ impl TrueNas {
     }
 
     /// Puts the key in, and learns the host key.
-    async fn provide(&self, machine: &Machine, environment: &str) -> Result<Session> {
+    async fn provide(&self, machine: &Machine, environment: &str, until: Instant) -> Result<Session> {
         let key = self.key_of(environment).await?;
         let public = key.public_key().to_openssh().map_err(|error| {
             Error::new(ErrorKind::Failed, "the environment's SSH key cannot be written").with_source(error)
@@ -195,7 +205,7 @@ impl TrueNas {
             .change("filesystem.file_receive", params)
             .await
             .map_err(|error| error.within("cannot put the SSH key in"))?;
-        let session = self.knock(machine, &key, None, true).await?;
+        let session = self.knock(machine, &key, None, until).await?;
         let said = session.output(&format!("exec cat {FOLDER}/{KEYS}\n"), &[]).await?;
         if !String::from_utf8_lossy(&said.stdout).contains(&proof) {
             return Err(Error::new(
@@ -243,18 +253,18 @@ impl TrueNas {
         Ok(())
     }
 
-    /// Connects, and waits for somebody to answer.
+    /// Connects, and waits for somebody to answer. A sandbox whose host key is not known is new.
     async fn knock(
         &self,
         machine: &Machine,
         key: &Arc<PrivateKey>,
         expected: Option<PublicKey>,
-        is_new: bool,
+        mut until: Instant,
     ) -> Result<Session> {
         let begun = Instant::now();
         let mut pause = FIRST;
+        let is_new = expected.is_none();
         let mut may_install = is_new;
-        let mut until = begun + PATIENCE;
         loop {
             let error = match self.try_all(machine, key, expected.as_ref()).await {
                 Ok(session) => return Ok(session),
@@ -273,6 +283,7 @@ impl TrueNas {
                 }
                 until = Instant::now() + PATIENCE;
             }
+            tracing::debug!(instance = machine.name, %error, "no way in yet");
             if Instant::now() + pause >= until {
                 return Err(error.with_hint(
                     "a sandbox on TrueNAS needs an SSH server with root's login by key, on an address that this machine \
