@@ -56,7 +56,7 @@ fn spec_changes(plan: &Plan) -> Option<String> {
         clean(&format!("{change}{look}")).into_owned()
     });
     let title = paint(Tone::Wrong, "Look at the spec before you apply it:");
-    section(&title.to_string(), lines)
+    section(&title, lines)
 }
 
 /// The sandboxes that lose what is on their disk without `--prune` having asked for it, one line each.
