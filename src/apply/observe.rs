@@ -21,7 +21,13 @@ use crate::plan::{self, Matched};
 /// # Errors
 /// Whatever the backend says.
 pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet<SandboxName>) -> Result<Live> {
-    let mut live = observe_scope(reader, &scope_of(desired)).await?;
+    let scope = scope_of(desired);
+    let (live, records) =
+        futures_util::future::try_join(observe_scope(reader, &scope), spec_files::records(reader, desired)).await?;
+    let mut live = Live {
+        spec_records: records,
+        ..live
+    };
     let matched = Matched::of(desired, &live);
     let there: Vec<(&Sandbox, &LiveInstance)> = desired
         .sandboxes
@@ -92,7 +98,6 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
     live.secrets = secrets::hashes(reader, desired, &files, &secret).await?;
     live.files = files;
     live.unseen = unseen;
-    live.spec_records = spec_files::records(reader, desired).await?;
     Ok(live)
 }
 

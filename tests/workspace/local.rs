@@ -190,7 +190,10 @@ fn a_source_that_was_replaced_is_drift_until_it_is_mounted_anew() {
     scene.file("src/main", "there");
     assert_eq!(scene.inside("cat /etc/note /src/main"), "oldhere");
     let check = scene.says(3, &["check"]);
-    assert!(check.contains("~ mount /etc/note") && check.contains("~ mount /src"), "{check}");
+    assert!(
+        check.contains("~ mount /etc/note") && check.contains("~ mount /src"),
+        "{check}"
+    );
     let check = scene.says(3, &["check", "--json"]);
     assert_eq!(check.matches("which has been replaced since").count(), 2, "{check}");
     scene.says(0, &["apply", "--yes"]);
@@ -215,6 +218,30 @@ fn what_another_sandbox_can_change_is_told_at_its_line() {
     assert!(plan.contains(told) && !plan.contains("put at /etc/a"), "{plan}");
     scene.write(&other("readonly=true"));
     assert!(!scene.says(0, &["plan"]).contains("can change what"));
+}
+
+#[test]
+fn mounts_are_exported_as_a_spec_says_them() {
+    let Some(scene) = Scene::on_local("export") else { return };
+    scene.file("src/main", "here");
+    scene.file("conf/a", "a");
+    scene.apply(&sandbox(
+        "mount \"/src\" source=\"src\" readonly=true; mount \"/etc/conf\" source=\"conf\";",
+    ));
+    let export = ["export", "--backend", "local", "--environment", &scene.environment];
+    let output = scene.run(&export);
+    let spec = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && !spec.contains("ignore"), "{spec}");
+    assert!(spec.contains("mount \"/src\" source=\"src\" readonly=true"), "{spec}");
+    fs::write(scene.repo().join("exported.kdl"), &spec).expect("writes");
+    scene.says(0, &["plan", "--detailed-exitcode", "exported.kdl"]);
+    // What lies elsewhere is told.
+    let root = scene.outside();
+    let said = scene.says(0, &[&export[..], &["--root", &root.to_string_lossy()]].concat());
+    assert!(
+        !said.contains("mount \"") && said.contains("is mounted at /src"),
+        "{said}"
+    );
 }
 
 #[test]
