@@ -123,7 +123,7 @@ impl Network {
         match (self, prepared.0) {
             // What closes everything for a user is to have no network.
             (Self::Pasta(program), None) if subject.policy.is_none() => {
-                pasta::start(&program, &subject.folder.join(PASTA), pid).await?;
+                pasta::start(program, &subject.folder.join(PASTA), pid).await?;
                 Ok(None)
             }
             (_, None) => Ok(None),
