@@ -1,11 +1,12 @@
 //! Reading what a plan is made from.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::{secrets, spec_files};
-use crate::backend::{ErrorKind, Reader, Result, Scope, is_untouched, resolve};
+use crate::backend::{ErrorKind, Reader, Result, Scope, is_untouched, own_addresses, resolve};
 use crate::model::{
     Capability, Desired, Destination, EnvironmentName, Field, GuestPath, InstanceName, Kind, Live, LiveInstance,
     Origin, Ownership, Resolved, Sandbox, SandboxName, Status,
@@ -74,6 +75,10 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
         .map(|(_, instance)| instance.name.clone())
         .collect();
     live.names = names(desired, selected).await;
+    if has_rules(desired, selected) {
+        live.machine = own_addresses().into_iter().collect();
+    }
+    live.names.extend(peers(reader, desired, &live, selected).await?);
     look_inside(reader, &mut live, inside).await?;
     if has_volumes(desired, &live) {
         live.volumes = reader.volumes(&desired.environment).await?;
@@ -146,7 +151,7 @@ async fn names(desired: &Desired, selected: &BTreeSet<SandboxName>) -> BTreeMap<
     let names: BTreeSet<&String> = rules
         .filter_map(|rule| match &rule.to {
             Destination::Domain(name) => Some(name),
-            Destination::Network(_) => None,
+            Destination::Network(_) | Destination::Sandbox(_) => None,
         })
         .collect();
     futures_util::stream::iter(names)
@@ -154,6 +159,43 @@ async fn names(desired: &Desired, selected: &BTreeSet<SandboxName>) -> BTreeMap<
         .buffer_unordered(RESOLVING)
         .collect()
         .await
+}
+
+fn has_rules(desired: &Desired, selected: &BTreeSet<SandboxName>) -> bool {
+    let mut chosen = desired.sandboxes.values().filter(|sandbox| selected.contains(&sandbox.name));
+    chosen.any(|sandbox| sandbox.egress.as_ref().is_some_and(|policy| !policy.allow.is_empty()))
+}
+
+/// Where the sandboxes are that the policies of selected ones open, under the names by which policies know them.
+async fn peers(
+    reader: &dyn Reader,
+    desired: &Desired,
+    live: &Live,
+    selected: &BTreeSet<SandboxName>,
+) -> Result<BTreeMap<String, Resolved>> {
+    let matched = Matched::of(desired, live);
+    let selected = desired
+        .sandboxes
+        .values()
+        .filter(|sandbox| selected.contains(&sandbox.name));
+    let rules = selected
+        .filter_map(|sandbox| sandbox.egress.as_ref())
+        .flat_map(|policy| &policy.allow);
+    let open: BTreeSet<&SandboxName> = rules.filter_map(|rule| rule.to.sandbox()).collect();
+    let mut found = BTreeMap::new();
+    for peer in open {
+        let Some(instance) = matched
+            .owned
+            .get(peer)
+            .filter(|instance| instance.status == Status::Running)
+        else {
+            continue;
+        };
+        let address = reader.address_of(&instance.name).await?;
+        let addresses = address.into_iter().map(IpAddr::V4).collect();
+        found.insert(Destination::Sandbox(peer.clone()).to_string(), Ok(addresses));
+    }
+    Ok(found)
 }
 
 /// The images that a plan may have to make instances from: of sandboxes that have none, or are recorded as made from

@@ -1,28 +1,33 @@
 //! One step carried out: a short match on its work.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::output::{Lines, Mask, Tail};
 use super::progress::Progress;
 use super::{Interrupt, StepError, Stream, secrets};
-use crate::backend::{Account, Changes, ErrorKind, ExecOpts, FileChange, Sandboxes, Stop, Streams, may_change};
+use crate::backend::{Account, Changes, Error, ErrorKind, ExecOpts, FileChange, Sandboxes, Stop, Streams, may_change};
 use crate::model::{
-    Content, Desired, Field, GuestPath, InstanceName, Kind, Mode, Owner, Query, Ready, Run, SandboxName, Script,
-    Seconds, Shape, User,
+    Content, Desired, Destination, Field, GuestPath, InstanceName, Kind, Mode, Owner, PinnedPolicy, Query, Ready, Run,
+    SandboxName, Script, Seconds, Shape, User,
 };
-use crate::plan::{self, Op, Step};
+use crate::plan::{self, Op, Step, pinned_fact};
 
 /// How long a sandbox may take to shut down before it is ended.
 const SHUTDOWN: Duration = Duration::from_secs(30);
 
 /// How long a sandbox without a `ready` of its own may take until commands run in it.
 const READY: Seconds = Seconds(60);
+
+/// How long a sandbox that has been started may take until it has an address, and how often it is looked for.
+const ADDRESS: Duration = Duration::from_secs(120);
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The most bytes that a file of accounts may have.
 const ACCOUNTS: u64 = 4 << 20;
@@ -72,6 +77,7 @@ impl Site<'_> {
             Op::Attach(changes) => self.changing().await?.attach(name, changes).await?,
             Op::DeleteVolume(key) => self.changing().await?.delete_volume(key).await?,
             Op::Egress(policy) => self.changing().await?.set_policy(name, policy.as_ref()).await?,
+            Op::Peers { policy, instances } => more = self.open_to(name, policy, instances).await?,
             Op::Start => self.changing().await?.start(name).await?,
             Op::Ready(ready) => self.ready(name, ready.as_ref()).await?,
             Op::Run(run) => self.run(step, run, output).await?,
@@ -103,6 +109,46 @@ impl Site<'_> {
             if self.backend.configure(instance, &changes).await.is_ok() {
                 self.progress.wrote(sandbox, &labels);
             }
+        }
+    }
+
+    /// Puts a policy in force with the addresses that other sandboxes have now, and says which.
+    async fn open_to(
+        &self,
+        name: &InstanceName,
+        policy: &PinnedPolicy,
+        instances: &BTreeMap<SandboxName, InstanceName>,
+    ) -> Result<NewFacts, StepError> {
+        let mut policy = policy.clone();
+        let mut facts = NewFacts::new();
+        for (peer, instance) in instances {
+            let address = self.address_of(instance).await?;
+            let pinned = BTreeSet::from([IpAddr::V4(address)]);
+            let key = Destination::Sandbox(peer.clone()).to_string();
+            facts.push(pinned_fact(&key, &pinned));
+            policy.addresses.insert(key, pinned);
+        }
+        self.changing().await?.set_policy(name, Some(&policy)).await?;
+        Ok(facts)
+    }
+
+    /// The address of an instance that has just been started, once it has one.
+    async fn address_of(&self, instance: &InstanceName) -> Result<Ipv4Addr, StepError> {
+        let until = Instant::now() + ADDRESS;
+        loop {
+            if let Some(address) = self.backend.address_of(instance).await? {
+                return Ok(address);
+            }
+            if Instant::now() >= until {
+                let message = format!(
+                    "`{instance}` has no IPv4 address that its host knows of, within {} s",
+                    ADDRESS.as_secs()
+                );
+                return Err(Error::new(ErrorKind::Timeout, message)
+                    .with_hint("does it ask for one by DHCP, on a network of the daemon's?")
+                    .into());
+            }
+            sleep(PAUSE).await;
         }
     }
 
@@ -294,7 +340,7 @@ impl Site<'_> {
                     tail: tail.text(),
                 });
             }
-            tokio::time::sleep(pause).await;
+            sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(1));
         }
     }

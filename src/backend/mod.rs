@@ -32,6 +32,7 @@ pub use crate::model::{Changes, CreateOpts, FileChange};
 pub use error::{Error, ErrorKind, Result, is_not_found, is_untouched};
 pub use fence::{Fence, may_change};
 pub use finding::{Examination, Finding, Health};
+pub use local::own_addresses;
 pub use names::resolve;
 pub use options::{
     Account, ConsoleOpts, ExecOpts, FileEntry, Moment, Output, Scope, Settings, Stop, Streams, Terminal,

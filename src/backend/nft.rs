@@ -186,7 +186,12 @@ pub(super) fn without(table: &str) -> String {
     format!("table inet {table}\ndelete table inet {table}\n")
 }
 
-/// What a policy opens, a match for each network and protocol, in the words in which nft(8) prints it.
+/// What a connection is marked with that a policy opens to another sandbox by its name (`sbxp`). Whoever guards that one
+/// lets such connections in, and what answers them out, and needs to know nothing more of them.
+pub(super) const PEER: &str = "0x73627870";
+
+/// What a policy opens, a match for each network and protocol, in the words in which nft(8) prints it. What leads to
+/// other sandboxes is marked.
 pub(super) fn opened(policy: &PinnedPolicy) -> Vec<String> {
     let mut rules = Vec::new();
     for opening in &policy.open {
@@ -201,9 +206,13 @@ pub(super) fn opened(policy: &PinnedPolicy) -> Vec<String> {
                 0 => "0.0.0.0/0".to_owned(),
                 _ => network.trunc().to_string(),
             };
+            let mark = match opening.to.sandbox() {
+                Some(_) => format!(" ct mark set {PEER}"),
+                None => String::new(),
+            };
             rules.extend(protocols.iter().map(|protocol| match to.as_str() {
-                "0.0.0.0/0" => format!("meta nfproto ipv4 {protocol} dport {ports}"),
-                to => format!("ip daddr {to} {protocol} dport {ports}"),
+                "0.0.0.0/0" => format!("meta nfproto ipv4 {protocol} dport {ports}{mark}"),
+                to => format!("ip daddr {to} {protocol} dport {ports}{mark}"),
             }));
         }
     }

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -39,6 +40,19 @@ pub trait Observe: Debug + Send + Sync {
 
     /// One instance, its addresses included.
     async fn get(&self, name: &InstanceName) -> Result<Instance>;
+
+    /// The IPv4 address by which other instances reach one, as its host knows it and not as anybody says inside; none
+    /// while it has none, and where there is no such instance.
+    async fn address_of(&self, name: &InstanceName) -> Result<Option<Ipv4Addr>> {
+        let instance = match self.get(name).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            instance => instance?,
+        };
+        Ok(instance.addresses.into_iter().find_map(|address| match address {
+            IpAddr::V4(four) => Some(four),
+            IpAddr::V6(_) => None,
+        }))
+    }
 
     /// Every instance in reach, ours and others'.
     async fn list(&self) -> Result<Vec<Instance>>;

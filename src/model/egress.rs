@@ -57,6 +57,32 @@ pub enum Destination {
     Domain(String),
     /// An address or a network.
     Network(IpNet),
+    /// Another sandbox of the environment, at the address that it has. In text, `sandbox/db`.
+    Sandbox(SandboxName),
+}
+
+/// Before the name of a sandbox, in the text of a destination: no host name has a slash.
+const SANDBOX: &str = "sandbox/";
+
+impl Destination {
+    /// The name under which a policy keeps its addresses; none of what is an address itself.
+    #[must_use]
+    pub fn pinned_as(&self) -> Option<String> {
+        match self {
+            Self::Domain(name) => Some(name.clone()),
+            Self::Sandbox(_) => Some(self.to_string()),
+            Self::Network(_) => None,
+        }
+    }
+
+    /// The other sandbox that it leads to.
+    #[must_use]
+    pub fn sandbox(&self) -> Option<&SandboxName> {
+        match self {
+            Self::Sandbox(name) => Some(name),
+            Self::Domain(_) | Self::Network(_) => None,
+        }
+    }
 }
 
 impl FromStr for Opening {
@@ -82,6 +108,10 @@ impl FromStr for Opening {
         };
         let to = to.strip_prefix('[').and_then(|to| to.strip_suffix(']')).unwrap_or(to);
         let to = match (to.parse::<IpAddr>(), to.parse::<IpNet>()) {
+            _ if to.starts_with(SANDBOX) => {
+                let name = to.strip_prefix(SANDBOX).unwrap_or_default();
+                Destination::Sandbox(SandboxName::new(name).map_err(drop)?)
+            }
             (Ok(address), _) => Destination::Network(IpNet::from(address)),
             (_, Ok(network)) => Destination::Network(network),
             _ => Destination::Domain(to.to_owned()),
@@ -94,6 +124,7 @@ impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Domain(name) => f.pad(name),
+            Self::Sandbox(name) => f.pad(&format!("{SANDBOX}{name}")),
             Self::Network(network) if network.prefix_len() == network.max_prefix_len() => {
                 f.pad(&network.addr().to_string())
             }
@@ -184,10 +215,11 @@ impl Opening {
         &'a self,
         addresses: &'a BTreeMap<String, BTreeSet<IpAddr>>,
     ) -> impl Iterator<Item = IpNet> + 'a {
-        let (network, name) = match &self.to {
-            Destination::Network(network) => (Some(*network), None),
-            Destination::Domain(name) => (None, addresses.get(name)),
+        let network = match &self.to {
+            Destination::Network(network) => Some(*network),
+            Destination::Domain(_) | Destination::Sandbox(_) => None,
         };
+        let name = self.to.pinned_as().and_then(|name| addresses.get(&name));
         network
             .into_iter()
             .chain(name.into_iter().flatten().copied().map(IpNet::from))
@@ -251,8 +283,23 @@ pub struct PinnedPolicy {
     pub enforce: Enforcement,
     /// What is open.
     pub open: BTreeSet<Opening>,
-    /// The addresses of every name that is open.
+    /// The addresses of every name that is open, and of every sandbox: see [`Destination::pinned_as`].
     pub addresses: BTreeMap<String, BTreeSet<IpAddr>>,
+}
+
+impl PinnedPolicy {
+    /// The names that resolve inside, and their addresses. A sandbox is known by its name in the spec.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &BTreeSet<IpAddr>)> {
+        let names = self.addresses.iter();
+        names.map(|(name, all)| (name.strip_prefix(SANDBOX).unwrap_or(name), all))
+    }
+
+    /// The other sandboxes that it opens.
+    #[must_use]
+    pub fn sandboxes(&self) -> BTreeSet<SandboxName> {
+        let all = self.open.iter().filter_map(|opening| opening.to.sandbox());
+        all.cloned().collect()
+    }
 }
 
 /// What is found in force.
@@ -336,6 +383,8 @@ mod tests {
             "2001:db8::/32",
             "[2001:db8::1]:53/udp",
             "[2001:db8::/32]:*/tcp",
+            "sandbox/db-2:5432/tcp",
+            "sandbox/db",
         ] {
             assert_eq!(text.parse::<Opening>().expect(text).to_string(), text);
         }

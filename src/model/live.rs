@@ -221,6 +221,8 @@ pub struct Live {
     pub refused_settings: BTreeMap<(String, String), String>,
     /// What the names in outbound network policies resolve to, as this machine sees it.
     pub names: BTreeMap<String, Resolved>,
+    /// The addresses of the machine that plans, where there are such policies.
+    pub machine: BTreeSet<IpAddr>,
     /// The volumes that the environment owns, whether attached or not. Looked for only where there may be some.
     pub volumes: BTreeSet<VolumeKey>,
     /// Ports of the host that somebody else has, of those that are yet to be opened; each with what is known of it.

@@ -1,6 +1,7 @@
 //! Desired × last-applied × live of one sandbox → what differs, and from which side.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::extras::Extra;
 use super::facts::{self, ABSENT};
@@ -11,7 +12,7 @@ use super::{Action, Change, FieldChange, Impact, Origin, Reason, TextChange};
 use super::{egress, workspace};
 use crate::model::{
     Capabilities, Data, Facts, Field, FileState, GuestPath, Ignored, Inspection, InstanceName, Kind, Labels,
-    LiveInstance, OnStale, Origin as Source, Resolved, Sandbox, SecretHashes, Shape, Status,
+    LiveInstance, OnStale, Origin as Source, Resolved, Sandbox, SandboxName, SecretHashes, Shape, Status,
 };
 
 /// What becomes of a sandbox's instance.
@@ -52,6 +53,10 @@ pub(super) struct Subject<'a> {
     pub(super) secret_paths: &'a BTreeSet<GuestPath>,
     /// Whether, made as a clone, it comes with the egress rules of its source on its disk.
     pub(super) inherits_rules: bool,
+    /// The sandboxes that the spec wants stopped.
+    pub(super) dormant: &'a BTreeSet<SandboxName>,
+    /// The addresses of the machine that plans.
+    pub(super) machine: &'a BTreeSet<IpAddr>,
 }
 
 impl Subject<'_> {
@@ -133,7 +138,7 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
         let Some(origin) = origin(wanted, before, now) else {
             continue;
         };
-        let origin = egress::origin(field, before, origin);
+        let origin = egress::origin(field, (before, now), origin);
         // What an apply that did not finish has left is nobody's doing but ours.
         let origin = if complete { origin } else { Origin::Pending };
         if wanted.is_none() && !undone(subject, field, [&desired, &applied, &live], &going, &mut notices) {

@@ -8,10 +8,11 @@ use std::net::IpAddr;
 
 use super::capability::enforcement;
 use super::diff::{Diff, Fate, Subject};
-use super::{Change, FieldChange, Origin, Refusal};
+use super::{FieldChange, Origin, Refusal};
 use crate::model::{
     Capabilities, Capability, Desired, Destination, EgressMode, EgressRule, Enforcement, EnvironmentName, Facts, Field,
     GuestPath, Kind, Live, LiveInstance, Opening, Origin as Source, PinnedPolicy, Policy, PolicyKey, Sandbox,
+    SandboxName,
 };
 
 /// The field that says whether there is a policy, and of which mode.
@@ -36,9 +37,6 @@ const OPEN: &str = "open";
 const REWRITTEN: [&str; 2] = ["/etc/hosts", "/etc/inittab"];
 const KEPT_INSIDE: &str = "/etc/sbx-apply/";
 
-/// Link-local addresses at which clouds tell an instance its credentials.
-const METADATA: [&str; 2] = ["169.254.169.254", "fd00:ec2::254"];
-
 pub(super) fn field(field: impl Into<String>) -> Field {
     Field::of(Kind::Egress, "", field)
 }
@@ -52,7 +50,7 @@ fn of_name(name: &str) -> Field {
 }
 
 /// The policy of a sandbox, where it closes anything.
-fn closing(sandbox: &Sandbox) -> Option<&Policy> {
+pub(super) fn closing(sandbox: &Sandbox) -> Option<&Policy> {
     let policy = sandbox.egress.as_ref()?;
     (policy.mode != EgressMode::Unrestricted).then_some(policy)
 }
@@ -77,7 +75,14 @@ pub(super) fn settle(subject: &Subject<'_>, desired: &mut Facts, applied: &Facts
     let Some(policy) = closing(subject.sandbox) else { return };
     desired.set(field(ENFORCED), all_well(enforcement(policy, subject.capabilities)));
     for rule in &policy.allow {
-        let Destination::Domain(name) = &rule.to else { continue };
+        let name = match &rule.to {
+            Destination::Domain(name) => name,
+            Destination::Sandbox(peer) => {
+                settle_peer(subject, desired, rule, peer);
+                continue;
+            }
+            Destination::Network(_) => continue,
+        };
         let now = usable(subject, name);
         let pinned = applied.get(&of_name(name)).filter(|pinned| {
             let pinned = addresses(pinned);
@@ -89,6 +94,37 @@ pub(super) fn settle(subject: &Subject<'_>, desired: &mut Facts, applied: &Facts
             None => desired.set(of_name(name), joined(&now)),
         }
     }
+}
+
+/// Another sandbox is opened at the address that it has now, or, while it has none, at the one that is open. One that is
+/// not to run and has none stays closed.
+fn settle_peer(subject: &Subject<'_>, desired: &mut Facts, rule: &EgressRule, peer: &SandboxName) {
+    let name = rule.to.to_string();
+    let now = usable(subject, &name);
+    let open = subject.instance.and_then(|instance| instance.egress.as_ref());
+    let open = open.and_then(|live| live.policy.addresses.get(&name)).cloned();
+    let addresses = open.filter(|_| now.is_empty()).unwrap_or(now);
+    if !addresses.is_empty() {
+        desired.set(of_name(&name), joined(&addresses));
+    } else if subject.dormant.contains(peer) {
+        desired.unset(&of_opening(&rule.opening()));
+    }
+}
+
+/// What is true of a name once its addresses are pinned, for the record.
+#[must_use]
+pub fn pinned_fact(name: &str, pinned: &BTreeSet<IpAddr>) -> (Field, Option<String>) {
+    (of_name(name), Some(joined(pinned)))
+}
+
+/// What of a policy can be put in force at once: all but the sandboxes that have no address yet, which stay closed until
+/// they do.
+pub(super) fn known(mut policy: PinnedPolicy) -> PinnedPolicy {
+    let addresses = &policy.addresses;
+    policy
+        .open
+        .retain(|opening| opening.to.sandbox().is_none() || opening.networks(addresses).next().is_some());
+    policy
 }
 
 /// What [`ENFORCED`] says when all is well.
@@ -147,7 +183,7 @@ pub(super) fn is_inside(instance: &LiveInstance) -> bool {
 }
 
 /// The addresses of a name that the backend can open.
-fn usable(subject: &Subject<'_>, name: &str) -> BTreeSet<IpAddr> {
+pub(super) fn usable(subject: &Subject<'_>, name: &str) -> BTreeSet<IpAddr> {
     let all = subject.names.get(name).and_then(|resolved| resolved.as_ref().ok());
     let ipv6 = subject.capabilities.can(Capability::EgressIpv6);
     let all = all.into_iter().flatten().copied();
@@ -202,20 +238,34 @@ pub(super) fn live(facts: &mut Facts, instance: &LiveInstance, desired: &Facts, 
         facts.set(of_opening(opening), OPEN);
     }
     for (name, pinned) in &found.policy.addresses {
-        facts.set(of_name(name), joined(pinned));
+        let field = of_name(name);
+        // Where another sandbox is goes with its being open, and is nobody's word.
+        let is_peer = is_peer(&field);
+        if !is_peer || desired.get(&field).is_some() || applied.get(&field).is_some() {
+            facts.set(field, joined(pinned));
+        }
     }
 }
 
 /// Which side moved. That a name leads elsewhere is neither the spec's doing nor that of anybody here: drift.
-pub(super) fn origin(field: &Field, applied: Option<&str>, origin: Origin) -> Origin {
+pub(super) fn origin(field: &Field, (applied, live): (Option<&str>, Option<&str>), origin: Origin) -> Origin {
+    let moved = is_address(field) && applied.is_some() || is_peer(field) && live.is_some();
     match origin {
-        Origin::Pending | Origin::Conflict if is_address(field) && applied.is_some() => Origin::Drift,
+        Origin::Pending | Origin::Conflict if moved => Origin::Drift,
         _ => origin,
     }
 }
 
 fn is_address(field: &Field) -> bool {
     field.kind == Kind::Egress && field.field.starts_with(ADDRESSES)
+}
+
+fn is_peer(field: &Field) -> bool {
+    let name = is_address(field).then(|| field.field.strip_prefix(ADDRESSES)).flatten();
+    name.is_some_and(|name| {
+        name.parse::<Opening>()
+            .is_ok_and(|opening| opening.to.sandbox().is_some())
+    })
 }
 
 /// Whether names have moved, and nothing else has.
@@ -264,10 +314,7 @@ pub(super) fn pinned(subject: &Subject<'_>, diff: &Diff, environment: &Environme
             .filter(|_| change.before.is_some())?;
         text.parse::<Opening>().ok()
     }));
-    let name = |opening: &Opening| match &opening.to {
-        Destination::Domain(name) => Some(name.clone()),
-        Destination::Network(_) => None,
-    };
+    let name = |opening: &Opening| opening.to.pinned_as();
     let pin = |name: String| {
         let field = of_name(&name);
         let kept = accepted(&field).and_then(|change| change.before.as_deref());
@@ -347,98 +394,6 @@ pub(super) fn unresolved(subject: &Subject<'_>) -> Vec<Refusal> {
         ));
     }
     refusals
-}
-
-/// What is worth knowing of a policy that is about to be put in force: holes that are easily overlooked, and names of
-/// the preset that stay closed.
-pub(super) fn notices(subject: &Subject<'_>, changes: &[Change]) -> Vec<String> {
-    let Some(policy) = closing(subject.sandbox) else {
-        return Vec::new();
-    };
-    let mut notices = Vec::new();
-    if changes.iter().any(|change| change.kind == Kind::Egress) {
-        if enforcement(policy, subject.capabilities) == Enforcement::Guest {
-            notices.push(
-                "egress: enforced inside the sandbox, which is best effort: whoever is root in there can undo it"
-                    .to_owned(),
-            );
-        }
-        let metadata: Vec<IpAddr> = METADATA.iter().filter_map(|text| text.parse().ok()).collect();
-        for rule in policy.allow.iter().filter(|rule| !rule.preset) {
-            let (everything, reaches) = match &rule.to {
-                Destination::Network(network) => (
-                    network.prefix_len() == 0,
-                    metadata.iter().any(|address| network.contains(address)),
-                ),
-                Destination::Domain(name) => {
-                    let all = usable(subject, name);
-                    (false, metadata.iter().any(|address| all.contains(address)))
-                }
-            };
-            let to = rule.opening();
-            if everything {
-                notices.push(format!(
-                    "egress: `{to}` opens every address, those of this network and of the host included"
-                ));
-            } else if reaches {
-                notices.push(format!(
-                    "egress: `{to}` opens the metadata service of clouds, which hands out credentials"
-                ));
-            }
-        }
-        notices.extend(overlapping(policy));
-    }
-    let closed: BTreeSet<&str> = policy
-        .allow
-        .iter()
-        .filter(|rule| rule.preset)
-        .filter_map(|rule| match &rule.to {
-            Destination::Domain(name) if usable(subject, name).is_empty() => Some(name.as_str()),
-            _ => None,
-        })
-        .collect();
-    if !closed.is_empty() {
-        let names: Vec<&str> = closed.iter().copied().take(3).collect();
-        let more = match closed.len() - names.len() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        notices.push(format!(
-            "egress: of the `agent` preset, {}{more} do not resolve here and stay closed",
-            names.join(", ")
-        ));
-    }
-    notices
-}
-
-/// Rules that another one opens already.
-fn overlapping(policy: &Policy) -> Vec<String> {
-    let covers = |wide: &Opening, narrow: &Opening| {
-        let to = match (&wide.to, &narrow.to) {
-            (Destination::Network(wide), Destination::Network(narrow)) => wide.contains(narrow),
-            (wide, narrow) => wide == narrow,
-        };
-        let ports = match (wide.ports, narrow.ports) {
-            (None, _) => true,
-            (Some(wide), Some(narrow)) => wide.first <= narrow.first && narrow.last <= wide.last,
-            (Some(_), None) => false,
-        };
-        to && ports && (wide.protocol.is_none() || wide.protocol == narrow.protocol)
-    };
-    let all: Vec<(Opening, bool)> = policy.allow.iter().map(|rule| (rule.opening(), rule.preset)).collect();
-    let mut notices = Vec::new();
-    for (index, (narrow, preset)) in all.iter().enumerate() {
-        let wider = all.iter().enumerate().find(|(other, (wide, _))| {
-            let twice = wide == narrow;
-            *other != index && covers(wide, narrow) && (!twice || *other < index)
-        });
-        if let Some((_, (wide, _))) = wider
-            && !preset
-        {
-            notices.push(format!("egress: `{narrow}` adds nothing: `{wide}` opens it already"));
-        }
-    }
-    notices
 }
 
 /// Whether a sandbox is stopped and started again for a change.

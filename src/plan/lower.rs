@@ -378,7 +378,7 @@ fn policy(lowering: &mut Lowering<'_>, diff: &Diff, environment: &EnvironmentNam
         Some(policy) => format!("put the egress policy {} in force", policy.key.name),
         None => "lift the egress policy".to_owned(),
     };
-    lowering.push(Op::Egress(policy), title, egress::facts(diff));
+    lowering.push(Op::Egress(policy.map(egress::known)), title, egress::facts(diff));
 }
 
 /// Rules inside are seen to be in force before anything is run that the spec brings.
@@ -388,7 +388,7 @@ fn loaded(lowering: &mut Lowering<'_>, diff: &Diff, environment: &EnvironmentNam
     let policy = egress::pinned(lowering.subject, diff, environment).filter(|_| !accepted);
     if let Some(policy) = policy.filter(|policy| policy.enforce == Enforcement::Guest) {
         let title = "see that the egress rules inside are in force";
-        lowering.push(Op::Egress(Some(policy)), title, Vec::new());
+        lowering.push(Op::Egress(Some(egress::known(policy))), title, Vec::new());
     }
 }
 

@@ -13,11 +13,11 @@ use super::mounted;
 use super::stale::{Recipes, generations, weigh};
 use super::{
     Action, Change, FieldChange, Graph, Impact, Op, Reason, Refusal, SpecChange, Step, StepId, Summary, UnknownTarget,
-    capability, cores, egress, secret, select, spec_files, workspace,
+    capability, cores, egress, holes, peers, secret, select, spec_files, workspace,
 };
 use crate::model::{
     Capabilities, Date, Desired, Enforcement, EnvironmentName, Field, Ignored, InstanceName, Kind, Labels, Live,
-    LiveInstance, Origin, Ownership, Place, Sandbox, SandboxName, VolumeKey,
+    LiveInstance, Origin, Ownership, PinnedPolicy, Place, Power, Sandbox, SandboxName, VolumeKey,
 };
 
 /// How to plan.
@@ -159,6 +159,13 @@ pub fn plan(
     };
     plan.notices.extend(expired(desired, &plan.selected, today));
     let cloned: BTreeSet<&SandboxName> = desired.sandboxes.values().filter_map(Sandbox::source).collect();
+    let dormant: BTreeSet<SandboxName> = desired
+        .sandboxes
+        .values()
+        .filter(|sandbox| sandbox.state == Power::Stopped)
+        .map(|sandbox| sandbox.name.clone())
+        .collect();
+    let mut opening: BTreeMap<SandboxName, PinnedPolicy> = BTreeMap::new();
     let mut parts: BTreeMap<&SandboxName, Part> = BTreeMap::new();
     for generation in generations(desired, &plan.selected) {
         let compared = cores::each(&generation, |sandbox| {
@@ -198,6 +205,8 @@ pub fn plan(
                 names: &live.names,
                 secrets: &live.secrets,
                 secret_paths: &secret_paths,
+                dormant: &dormant,
+                machine: &live.machine,
                 inherits_rules: egress::inherits(
                     sandbox,
                     desired,
@@ -214,6 +223,7 @@ pub fn plan(
         .keys()
         .filter_map(|name| Some((name, parts.remove(name)?)))
     {
+        opening.extend(part.opens.map(|policy| (sandbox.clone(), policy)));
         plan.refusals.extend(part.refusals);
         plan.steps.extend(part.steps);
         plan.changes.extend(part.changes);
@@ -231,10 +241,11 @@ pub fn plan(
             prune_volumes(&mut plan, desired, live);
         }
     }
-    plan.refusals.extend(matched.refusals);
+    plan.refusals.extend(matched.refusals.iter().cloned());
     once_each(&mut plan.refusals);
     wait_for_sources(&mut plan.steps);
     wait_for_ports(&mut plan.steps, live);
+    peers::open(&mut plan.steps, opening, &instance_of);
     drop_met_needs(&mut plan.steps);
     Ok(plan)
 }
@@ -247,6 +258,8 @@ struct Part {
     changes: Vec<Change>,
     accepted: Vec<Accepted>,
     notices: Vec<String>,
+    /// Its policy, where that opens other sandboxes.
+    opens: Option<PinnedPolicy>,
 }
 
 impl Part {
@@ -275,7 +288,7 @@ impl Part {
             notices.extend(kept.and_then(|instance| overdue(subject.sandbox, instance, subject.now)));
         }
         notices.extend(secret::notices(subject, &diff.changes, diff.fate));
-        notices.extend(egress::notices(subject, &diff.changes));
+        notices.extend(holes::notices(subject, &diff.changes));
         notices.extend(workspace::notices(subject, &diff.changes));
         if subject.unseen && diff.fate == Fate::Keep {
             notices.push(
@@ -284,6 +297,8 @@ impl Part {
             );
         }
         let steps = lower(subject, &diff, around, live);
+        let policy = egress::pinned(subject, &diff, around.environment);
+        let opens = policy.filter(|policy| !policy.sandboxes().is_empty());
         refusals.extend(mounted::guard(subject, diff.fate, &steps));
         notices.extend(mounted::notices(subject, diff.fate));
         secret::hide(diff.changes.iter_mut().flat_map(|change| &mut change.fields));
@@ -291,6 +306,7 @@ impl Part {
         Self {
             refusals,
             steps,
+            opens,
             recipes: diff.recipes,
             changes: diff.changes,
             accepted: accepted(subject, diff.accepted).collect(),

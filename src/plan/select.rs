@@ -9,7 +9,8 @@ use crate::model::{Desired, SandboxName};
 #[error("no sandbox is named `{0}`")]
 pub struct UnknownTarget(pub String);
 
-/// The sandboxes with these names or base names, and all that they depend on. Everything when there are none.
+/// The sandboxes with these names or base names, all that they depend on, and all that their
+/// egress policies open. Everything when there are none.
 ///
 /// # Errors
 /// When a target names nothing.
@@ -38,6 +39,9 @@ pub fn select(desired: &Desired, targets: &[String]) -> Result<BTreeSet<SandboxN
             && let Some(sandbox) = desired.sandboxes.get(name)
         {
             left.extend(sandbox.needs());
+            let rules = sandbox.egress.iter().flat_map(|policy| &policy.allow);
+            let open = rules.filter_map(|rule| rule.to.sandbox());
+            left.extend(open.filter_map(|peer| desired.sandboxes.get_key_value(peer).map(|(name, _)| name)));
         }
     }
     Ok(selected)

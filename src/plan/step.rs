@@ -1,5 +1,6 @@
 //! What apply carries out: each step is one short piece of work on one instance.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::model::{
@@ -61,6 +62,13 @@ pub enum Op {
     DeleteVolume(VolumeKey),
     /// Put an outbound network policy in force; none lifts the one that there is.
     Egress(Option<PinnedPolicy>),
+    /// Open other sandboxes, which have just been started, by a policy that is in force but for them.
+    Peers {
+        /// The whole policy.
+        policy: PinnedPolicy,
+        /// Their instances.
+        instances: BTreeMap<SandboxName, InstanceName>,
+    },
     /// Start it.
     Start,
     /// Wait until it is ready: until commands run, and, when there is a command, until that succeeds.
@@ -91,6 +99,7 @@ impl Op {
             Self::Attach(_) => "attach",
             Self::DeleteVolume(_) => "delete-volume",
             Self::Egress(_) => "egress",
+            Self::Peers { .. } => "open-sandboxes",
             Self::Start => "start",
             Self::Ready(_) => "ready",
             Self::Run(_) => "run",

@@ -148,6 +148,7 @@ fn allowed(policy: &PinnedPolicy, inside: &Inside) -> Vec<Check> {
             Destination::Domain(name) => Some(name.clone()),
             Destination::Network(network) if network.prefix_len() == network.max_prefix_len() => None,
             Destination::Network(_) => continue,
+            Destination::Sandbox(name) => Some(name.to_string()),
         };
         let addresses: BTreeSet<IpAddr> = opening
             .networks(&policy.addresses)

@@ -315,7 +315,12 @@ fn rules(policy: &Policy) -> Node {
         made.children.push(node("enforce", [word("guest")]));
     }
     for rule in &policy.allow {
-        let mut allow = node("allow", [string(&rule.to.to_string())]);
+        let mut allow = match rule.to.sandbox() {
+            Some(_) => node("allow", []),
+            None => node("allow", [string(&rule.to.to_string())]),
+        };
+        let sandbox = rule.to.sandbox().map(|name| property("sandbox", string(name.as_str())));
+        allow.props.extend(sandbox);
         allow
             .props
             .extend(rule.ports.map(|ports| property("port", word(&ports.to_string()))));

@@ -8,7 +8,7 @@ use super::clean::short;
 use super::json;
 use super::palette::{Tone, paint};
 use super::table::table;
-use crate::model::{Destination, EgressMode, Enforcement, LivePolicy, Opening, Policy, SandboxName, agent_preset};
+use crate::model::{EgressMode, Enforcement, LivePolicy, Opening, Policy, SandboxName, agent_preset};
 
 /// The policy of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -52,10 +52,7 @@ impl Egress {
         let mut rows: BTreeMap<Opening, Row> = BTreeMap::new();
         let mut row = |opening: &Opening, declared: bool, by: String| {
             let open = live.is_some_and(|live| live.policy.open.contains(opening));
-            let pinned = live.and_then(|live| match &opening.to {
-                Destination::Domain(name) => live.policy.addresses.get(name),
-                Destination::Network(_) => None,
-            });
+            let pinned = live.and_then(|live| live.policy.addresses.get(&opening.to.pinned_as()?));
             rows.entry(opening.clone()).or_insert(Row {
                 to: opening.to_string(),
                 declared,

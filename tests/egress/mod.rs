@@ -6,4 +6,5 @@ mod incus;
 mod internet;
 mod learn;
 mod local;
+mod peers;
 mod scene;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -237,6 +238,12 @@ impl Observe for Incus {
 
     async fn get(&self, name: &InstanceName) -> Result<Instance> {
         self.read_instance(name).await
+    }
+
+    async fn address_of(&self, name: &InstanceName) -> Result<Option<Ipv4Addr>> {
+        self.leased(name)
+            .await
+            .map_err(|error| error.within(format_args!("cannot see which address `{name}` has")))
     }
 
     async fn list(&self) -> Result<Vec<Instance>> {

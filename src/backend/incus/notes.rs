@@ -273,6 +273,8 @@ impl KeepNotes for Incus {
             key: NoteKey::Lock,
         });
         let delete = async {
+            // Also of instances that somebody else has deleted.
+            self.prune(&[environment.clone()]).await?;
             let ours = self.notes_of(environment, |name| name.starts_with(&prefix)).await?;
             let mut ours: Vec<String> = ours.into_iter().map(|(name, _)| name).collect();
             // While it is there, nobody makes others.

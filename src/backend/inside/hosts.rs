@@ -31,7 +31,7 @@ fn block(policy: &PinnedPolicy) -> String {
         return String::new();
     }
     let mut text = FROM.to_owned();
-    for (name, addresses) in &policy.addresses {
+    for (name, addresses) in policy.names() {
         text.extend(addresses.iter().map(|address| format!("{address} {name}\n")));
     }
     text + TO

@@ -114,7 +114,7 @@ fn check(policy: &PinnedPolicy) -> Result<()> {
             return refuse(format!("{name:?} is no host name"));
         }
     }
-    match policy.addresses.keys().find(|name| bad(name)) {
+    match policy.names().map(|(name, _)| name).find(|name| bad(name)) {
         Some(name) => refuse(format!("{name:?} is no host name")),
         None => Ok(()),
     }

@@ -78,7 +78,7 @@ fn write(
     };
     let servers = servers.into_iter();
     let servers: String = servers.map(|server| format!("nameserver {server}\n")).collect();
-    let pinned = policy.into_iter().flat_map(|policy| &policy.addresses);
+    let pinned = policy.into_iter().flat_map(PinnedPolicy::names);
     let pinned = pinned.flat_map(|(name, all)| all.iter().map(move |address| format!("{address} {name}\n")));
     let hosts = format!(
         "127.0.0.1 localhost\n127.0.1.1 {name}\n::1 localhost ip6-localhost ip6-loopback\n{}",

@@ -35,4 +35,5 @@ mod wire;
 mod workspace;
 
 pub use inside::{ENTRY, main as helper};
+pub use network::own_addresses;
 pub use opener::{Local, Opener};

@@ -14,7 +14,7 @@ use super::network::Subject;
 use super::state::Record;
 use crate::backend::{Doing, Error, ErrorKind, NetworkPolicy, ReadPolicy, Result};
 use crate::model::{
-    Capability, Enforcement, EnvironmentName, Fault, InstanceName, Learned, LivePolicy, PinnedPolicy, PolicyKey,
+    Capability, Enforcement, EnvironmentName, InstanceName, Learned, LivePolicy, PinnedPolicy, PolicyKey,
 };
 
 /// A policy, as a record has it.
@@ -122,7 +122,7 @@ impl Local {
                     folder: &folder,
                     policy: Some(policy.clone()),
                 };
-                self.network.fault(&subject, process.pid).await.map(Fault::live)
+                self.network.fault(&subject, process.pid).await
             }
             None => None,
         };
@@ -141,8 +141,8 @@ fn check(policy: &PinnedPolicy) -> Result<()> {
     }
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
     match policy
-        .addresses
-        .keys()
+        .names()
+        .map(|(name, _)| name)
         .find(|name| name.is_empty() || !name.chars().all(good))
     {
         Some(name) => refuse(format!("{name:?} is no host name")),

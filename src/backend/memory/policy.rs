@@ -62,8 +62,10 @@ fn strict(policy: &PinnedPolicy) -> Result<()> {
     let refuse = |message: String| Err(Error::new(ErrorKind::Invalid, message));
     for opening in &policy.open {
         match &opening.to {
-            Destination::Domain(name) if policy.addresses.get(name).is_none_or(|pinned| pinned.is_empty()) => {
-                return refuse(format!("`{name}` is open without an address"));
+            Destination::Domain(_) | Destination::Sandbox(_)
+                if opening.networks(&policy.addresses).next().is_none() =>
+            {
+                return refuse(format!("`{}` is open without an address", opening.to));
             }
             Destination::Network(network) if network.addr().is_ipv6() => {
                 return refuse(format!("`{network}` is IPv6"));
@@ -75,7 +77,7 @@ fn strict(policy: &PinnedPolicy) -> Result<()> {
         if !policy
             .open
             .iter()
-            .any(|opening| opening.to == Destination::Domain(name.clone()))
+            .any(|opening| opening.to.pinned_as().as_ref() == Some(name))
         {
             return refuse(format!("`{name}` has addresses and is not open"));
         }

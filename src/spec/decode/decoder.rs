@@ -60,38 +60,8 @@ impl Decoder<'_> {
             .push(Diagnostic::new(code, message, at, text).with_help(help));
     }
 
-    /// Takes out of a policy's rule what says that it leads to another sandbox, which none can.
-    fn other_sandbox(&mut self, node: &mut Node) {
-        const WORD: &str = "sandbox";
-        let as_property = node.props.iter().map(|(name, _)| name).find(|name| name.text == WORD);
-        let mut all = as_property
-            .into_iter()
-            .chain(node.children.iter().map(|child| &child.name));
-        let Some(at) = all.find(|name| name.text == WORD).map(|name| name.at.clone()) else {
-            return;
-        };
-        self.push(
-            "spec::unsupported-destination",
-            "an egress policy cannot open another sandbox".to_owned(),
-            &at,
-            "no destination",
-            "a policy pins addresses, and that of a sandbox is not known before it runs: this version cannot keep up \
-             with it; what sandboxes share can be in a volume, or in a mount",
-        );
-        node.props.retain(|(name, _)| name.text != WORD);
-        node.children.retain(|child| child.name.text != WORD);
-        node.flawed = true;
-        // So that no destination is missing as well.
-        if node.args.is_empty() {
-            node.args.push(broken(&at));
-        }
-    }
-
     /// Decodes a node that is a block.
-    fn block(&mut self, mut node: Node, form: &'static Form, body: &'static Body) -> Block {
-        if form.name == "allow" {
-            self.other_sandbox(&mut node);
-        }
+    fn block(&mut self, node: Node, form: &'static Form, body: &'static Body) -> Block {
         let mut args = node.args.into_iter();
         let mut label = None;
         let word = self.one(form);

@@ -304,9 +304,9 @@ static POLICY: &[Form] = &[
     Form::block(
         "allow",
         "allow",
-        "A destination that may be reached: a host name, an address or a network.",
+        "A destination that may be reached: a host name, an address or a network, or another sandbox.",
         body(
-            Label::Required {
+            Label::Optional {
                 key: "to",
                 kind: Type::Destination,
             },
@@ -317,6 +317,11 @@ static POLICY: &[Form] = &[
 ];
 
 static ALLOW: &[Form] = &[
+    Form::value(
+        "sandbox",
+        Type::Reference,
+        "In the place of a destination: another sandbox of this spec, all of a count, or one such as `db-2`.",
+    ),
     Form::value("port", Type::Ports, "A port or a range of ports; all when left out."),
     Form::value(
         "protocol",

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 
 use crate::model::{
-    Bytes, Content, Date, Diagnostic, EgressMode, EgressRule, Enforcement, Entry, Field, File, FileState, GuestPath,
-    GuestPort, Ignored, Kind as FieldKind, Memory, Mode, Mount, OnStale, Origin, Owner, Place, Policy, Port, Power,
-    Protocol, Ready, Run, Sandbox, SandboxName, Script, Seconds, SnapshotName, Sourced, StepName, Tree, User, Volume,
-    When, agent_preset,
+    Bytes, Content, Date, Destination, Diagnostic, EgressMode, EgressRule, Enforcement, Entry, Field, File, FileState,
+    GuestPath, GuestPort, Ignored, Kind as FieldKind, Memory, Mode, Mount, OnStale, Origin, Owner, Place, Policy, Port,
+    Power, Protocol, Ready, Run, Sandbox, SandboxName, Script, Seconds, SnapshotName, Sourced, StepName, Tree, User,
+    Volume, When, agent_preset,
 };
 use crate::spec::decode::Block;
 use crate::spec::language::{destination, ports};
@@ -508,7 +508,11 @@ fn ignored(block: &Block) -> Option<Ignored> {
 
 fn rule(block: &Block) -> Option<EgressRule> {
     Some(EgressRule {
-        to: destination(block.name()).ok()?,
+        to: match block.text("sandbox") {
+            // Which of them, where it is counted, is settled when all are known.
+            Some(name) => Destination::Sandbox(SandboxName::new(name).ok()?),
+            None => destination(block.name()).ok()?,
+        },
         ports: block.text("port").and_then(ports),
         protocol: match block.text("protocol") {
             Some("tcp") => Some(Protocol::Tcp),

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 
-use crate::model::{BackendChoice, Desired, Diagnostic, EnvironmentName, Place, Protocol, SandboxName, Secrets};
+use crate::model::{
+    BackendChoice, Desired, Destination, Diagnostic, EgressRule, EnvironmentName, Place, Protocol, SandboxName, Secrets,
+};
 use crate::spec::decode::{Block, Content};
 use crate::spec::language::Type;
 use crate::spec::load::Request;
@@ -71,6 +73,7 @@ pub(crate) fn desired(request: &Request, sources: &mut Sources, problems: &mut P
     }
     if !incomplete {
         validate::references(&sandboxes, environment.as_ref(), problems);
+        validate::peers(&sandboxes, &all.egress, problems);
     }
     validate::cycles(&sandboxes, problems);
     let built = expand(&sandboxes, &all, &gathered, sources, problems)?;
@@ -354,6 +357,9 @@ fn expand(
             return None;
         }
         sandbox.depends_on = depends_on;
+        if let Some(policy) = &mut sandbox.egress {
+            policy.allow = each_of(&policy.allow, &names);
+        }
         let Some(count) = declared.count else {
             result.insert(sandbox.name.clone(), sandbox);
             continue;
@@ -379,6 +385,10 @@ fn expand(
                     }
                 }
             }
+            if let Some(policy) = &mut copy.egress {
+                // Its siblings, where it opens all of its own count.
+                policy.allow.retain(|rule| rule.to.sandbox() != Some(&copy.name));
+            }
             result.insert(copy.name.clone(), copy);
         }
     }
@@ -386,6 +396,24 @@ fn expand(
     workspace::nested(&result, problems);
     workspace::targets(&result, problems);
     Some(result)
+}
+
+/// The rules of a policy, where one that names a counted sandbox is one for each of them.
+fn each_of(rules: &[EgressRule], counts: &BTreeMap<&str, Option<u64>>) -> Vec<EgressRule> {
+    let mut all = Vec::new();
+    for rule in rules {
+        let named = rule.to.sandbox().map(SandboxName::as_str);
+        let Some((base, count)) = named.and_then(|name| Some((name, (*counts.get(name)?)?))) else {
+            all.push(rule.clone());
+            continue;
+        };
+        let names = (1..=count).filter_map(|number| SandboxName::new(format!("{base}-{number}")).ok());
+        all.extend(names.map(|name| EgressRule {
+            to: Destination::Sandbox(name),
+            ..rule.clone()
+        }));
+    }
+    all
 }
 
 fn too_large(declared: &Declared, what: &str, limit: u64) -> Diagnostic {

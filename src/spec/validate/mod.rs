@@ -3,6 +3,7 @@
 mod config;
 mod cycles;
 mod paths;
+mod peers;
 mod references;
 mod rules;
 mod values;
@@ -10,6 +11,7 @@ mod values;
 pub(super) use config::{config, is_allowed};
 pub(super) use cycles::cycles;
 pub(super) use paths::paths;
+pub(super) use peers::peers;
 pub(super) use references::{references, undeclared};
 pub(super) use rules::{layered, rules};
 pub(super) use values::values;

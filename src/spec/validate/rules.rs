@@ -170,7 +170,37 @@ fn own_egress(block: &Block, problems: &mut Problems) {
     policy(block, problems);
 }
 
+/// A rule leads somewhere, and to one place.
+fn leads_somewhere(rule: &Block, problems: &mut Problems) {
+    match (&rule.label, rule.entry("sandbox")) {
+        (Some(label), Some(entry)) => problems.push(
+            Diagnostic::new(
+                "spec::conflicting-keys",
+                "a rule opens a destination or another sandbox, not both",
+                &entry.at,
+                "and this too",
+            )
+            .with_mark(&label.at, "this is given")
+            .with_help("make two rules of it"),
+        ),
+        (None, None) if rule.flawed => {}
+        (None, None) => problems.push(
+            Diagnostic::new(
+                "spec::missing-label",
+                "this \"allow\" does not say what it opens",
+                &rule.at,
+                "here",
+            )
+            .with_help("name a destination (a host name, an address or a network), or a sandbox: sandbox=\"db\""),
+        ),
+        _ => {}
+    }
+}
+
 fn policy(block: &Block, problems: &mut Problems) {
+    for rule in block.blocks("allow") {
+        leads_somewhere(rule, problems);
+    }
     let Some(mode) = block
         .value("mode")
         .filter(|mode| matches!(mode.text.as_str(), "none" | "unrestricted"))

@@ -80,6 +80,9 @@ fn probed(probes: &[Probe]) -> String {
 }
 
 fn in_sync(plan: &Plan) -> String {
+    if !plan.refusals.is_empty() {
+        return "**No changes to be seen**, but something stands in the way.".to_owned();
+    }
     format!("**No changes.** The environment matches the spec{}.", kept(plan))
 }
 

@@ -14,7 +14,7 @@ use ipnet::Ipv4Net;
 use tokio::task::spawn_blocking;
 
 use super::remains;
-use crate::backend::nft::{Nft, opened, without, words};
+use crate::backend::nft::{Nft, PEER, opened, without, words};
 use crate::backend::watch::Pass;
 use crate::backend::{Error, ErrorKind, Result};
 use crate::model::PinnedPolicy;
@@ -144,7 +144,8 @@ fn rules(network: &str, range: Ipv4Net, policy: &PinnedPolicy) -> String {
   }}
   chain through {{
     type filter hook forward priority filter - 10; policy accept;
-{open}    iifname \"{network}\" drop
+{open}    iifname \"{network}\" ct direction reply ct mark {PEER} accept
+    iifname \"{network}\" drop
   }}
 }}
 ",
@@ -158,7 +159,8 @@ fn watched(network: &str, range: Ipv4Net, policy: &PinnedPolicy, pass: &Pass) ->
     let from = format!("iifname \"{network}\"");
     let own = range.addr();
     let open = opened(policy).into_iter().map(|rule| format!("{rule} accept"));
-    let open: Vec<String> = open.chain(["drop".to_owned()]).collect();
+    let answers = format!("ct direction reply ct mark {PEER} accept");
+    let open: Vec<String> = open.chain([answers, "drop".to_owned()]).collect();
     let own_services = [
         "ct state established,related accept".to_owned(),
         "meta nfproto ipv6 drop".to_owned(),

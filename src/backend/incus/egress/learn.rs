@@ -83,6 +83,37 @@ impl Incus {
         .await
     }
 
+    /// The address that the daemon has given to an instance, whatever is said inside.
+    pub(in crate::backend::incus) async fn leased(&self, name: &InstanceName) -> Result<Option<Ipv4Addr>> {
+        let instance = match self.fetch(name).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            found => found?.0,
+        };
+        for (card, network) in card::on_networks(&instance.expanded_devices) {
+            let found: Option<(Network, Etag)> = self.find(&self.client.url(["networks", network])).await?;
+            let range = found.and_then(|(network, _)| network::range(&network));
+            let Some(range) = range else { continue };
+            if let Some(address) = self.lease(&instance, (card, network), range).await? {
+                return Ok(Some(address));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What the DHCP server of a network has given to an instance's card there.
+    async fn lease(
+        &self,
+        instance: &wire::Instance,
+        (card, network): (&str, &str),
+        range: Ipv4Net,
+    ) -> Result<Option<Ipv4Addr>> {
+        let url = self.client.url(["networks", network, "leases"]);
+        let (leases, _): (Vec<Lease>, Etag) = self.client.get(&url).await?;
+        let own = instance.put.config.get(&format!("volatile.{card}.hwaddr"));
+        let mut leases = leases.iter().filter(|lease| Some(&lease.hwaddr) == own);
+        Ok(leases.find_map(|lease| lease.address.parse().ok().filter(|address| range.contains(address))))
+    }
+
     /// The first network with addresses of the daemon's own that an instance is on, and its address there: as the daemon
     /// has given it, whatever is said inside.
     async fn spot(&self, instance: &wire::Instance) -> Result<Spot> {
@@ -92,13 +123,7 @@ impl Incus {
             let Some(range) = range.filter(|_| super::guard::is_here(network)) else {
                 continue;
             };
-            let (leases, _): (Vec<Lease>, Etag) = self
-                .client
-                .get(&self.client.url(["networks", network, "leases"]))
-                .await?;
-            let own = instance.put.config.get(&format!("volatile.{card}.hwaddr"));
-            let mut leases = leases.iter().filter(|lease| Some(&lease.hwaddr) == own);
-            if let Some(address) = leases.find_map(|lease| lease.address.parse().ok()) {
+            if let Some(address) = self.lease(instance, (card, network), range).await? {
                 return Ok(Spot {
                     network: network.to_owned(),
                     range,

@@ -28,7 +28,7 @@ use super::client::Etag;
 use super::{Incus, convert, wire};
 use crate::backend::retry::{retry, retry_when};
 use crate::backend::{Doing, Error, ErrorKind, NetworkPolicy, ReadPolicy, Result, inside};
-use crate::model::{Enforcement, Fault, InstanceName, Learned, LivePolicy, LookInside, PinnedPolicy, PolicyKey};
+use crate::model::{Enforcement, EnvironmentName, Fault, InstanceName, Learned, LivePolicy, LookInside, PinnedPolicy};
 use network::{AclsPost, NetworksPost};
 
 #[async_trait]
@@ -277,13 +277,14 @@ impl Incus {
         .await
     }
 
-    /// The policies that an instance is under, by their networks' labels.
-    pub(super) async fn keys_of(&self, name: &InstanceName) -> Result<Vec<PolicyKey>> {
+    /// The environments whose policies an instance is under, by their networks' labels.
+    pub(super) async fn keys_of(&self, name: &InstanceName) -> Result<Vec<EnvironmentName>> {
         let (instance, _) = self.fetch(name).await?;
         let mut keys = Vec::new();
         for network in card::networks(&instance.expanded_devices).filter(|network| network::may_be_ours(network)) {
             let found: Option<(Network, Etag)> = self.find(&self.client.url(["networks", network])).await?;
-            keys.extend(found.and_then(|(network, _)| network::key(self.client.project(), &network.config)));
+            let key = found.and_then(|(network, _)| network::key(self.client.project(), &network.config));
+            keys.extend(key.map(|key| key.environment));
         }
         Ok(keys)
     }
@@ -307,16 +308,16 @@ impl Incus {
         .await
     }
 
-    /// Deletes the networks and ACLs that nobody is on any more: all those of the environments whose policies `left` are,
+    /// Deletes the networks and ACLs that nobody is on any more: all those of some environments,
     /// so that what a killed process has left goes, too.
-    pub(super) async fn prune(&self, left: &[PolicyKey]) -> Result<()> {
+    pub(super) async fn prune(&self, left: &[EnvironmentName]) -> Result<()> {
         if left.is_empty() {
             return Ok(());
         }
         let _alone = self.networks.write().await;
         let project = self.client.project();
         let ours = |config: &wire::Config| {
-            network::key(project, config).is_some_and(|key| left.iter().any(|left| left.environment == key.environment))
+            network::key(project, config).is_some_and(|key| left.contains(&key.environment))
         };
         let networks: Vec<Network> = self.listed("networks").await?;
         for found in networks.iter().filter(|found| ours(&found.config)) {

@@ -76,12 +76,9 @@ pub(super) fn opened(found: &[Rule]) -> (BTreeSet<Opening>, Addresses) {
             continue;
         };
         let mut pinned = Addresses::new();
-        if let Destination::Domain(name) = &opening.to {
+        if let Some(name) = opening.to.pinned_as() {
             let of_it = left.iter().find(|rule| rule.description == description);
-            pinned.insert(
-                name.clone(),
-                of_it.map(|rule| single(&rule.destination)).unwrap_or_default(),
-            );
+            pinned.insert(name, of_it.map(|rule| single(&rule.destination)).unwrap_or_default());
         }
         let wanted = rules_of(&opening, &pinned);
         if wanted.is_empty() || !wanted.iter().all(|rule| left.contains(rule)) {
@@ -152,7 +149,7 @@ fn single(destination: &str) -> BTreeSet<IpAddr> {
 /// of every other one that there is none.
 pub(super) fn dns(policy: &PinnedPolicy) -> Result<String> {
     let mut lines = vec!["no-resolv".to_owned(), "no-hosts".to_owned()];
-    for (name, addresses) in &policy.addresses {
+    for (name, addresses) in policy.names() {
         // Each line is a setting, and some of them run commands.
         let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || !name.chars().all(good) {

@@ -223,6 +223,7 @@ fn ports(devices: &Devices, host: &Host, found: &mut Workspace) {
         });
         let value = match good {
             Some(number) => number.to_string(),
+            None if listens.is_empty() => "not as it should be".to_owned(),
             None => format!("not as it should be: {listens}"),
         };
         found.ports.insert(guest, value);

@@ -19,6 +19,12 @@ pub(in crate::backend::local) fn addresses(pid: i32) -> Vec<IpAddr> {
     four.into_iter().chain(six(&read("if_inet6"))).collect()
 }
 
+/// The addresses that this machine itself has, but for loopback and link-local ones.
+#[must_use]
+pub fn own_addresses() -> Vec<IpAddr> {
+    i32::try_from(std::process::id()).map(addresses).unwrap_or_default()
+}
+
 /// Whatever this machine has a way to, but the way to everywhere.
 pub(super) fn taken() -> std::io::Result<Vec<Ipv4Net>> {
     let text = fs::read_to_string("/proc/self/net/fib_trie")?;

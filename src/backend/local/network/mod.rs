@@ -24,10 +24,11 @@ use super::state::Lock;
 use crate::backend::nft::Nft;
 use crate::backend::watch::{Pass, Watch};
 use crate::backend::{Error, ErrorKind, Result};
-use crate::model::{Capability, Digest, InstanceName, PinnedPolicy};
+use crate::model::{Capability, Digest, Fault, InstanceName, PinnedPolicy};
 
 pub(super) use crate::backend::netlink::Netlink;
 pub(super) use address::{addresses, name_servers};
+pub use address::own_addresses;
 
 /// What sandboxes can be joined by.
 #[derive(Debug, Clone)]
@@ -167,10 +168,15 @@ impl Network {
     }
 
     /// What is wrong with the enforcement of a running sandbox's policy.
-    pub(super) async fn fault(&self, subject: &Subject<'_>, pid: i32) -> Option<String> {
+    pub(super) async fn fault(&self, subject: &Subject<'_>, pid: i32) -> Option<Fault> {
         let policy = subject.policy.as_ref()?;
         match (self, address(pid)) {
-            (Self::Nat(nft), Some(address)) => nat::fault(nft, &link(subject), address, policy).await,
+            (Self::Nat(nft), Some(address)) => {
+                let fault = nat::fault(nft, &link(subject), address, policy).await;
+                fault.map(Fault::live)
+            }
+            // Only a start makes it.
+            (Self::Nat(_), None) => Some(Fault::restart("its network device is gone")),
             _ => None,
         }
     }

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::backend::nft::opened;
+use crate::backend::nft::{PEER, opened};
 use crate::backend::watch::Pass;
 use crate::model::PinnedPolicy;
 
@@ -15,6 +15,8 @@ pub(super) fn name(link: &str) -> String {
 /// The table of a sandbox. All rules name the device, so that they mean no one else, whatever becomes of the addresses. Of
 /// this machine, only its name servers answer, and under a policy nobody; link-local addresses are not to be routed
 /// (RFC 3927) and are where clouds keep their secrets.
+///
+/// Nobody gets in but who comes from a sandbox whose own policy opens this one by its name: what has its mark.
 ///
 /// While it is watched, what has a pass goes through.
 pub(super) fn table(
@@ -53,12 +55,19 @@ pub(super) fn table(
         Some(policy) => {
             // Packet by packet, and not by connection: what is closed ends at once.
             through.extend(opened(policy).into_iter().map(|rule| format!("{from} {rule} accept")));
+            through.push(format!("{from} ct direction reply ct mark {PEER} accept"));
             through.push(format!("{from} drop"));
         }
     }
     machine.push(format!("{from} meta l4proto tcp reject with tcp reset"));
     machine.push(format!("{from} reject"));
-    through.push(format!("oifname \"{link}\" ct state new reject"));
+    through.push(format!("oifname \"{link}\" ct state new ct mark != {PEER} reject"));
+    // Before the rules of whoever it leads to are asked.
+    let to_peers = policy.map(opened).unwrap_or_default().into_iter();
+    let to_peers = to_peers
+        .filter(|rule| rule.ends_with(PEER))
+        .map(|rule| format!("{from} {rule}"));
+    let to_peers: Vec<String> = to_peers.collect();
     let out = vec![format!("{from} oifname != \"{link}\" masquerade")];
     let chain = |name: &str, kind: &str, rules: Vec<String>| {
         let rules: Vec<String> = rules.into_iter().map(|rule| format!("    {rule}\n")).collect();
@@ -68,8 +77,9 @@ pub(super) fn table(
         )
     };
     format!(
-        "table inet {} {{\n{}{}{}}}\n",
+        "table inet {} {{\n{}{}{}{}}}\n",
         name(link),
+        chain("to-sandboxes", "filter hook forward priority filter - 5", to_peers),
         chain("to-machine", "filter hook input priority filter", machine),
         chain("through", "filter hook forward priority filter", through),
         chain("out", "nat hook postrouting priority srcnat", out)

@@ -151,8 +151,8 @@ pub(super) async fn deny(args: &DenyArgs, settings: &Settings) -> Result<Code, E
                 },
             ));
         }
-        if let Destination::Domain(name) = &to {
-            policy.addresses.remove(name);
+        if let Some(name) = to.pinned_as() {
+            policy.addresses.remove(&name);
         }
         Ok(Some(policy))
     })
