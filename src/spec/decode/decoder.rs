@@ -64,6 +64,7 @@ impl Decoder<'_> {
     fn block(&mut self, node: Node, form: &'static Form, body: &'static Body) -> Block {
         let mut args = node.args.into_iter();
         let mut label = None;
+        let mut flawed = node.flawed;
         let word = self.one(form);
         match (&body.label, args.next()) {
             (Label::None, None) | (Label::Optional { .. }, None) => {}
@@ -93,6 +94,8 @@ impl Decoder<'_> {
             (Label::Optional { kind, .. } | Label::Required { kind, .. }, Some(value)) => {
                 if self.fits(&value, *kind, word) {
                     label = Some(value);
+                } else {
+                    flawed = true;
                 }
             }
         }
@@ -110,7 +113,7 @@ impl Decoder<'_> {
             label,
             entries: Vec::new(),
             open: Vec::new(),
-            flawed: node.flawed,
+            flawed,
             at: node.at,
         };
         for (name, value) in node.props {
@@ -201,8 +204,9 @@ impl Decoder<'_> {
             Shape::Map { keys, values } => Content::Map(self.map(node, form, (*keys, *values))),
             Shape::Block(body) => {
                 let inner = self.block(node, form, body);
-                // Without its label nothing can be said of it that has not been said.
-                if body.written.repeats() && inner.label.is_none() {
+                // Without the label that it needs nothing can be said of it that has not been said.
+                let needs = matches!(body.label, Label::Required { .. }) || inner.flawed;
+                if body.written.repeats() && inner.label.is_none() && needs {
                     block.flawed |= inner.flawed;
                     return;
                 }
