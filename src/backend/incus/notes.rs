@@ -274,7 +274,7 @@ impl KeepNotes for Incus {
         });
         let delete = async {
             // Also of instances that somebody else has deleted.
-            self.prune(&[environment.clone()]).await?;
+            self.prune(std::slice::from_ref(environment)).await?;
             let ours = self.notes_of(environment, |name| name.starts_with(&prefix)).await?;
             let mut ours: Vec<String> = ours.into_iter().map(|(name, _)| name).collect();
             // While it is there, nobody makes others.
