@@ -13,6 +13,7 @@ mod perform;
 mod progress;
 mod report;
 mod secrets;
+mod spec_files;
 mod verify;
 
 pub use error::StepError;
@@ -25,4 +26,5 @@ pub use observe::{
 };
 pub use report::{Failure, Report};
 pub use secrets::keep_key;
+pub use spec_files::keep_spec_record;
 pub use verify::{Verified, verify};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::secrets;
+use super::{secrets, spec_files};
 use crate::backend::{ErrorKind, Reader, Result, Scope, is_untouched, resolve};
 use crate::model::{
     Capability, Desired, Destination, EnvironmentName, Field, GuestPath, InstanceName, Kind, Live, LiveInstance,
@@ -21,7 +21,13 @@ use crate::plan::{self, Matched};
 /// # Errors
 /// Whatever the backend says.
 pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet<SandboxName>) -> Result<Live> {
-    let mut live = observe_scope(reader, &scope_of(desired)).await?;
+    let scope = scope_of(desired);
+    let (live, records) =
+        futures_util::future::try_join(observe_scope(reader, &scope), spec_files::records(reader, desired)).await?;
+    let mut live = Live {
+        spec_records: records,
+        ..live
+    };
     let matched = Matched::of(desired, &live);
     let there: Vec<(&Sandbox, &LiveInstance)> = desired
         .sandboxes

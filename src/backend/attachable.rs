@@ -6,7 +6,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, mkdirat, openat2};
+use rustix::io::Errno;
 
 use super::{Error, ErrorKind, Result};
 use crate::model::Protocol;
@@ -25,7 +26,7 @@ pub(in crate::backend) fn open_source(path: &Path) -> Result<OwnedFd> {
     let strictly = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let opened = openat2(CWD, path, flags, Mode::empty(), strictly);
     let opened = opened.map_err(|error| match error {
-        rustix::io::Errno::LOOP => refuse("it has become a link, or lies behind one".to_owned()),
+        Errno::LOOP => refuse("it has become a link, or lies behind one".to_owned()),
         error => refuse(io::Error::from(error).to_string()),
     })?;
     let found = fstat(&opened).map_err(|error| refuse(io::Error::from(error).to_string()))?;
@@ -34,6 +35,46 @@ pub(in crate::backend) fn open_source(path: &Path) -> Result<OwnedFd> {
         FileType::Symlink => Err(refuse("it has become a link".to_owned())),
         _ => Err(refuse("it is a device, a socket or a pipe".to_owned())),
     }
+}
+
+/// Makes the folders of a path below a source, where there is nothing, so that something can be mounted there: 0755, and of
+/// whoever the folder above belongs to. Links are not followed.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] where a link or something else stands on the way.
+pub(in crate::backend) fn make_below(source: &Path, below: &str) -> Result<()> {
+    let mut folder = open_source(source)?;
+    let refuse = |errno: Errno| {
+        let why = io::Error::from(errno);
+        Error::new(
+            ErrorKind::Invalid,
+            format!("cannot mount anything at {below} in {}: {why}", source.display()),
+        )
+    };
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    for part in below.split('/') {
+        let open = || {
+            openat2(
+                &folder,
+                part,
+                flags,
+                Mode::empty(),
+                ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+            )
+        };
+        folder = match open() {
+            Err(Errno::NOENT) => {
+                let above = fstat(&folder).map_err(refuse)?;
+                mkdirat(&folder, part, Mode::from_raw_mode(0o755)).map_err(refuse)?;
+                let made = open().map_err(refuse)?;
+                let (user, group) = (Uid::from_raw(above.st_uid), Gid::from_raw(above.st_gid));
+                chownat(&made, "", Some(user), Some(group), AtFlags::EMPTY_PATH).map_err(refuse)?;
+                made
+            }
+            opened => opened.map_err(refuse)?,
+        };
+    }
+    Ok(())
 }
 
 /// Which of these ports somebody listens on here, at 127.0.0.1 or ::1.

@@ -141,6 +141,12 @@ async fn one<T: Observe + ?Sized>(observe: &T, name: &InstanceName) -> Result<Li
 pub trait ReadNotes: Send + Sync {
     /// A note; none where nobody has made it. One request.
     async fn note(&self, environment: &EnvironmentName, key: NoteKey) -> Result<Option<Note>>;
+
+    /// The notes of a key, of every environment that has one. One request; none of a backend that mounts nothing of this
+    /// machine, for nobody asks there.
+    async fn notes(&self, _key: NoteKey) -> Result<BTreeMap<EnvironmentName, Note>> {
+        Ok(BTreeMap::new())
+    }
 }
 
 /// Life and death of instances.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 
-use super::{EnvironmentName, FileState, Place, Sandbox, SandboxName, Secrets};
+use super::{EnvironmentName, FileState, Place, Sandbox, SandboxName, Secrets, SpecFile};
 
 /// The backend that a spec names, with its settings as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Desired {
     pub sandboxes: IndexMap<SandboxName, Sandbox>,
     /// The values of its secrets. A spec names only their variables; whoever may read those fills this in.
     pub secrets: Secrets,
+    /// The files that it was read from; none of what came another way.
+    pub files: Vec<SpecFile>,
 }
 
 impl Desired {

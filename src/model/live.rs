@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{
-    Digest, GuestPath, InstanceName, Labels, LivePolicy, Mode, Owner, Protocol, Resolved, SecretHashes, SnapshotName,
-    VolumeKey, Workspace,
+    Digest, EnvironmentName, GuestPath, InstanceName, Labels, LivePolicy, Mode, Owner, Protocol, Resolved,
+    SecretHashes, SnapshotName, SpecRecord, VolumeKey, Workspace,
 };
 
 /// Whether an instance runs, in a word that every backend can say.
@@ -225,4 +225,7 @@ pub struct Live {
     pub volumes: BTreeSet<VolumeKey>,
     /// Ports of the host that somebody else has, of those that are yet to be opened; each with what is known of it.
     pub taken_ports: BTreeMap<(u16, Protocol), String>,
+    /// What is recorded of the spec's own files, by every environment of the backend. Looked for only where the spec was
+    /// read from files and the backend can mount them.
+    pub spec_records: BTreeMap<EnvironmentName, SpecRecord>,
 }

@@ -27,6 +27,7 @@ mod request;
 mod run;
 mod sandbox;
 mod secret;
+mod spec_file;
 mod user;
 mod workspace;
 
@@ -54,8 +55,9 @@ pub use preset::{PresetEntry, agent_preset};
 pub use quantity::{Bytes, InvalidQuantity, Memory, Mode, Seconds};
 pub use request::{Changes, CreateOpts, FileChange};
 pub use run::{Ready, Run, Script};
-pub use sandbox::{OnStale, Origin, Power, Sandbox};
+pub use sandbox::{OnStale, Origin, Power, Sandbox, Sourced};
 pub use secret::{SecretHashes, SecretKey, Secrets};
+pub use spec_file::{SpecEntry, SpecFile, SpecRecord};
 pub use user::{Owner, User};
 pub use workspace::{
     Attach, AttachedMount, AttachedVolume, GuestPort, HotPlug, InvalidPort, Mount, Port, Volume, VolumeKey, Workspace,

@@ -8,15 +8,18 @@ use std::fmt;
 pub struct Note(String);
 
 impl Note {
-    /// The longest that a text may be, in bytes.
+    /// The longest that a text may be for every backend to keep it, in bytes.
     pub const LONGEST: usize = 4096;
 
+    /// The longest that it may be for those that keep the records of mounts, which on TrueNAS there are none of.
+    pub const LARGEST: usize = 1 << 20;
+
     /// A note; none for a text that some backend could not give back as it was: it is one line, has something on
-    /// it, no control characters, and at most [`Self::LONGEST`] bytes.
+    /// it, no control characters, and at most [`Self::LARGEST`] bytes.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Option<Self> {
         let text = text.into();
-        let good = !text.is_empty() && text.len() <= Self::LONGEST && !text.contains(char::is_control);
+        let good = !text.is_empty() && text.len() <= Self::LARGEST && !text.contains(char::is_control);
         good.then_some(Self(text))
     }
 
@@ -43,6 +46,8 @@ pub enum NoteKey {
     SecretKey,
     /// With what a backend that reaches sandboxes by SSH opens its own.
     SshKey,
+    /// What of the spec's own files sandboxes could write to when it was last applied.
+    SpecFiles,
 }
 
 impl NoteKey {
@@ -53,6 +58,7 @@ impl NoteKey {
             Self::Lock => "lock",
             Self::SecretKey => "secret-key",
             Self::SshKey => "ssh-key",
+            Self::SpecFiles => "spec-files",
         }
     }
 }

@@ -1,9 +1,10 @@
 //! A sandbox as the spec wants it, every default, template and variable filled in.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use super::{
-    Bytes, File, GuestPath, Ignored, Memory, Mount, Place, Policy, Port, Ready, Run, SandboxName, Seconds,
+    Bytes, File, GuestPath, Ignored, Kind, Memory, Mount, Place, Policy, Port, Ready, Run, SandboxName, Seconds,
     SnapshotName, Tree, User, Volume,
 };
 
@@ -116,6 +117,17 @@ pub struct Sandbox {
     pub target: Option<(String, Place)>,
     /// Accepted drift.
     pub ignore: Vec<Ignored>,
+    /// Its files, trees and set-up steps that come from files of this machine, by kind and name.
+    pub sources: BTreeMap<(Kind, String), Sourced>,
+}
+
+/// Where something of this machine comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sourced {
+    /// Its real path.
+    pub path: PathBuf,
+    /// Where the spec says so.
+    pub at: Place,
 }
 
 impl Sandbox {

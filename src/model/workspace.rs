@@ -12,6 +12,8 @@ use super::{EnvironmentName, GuestPath, Owner, Place, Protocol, SandboxName};
 pub struct Mount {
     /// What is mounted: a real path below the spec's root, on this machine.
     pub source: PathBuf,
+    /// Whether it is a file, not a folder.
+    pub is_file: bool,
     /// Whether the sandbox may only read it.
     pub readonly: bool,
     /// Of one that may be written to: the files of the spec in it, by their paths below `source`. They stay read-only.

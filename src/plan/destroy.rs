@@ -22,6 +22,7 @@ pub fn destroy(environment: &EnvironmentName, backend: &str, live: &Live) -> Pla
     Plan {
         environment: environment.clone(),
         backend: backend.to_owned(),
+        spec_changes: Vec::new(),
         changes,
         accepted: Vec::new(),
         leftovers: Vec::new(),

@@ -1,15 +1,16 @@
 //! From what is live back to what a spec would say of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use super::account::Account;
 use super::facts::{ABSENT, DELETE, DEPENDS_ON, PASSWD, ROOT, of_file};
 use super::{Adoption, Change, Options, Reason, adopt, egress, plan};
 use crate::model::{
     Bytes, Capabilities, Content, Desired, EgressMode, EgressRule, Enforcement, Facts, Field, File, FileState, Found,
-    GuestPath, Ignored, Inspection, Kind, Labels, Lifetime, Live, LiveInstance, Memory, Mode, OnStale, Opening, Origin,
-    Ownership, Place, Policy, PolicyKey, Port, Power, Query, Sandbox, SandboxName, Seconds, Shape, SnapshotName,
-    Status, User, Volume, When,
+    GuestPath, Ignored, Inspection, Kind, Labels, Lifetime, Live, LiveInstance, Memory, Mode, Mount, OnStale, Opening,
+    Origin, Ownership, Place, Policy, PolicyKey, Port, Power, Query, Sandbox, SandboxName, Seconds, Shape,
+    SnapshotName, Status, User, Volume, When,
 };
 
 /// Stands for an image that nobody knows.
@@ -142,6 +143,7 @@ fn bare(name: &SandboxName, origin: Origin) -> Sandbox {
         ttl: None,
         target: None,
         ignore: Vec::new(),
+        sources: Default::default(),
     }
 }
 
@@ -198,10 +200,16 @@ fn snapshots(sandbox: &mut Sandbox, instance: &LiveInstance, left_out: &mut Vec<
 fn attached(sandbox: &mut Sandbox, instance: &LiveInstance, left_out: &mut Vec<String>) {
     let found = &instance.workspace;
     for (path, mount) in &found.mounts {
-        left_out.push(format!(
-            "{} is mounted at {path}; say so where the spec is: mount {path} source=…",
-            mount.source
-        ));
+        let mount = Mount {
+            source: PathBuf::from(&mount.source),
+            is_file: false,
+            readonly: mount.readonly,
+            guarded: mount.guarded.clone(),
+            exposed: BTreeSet::new(),
+            owner: 0,
+            at: Place::nowhere(),
+        };
+        sandbox.mounts.insert(path.clone(), mount);
     }
     for (name, path) in &found.volumes {
         match GuestPath::new(path.as_str()) {

@@ -45,6 +45,7 @@ pub fn gc(environment: &EnvironmentName, backend: &str, live: &Live, now: u64) -
     Plan {
         environment: environment.clone(),
         backend: backend.to_owned(),
+        spec_changes: Vec::new(),
         changes,
         accepted: Vec::new(),
         leftovers: Vec::new(),

@@ -12,8 +12,8 @@ use super::match_up::Matched;
 use super::mounted;
 use super::stale::{Recipes, generations, weigh};
 use super::{
-    Action, Change, FieldChange, Graph, Impact, Op, Reason, Refusal, Step, StepId, Summary, UnknownTarget, capability,
-    cores, egress, secret, select, workspace,
+    Action, Change, FieldChange, Graph, Impact, Op, Reason, Refusal, SpecChange, Step, StepId, Summary, UnknownTarget,
+    capability, cores, egress, secret, select, spec_files, workspace,
 };
 use crate::model::{
     Capabilities, Date, Desired, Enforcement, EnvironmentName, Field, Ignored, InstanceName, Kind, Labels, Live,
@@ -76,6 +76,9 @@ pub struct Plan {
     pub environment: EnvironmentName,
     /// The backend's name.
     pub backend: String,
+    /// Files of the spec that sandboxes may have written since they were applied. Whoever applies this has to say yes
+    /// to them.
+    pub spec_changes: Vec<SpecChange>,
     /// What differs, by sandbox in the spec's order, then by kind.
     pub changes: Vec<Change>,
     /// Differences that are accepted, by sandbox.
@@ -145,6 +148,7 @@ pub fn plan(
     let mut plan = Plan {
         environment: desired.environment.clone(),
         backend: capabilities.backend.to_owned(),
+        spec_changes: spec_files::changed(desired, live, capabilities),
         changes: Vec::new(),
         accepted: Vec::new(),
         leftovers: Vec::new(),
@@ -220,6 +224,7 @@ pub fn plan(
         }));
     }
     plan.notices.extend(remarks(&plan.changes, desired, capabilities));
+    plan.notices.extend(workspace::fed(&plan.changes, desired));
     if options.targets.is_empty() {
         leftovers(&mut plan, matched.left_over(desired), options.prune);
         if options.prune {

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::diff::{Diff, Fate, Subject};
-use super::{Action, Change, Refusal};
+use super::{Action, Change, Notice, Refusal};
 use crate::model::{
-    Attach, AttachedMount, AttachedVolume, Capability, Facts, Field, GuestPath, GuestPort, HotPlug, Kind, Labels, Live,
-    LiveInstance, Mount, Owner, Port, Protocol, Sandbox, Status, VolumeKey,
+    Attach, AttachedMount, AttachedVolume, Capability, Desired, Facts, Field, GuestPath, GuestPort, HotPlug, Kind,
+    Labels, Live, LiveInstance, Mount, Owner, Port, Protocol, Sandbox, SandboxName, Status, VolumeKey,
 };
 
 const SOURCE: &str = "source";
@@ -321,6 +321,12 @@ pub(super) fn notices(subject: &Subject<'_>, changes: &[Change]) -> Vec<String> 
             };
             notices.push(format!("mount {path}: the sandbox can write to {what}, and {why}"));
         }
+        if mount.is_file {
+            notices.push(format!(
+                "mount {path}: a file that is saved by a renaming, as many editors do, stays in the sandbox as it was, until \
+                 the next start; a folder's files do not"
+            ));
+        }
         let user = sandbox.user.as_ref().map_or(0, |user| user.uid);
         if !mount.readonly && user != 0 && user != mount.owner {
             notices.push(format!(
@@ -338,6 +344,53 @@ pub(super) fn notices(subject: &Subject<'_>, changes: &[Change]) -> Vec<String> 
         };
         if about {
             notices.push(text.clone());
+        }
+    }
+    notices
+}
+
+/// Whose files, trees and set-up steps are about to come from where another sandbox can write.
+pub(super) fn fed(changes: &[Change], desired: &Desired) -> Vec<Notice> {
+    let writers: Vec<(&SandboxName, &Mount)> = desired
+        .sandboxes
+        .values()
+        .flat_map(|sandbox| sandbox.mounts.values().map(move |mount| (&sandbox.name, mount)))
+        .filter(|(_, mount)| !mount.readonly)
+        .collect();
+    let mut notices: Vec<Notice> = Vec::new();
+    if writers.is_empty() {
+        return notices;
+    }
+    let mut said = BTreeSet::new();
+    for change in changes.iter().filter(|change| change.action != Action::Delete) {
+        let Some(sandbox) = desired.sandboxes.get(&change.sandbox) else {
+            continue;
+        };
+        let Some(from) = sandbox.sources.get(&(change.kind, change.name.clone())) else {
+            continue;
+        };
+        let mut able = writers.iter().filter(|(name, mount)| {
+            **name != sandbox.name && (from.path.starts_with(&mount.source) || mount.source.starts_with(&from.path))
+        });
+        let Some((writer, _)) = able.next() else { continue };
+        let others = match able.filter(|(name, _)| name != writer).count() {
+            0 => String::new(),
+            others => format!(" and {others} more"),
+        };
+        // Said once for all of a count.
+        if said.insert(from.at.clone()) {
+            let what = match change.kind {
+                Kind::Run => "runs in the set-up step",
+                _ => "is put at",
+            };
+            notices.push(Notice {
+                sandbox: sandbox.name.clone(),
+                text: format!(
+                    "`{writer}`{others} can change what {what} {} ({}:{}): it comes from a folder that is mounted there to be \
+                     written to",
+                    change.name, from.at.file, from.at.line
+                ),
+            });
         }
     }
     notices

@@ -28,6 +28,7 @@ mod yaml;
 pub use convert::convert;
 pub use inputs::SourceDigest;
 pub use load::{Input, Loaded, Rejected, Request, check_text, load};
+pub use resolve::read_again;
 pub use schema::schema;
 pub use source::{FILE_LIMIT, Source, Sources};
 pub use suggest::nearest;

@@ -1,6 +1,7 @@
 //! A desired state, written as a spec.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::convert::text_of;
 use super::decode;
@@ -16,10 +17,23 @@ use crate::model::{
 };
 
 /// Takes out of a sandbox what the language cannot say, or would refuse: values of a live system may be anything. Gives a
-/// line about each.
+/// line about each. `root` is the real path of the folder that the spec is to stand in; without one, it mounts nothing.
 #[must_use]
-pub fn sayable(sandbox: &mut Sandbox) -> Vec<String> {
+pub fn sayable(sandbox: &mut Sandbox, root: Option<&Path>) -> Vec<String> {
     let mut left_out = Vec::new();
+    sandbox.mounts.retain(|path, mount| {
+        let source = root
+            .and_then(|root| below(&mount.source, root))
+            .filter(|source| Type::Source.check(source).is_ok());
+        let good = source.is_some() && mount.source.canonicalize().is_ok_and(|real| real == mount.source);
+        if !good {
+            left_out.push(format!(
+                "{} is mounted at {path}; say so where the spec is: mount {path} source=…",
+                mount.source.display()
+            ));
+        }
+        good
+    });
     sandbox.env.retain(|name, value| {
         let good = Type::EnvironmentVariable.check(name).is_ok() && Type::Note.check(value).is_ok();
         if !good {
@@ -92,6 +106,14 @@ pub fn sayable(sandbox: &mut Sandbox) -> Vec<String> {
     left_out
 }
 
+/// A source as a spec in `root` names it.
+fn below(source: &Path, root: &Path) -> Option<String> {
+    match source.strip_prefix(root).ok()?.to_str()? {
+        "" => Some(".".to_owned()),
+        below => Some(below.to_owned()),
+    }
+}
+
 /// Contents as the text that a spec can hold.
 fn text(data: &Data) -> Option<&str> {
     let Data::Bytes(bytes) = data else { return None };
@@ -99,7 +121,7 @@ fn text(data: &Data) -> Option<&str> {
     Type::Text.check(text).is_ok().then_some(text)
 }
 
-/// Writes a spec: what [`sayable`] has let through, with lines of comments at its head and about each sandbox. Trees,
+/// Writes a spec that is to stand in the folder `root`: what [`sayable`] has let through, with lines of comments at its head and about each sandbox. Trees,
 /// set-up steps and whatever else [`super::load`] reads from files are not written.
 ///
 /// # Errors
@@ -109,6 +131,7 @@ pub fn write(
     head: &[String],
     about: &BTreeMap<SandboxName, Vec<String>>,
     format: Format,
+    root: &Path,
 ) -> Result<String, Rejected> {
     let mut nodes = vec![node("environment", [word(desired.environment.as_str())])];
     let mut backend = node("backend", [word(&desired.backend.name)]);
@@ -128,7 +151,7 @@ pub fn write(
         args: vec![word(name)],
         ..rules(policy)
     }));
-    nodes.extend(desired.sandboxes.values().map(sandbox));
+    nodes.extend(desired.sandboxes.values().map(|one| sandbox(one, root)));
     let mut problems = Problems::default();
     let tree = Tree {
         format: Format::Kdl,
@@ -172,7 +195,7 @@ fn harmless(line: &str) -> String {
     text
 }
 
-fn sandbox(sandbox: &Sandbox) -> Node {
+fn sandbox(sandbox: &Sandbox, root: &Path) -> Node {
     let mut made = node("sandbox", [word(sandbox.name.as_str())]);
     let mut add = |node: Node| made.children.push(node);
     match &sandbox.origin {
@@ -220,6 +243,15 @@ fn sandbox(sandbox: &Sandbox) -> Node {
     }
     for (path, declared) in &sandbox.files {
         add(file(path.as_str(), declared, sandbox.user.as_ref()));
+    }
+    for (path, mount) in &sandbox.mounts {
+        let mut made = node("mount", [string(path.as_str())]);
+        let source = below(&mount.source, root).unwrap_or_default();
+        made.props.push(property("source", string(&source)));
+        if mount.readonly {
+            made.props.push(property("readonly", boolean()));
+        }
+        add(made);
     }
     for (name, volume) in &sandbox.volumes {
         let mut made = node("volume", [word(name)]);

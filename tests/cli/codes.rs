@@ -29,6 +29,8 @@ enum Before {
     Moved,
     /// The spec, applied; then somebody else works on it.
     Locked,
+    /// The spec with a sandbox that can write to it, applied.
+    Mounted,
 }
 
 /// Which spec the command is given: each is the first one with an edit.
@@ -47,10 +49,12 @@ enum Spec {
     Lacking,
     /// Its set-up step fails.
     Failing,
+    /// A sandbox can write to it, and a limit is another one.
+    Written,
 }
 
-use Before::{Accepted, Applied, Drifted, Expired, Foreign, Locked, Moved, Nothing, Twice};
-use Spec::{Edited, Failing, Fewer, Image, Lacking, Same, Wrong};
+use Before::{Accepted, Applied, Drifted, Expired, Foreign, Locked, Mounted, Moved, Nothing, Twice};
+use Spec::{Edited, Failing, Fewer, Image, Lacking, Same, Written, Wrong};
 
 /// Words, what there was, which spec, the code, and the case as the documents tell it.
 type Case = (&'static str, Before, Spec, u8, &'static str);
@@ -194,6 +198,16 @@ const CASES: &[Case] = &[
     ),
     ("destroy --yes", Applied, Same, 4, ""),
     (
+        "apply",
+        Mounted,
+        Written,
+        4,
+        "`apply`: a sandbox may have written the spec, and nobody consented",
+    ),
+    ("apply PLAN", Mounted, Written, 4, ""),
+    ("apply --allow-changed-spec", Mounted, Written, 0, ""),
+    ("check", Mounted, Written, 2, ""),
+    (
         "gc",
         Twice,
         Same,
@@ -265,6 +279,7 @@ fn spec(spec: Spec) -> String {
         Fewer => SPEC.lines().take(2).map(|line| format!("{line}\n")).collect(),
         Wrong => SPEC.replace("cpu 1", "cpus 1"),
         Lacking => SPEC.replace("cpu 1", "cpu 1; egress { enforce \"guest\"; allow \"192.0.2.1\"; }"),
+        Written => SPEC.replace("cpu 1", "cpu 2; mount \"/work\" source=\".\""),
         Failing => SPEC.replace("cpu 1", "cpu 1; run \"go\" command=\"false\""),
     }
 }
@@ -283,7 +298,11 @@ async fn run(words: &str, before: Before, given: Spec) -> (u8, String, bool) {
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (kept, file) = (path("plan.json"), path("sbx.kdl"));
     let memory = Memory::new();
-    fs::write(&file, SPEC).expect("writes");
+    let first = match before {
+        Mounted => spec(Written).replace("cpu 2", "cpu 1"),
+        _ => SPEC.to_owned(),
+    };
+    fs::write(&file, first).expect("writes");
     if !matches!(before, Nothing | Foreign) {
         let run = program(&memory, &["apply", &file, "-q"]).await;
         assert_eq!(run.code, 0, "{}", run.stderr);
@@ -309,7 +328,7 @@ async fn run(words: &str, before: Before, given: Spec) -> (u8, String, bool) {
             let holder = crate::locking::lock(1);
             crate::locking::take(&memory, &holder).await;
         }
-        Nothing | Applied | Moved => {}
+        Nothing | Applied | Moved | Mounted => {}
     }
     fs::write(&file, spec(given)).expect("writes");
     let mut words: Vec<&str> = words.split(' ').collect();

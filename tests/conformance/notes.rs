@@ -129,7 +129,7 @@ pub(crate) async fn texts_come_back_as_they_were(f: &Fixture) {
         assert_eq!(read(f).await, Some(new.clone()), "{text}");
         old = new;
     }
-    for bad in ["", "a\nb", "\u{1b}[2J", &"x".repeat(Note::LONGEST + 1)] {
+    for bad in ["", "a\nb", "\u{1b}[2J", &"x".repeat(Note::LARGEST + 1)] {
         assert_eq!(Note::new(bad), None);
     }
 }

@@ -153,6 +153,7 @@ fn attach(sandbox: &mut Sandbox, index: usize, what: Attached) {
         Attached::Mount(at_path, source, readonly, guarded) => {
             let guarded = guarded && !readonly;
             let mount = Mount {
+                is_file: false,
                 source: source.into(),
                 readonly,
                 guarded: guarded.then(|| "sbx.kdl".to_owned()).into_iter().collect(),
@@ -313,6 +314,7 @@ pub(super) fn desired() -> impl Strategy<Value = Desired> {
         }
         let at = Place::nowhere();
         Desired {
+            files: Vec::new(),
             secrets: Secrets::new(
                 ["ONE", "TWO"]
                     .map(str::to_owned)
@@ -376,6 +378,7 @@ fn sandbox(index: usize, parts: Parts, before: &IndexMap<SandboxName, Sandbox>, 
     let run: Vec<Run> = run.collect();
     let attached = parts.attached;
     let mut made = Sandbox {
+        sources: BTreeMap::new(),
         base: name.clone(),
         name,
         at: at(),

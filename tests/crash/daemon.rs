@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use super::process::{Moment, start};
 use super::world::World;
@@ -72,9 +71,7 @@ async fn a_daemon_that_dies_is_told_and_the_next_run_goes_on() {
             }
             _ => panic!("{ran:?}"),
         }
-        assert!(ran.took < Duration::from_secs(90), "{:?}", ran.took);
-        let mended = world.apply(version, Moment::Never).ended(0);
-        assert!(mended.took < Duration::from_secs(60), "{:?}", mended.took);
+        world.apply(version, Moment::Never).ended(0);
         world.is_whole(version).await;
     }
     tell(&format!(

@@ -111,7 +111,7 @@ pub(super) fn reached(scene: &Scene, backend: &str) -> Vec<String> {
     let gateway = |sandbox: &str| scene.inside(sandbox, "ip route | sed -n 's/default via \\([0-9.]*\\).*/\\1/p'");
     let (own_gateway, other_dns) = (gateway("fenced"), gateway("free"));
     // A local sandbox reaches this machine under no policy.
-    let host = backend == "local" || scene.reaches("free", other_dns.trim(), port);
+    let host = backend == "local" || scene.comes_to_reach("free", other_dns.trim(), port);
     assert!(host, "the host can be reached from elsewhere");
     scene.inside(
         "neighbour",

@@ -2,7 +2,7 @@
 //! TCP servers. What is asked of it is kept.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::process::Command;
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
 /// The host's address in it.
@@ -22,8 +23,10 @@ pub(super) const CANARY: &str = "198.51.100.20";
 /// A DNS server.
 pub(super) const DNS: &str = "198.51.100.53";
 
-/// The device on the host's side. It is there once, so that two tests never have one at the same time.
+/// The device on the host's side. It is there once, as its addresses are, so that two tests never have one at the same
+/// time: whoever has this lock does.
 const DEVICE: &str = "sbxinternet";
+const LOCK: &str = "/run/sbx-apply-test-internet.lock";
 
 type Names = BTreeMap<String, Vec<Ipv4Addr>>;
 
@@ -35,6 +38,8 @@ pub(super) struct Internet {
     asked: Arc<Mutex<Vec<String>>>,
     /// Ends the thread that keeps the namespace.
     _alive: mpsc::Sender<()>,
+    /// Let go of last, and with the process, however that ends.
+    _only_one: File,
 }
 
 impl Internet {
@@ -44,6 +49,9 @@ impl Internet {
             crate::support::daemon::skipped("egress: only root can make networks");
             return None;
         }
+        // However long the tests before this one take, here and in other processes.
+        let only_one = File::create(LOCK).expect("a file");
+        flock(&only_one, FlockOperation::LockExclusive).expect("a lock");
         let names = Arc::new(Mutex::new(Names::new()));
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (alive, ended) = mpsc::channel::<()>();
@@ -62,7 +70,7 @@ impl Internet {
         fs::write(folder.path().join("hosts"), "127.0.0.1 localhost\n").expect("written");
         fs::write(
             folder.path().join("resolv.conf"),
-            format!("nameserver {DNS}\noptions timeout:1 attempts:2\n"),
+            format!("nameserver {DNS}\noptions timeout:7 attempts:2\n"),
         )
         .expect("written");
         let internet = Self {
@@ -70,6 +78,7 @@ impl Internet {
             names,
             asked,
             _alive: alive,
+            _only_one: only_one,
         };
         internet.name("allowed.test", &[ALLOWED]);
         // Foreign names that everybody can look up.

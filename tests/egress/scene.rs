@@ -135,15 +135,9 @@ impl Scene {
         self.inside(sandbox, &connect(address, port)).contains("REACHED")
     }
 
-    /// The same, within ten seconds: a guest that has just started may still wait for its address.
+    /// The same, sooner or later: a guest that has just started may still wait for its address.
     pub(super) fn comes_to_reach(&self, sandbox: &str, address: &str, port: u16) -> bool {
-        let until = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < until {
-            if self.reaches(sandbox, address, port) {
-                return true;
-            }
-        }
-        false
+        comes_true(|| self.reaches(sandbox, address, port))
     }
 
     pub(super) fn client(&self, arguments: &[&str]) -> String {
@@ -200,6 +194,20 @@ impl Drop for Scene {
                 }
             }
         }
+    }
+}
+
+/// Whether something comes true, on a machine that may be slow. What does not takes minutes.
+pub(super) fn comes_true(mut is_true: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + Duration::from_secs(180);
+    loop {
+        if is_true() {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(100));
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) fn load(request: &Request) -> Desired {
 
 /// Without places, which are the only thing that may differ.
 pub(crate) fn bare(desired: &Desired) -> String {
+    let mut desired = desired.clone();
+    desired.files.clear();
     let text = format!("{desired:#?}");
     let mut kept = String::new();
     let mut skipping = 0_usize;

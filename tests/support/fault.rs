@@ -327,6 +327,10 @@ impl ReadNotes for Faulty {
     async fn note(&self, environment: &EnvironmentName, key: NoteKey) -> Result<Option<Note>> {
         self.read_only(self.inner.note(environment, key)).await
     }
+
+    async fn notes(&self, key: NoteKey) -> Result<BTreeMap<EnvironmentName, Note>> {
+        self.read_only(self.inner.notes(key)).await
+    }
 }
 
 #[async_trait]

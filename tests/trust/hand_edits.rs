@@ -437,6 +437,9 @@ impl World {
         let desired = self.desired();
         let selected = desired.sandboxes.keys().cloned().collect();
         let mut live = observe(&*self.backend, &desired, &selected).await.expect("observes");
+        // Those of other environments come and go meanwhile.
+        live.spec_records
+            .retain(|environment, _| *environment == desired.environment);
         for kept in live.instances.values_mut().flat_map(|live| live.snapshots.values_mut()) {
             (kept.snapshot.size, kept.snapshot.created_at) = (None, None);
         }

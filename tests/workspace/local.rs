@@ -170,6 +170,97 @@ fn a_link_in_a_sources_place_is_refused_when_it_is_applied_and_at_a_start() {
 }
 
 #[test]
+fn a_source_that_was_replaced_is_drift_until_it_is_mounted_anew() {
+    let Some(scene) = Scene::on_local("replaced") else {
+        return;
+    };
+    scene.file("src/main", "here");
+    scene.file("note", "old");
+    let body = "mount \"/src\" source=\"src\"; mount \"/etc/note\" source=\"note\";";
+    scene.write(&sandbox(body));
+    let plan = scene.says(0, &["plan"]);
+    assert!(
+        plan.contains("mount /etc/note: a file that is saved by a renaming"),
+        "{plan}"
+    );
+    scene.apply(&sandbox(body));
+    scene.file(".note.new", "new");
+    fs::rename(scene.repo().join(".note.new"), scene.repo().join("note")).expect("renames");
+    fs::rename(scene.repo().join("src"), scene.repo().join("was")).expect("renames");
+    scene.file("src/main", "there");
+    assert_eq!(scene.inside("cat /etc/note /src/main"), "oldhere");
+    let check = scene.says(3, &["check"]);
+    assert!(
+        check.contains("~ mount /etc/note") && check.contains("~ mount /src"),
+        "{check}"
+    );
+    let check = scene.says(3, &["check", "--json"]);
+    assert_eq!(check.matches("which has been replaced since").count(), 2, "{check}");
+    scene.says(0, &["apply", "--yes"]);
+    assert_eq!(scene.inside("cat /etc/note /src/main"), "newthere");
+    assert!(scene.says(0, &["check"]).contains("No changes"));
+}
+
+#[test]
+fn what_another_sandbox_can_change_is_told_at_its_line() {
+    let Some(scene) = Scene::on_local("fed") else { return };
+    scene.file("setup/deps.sh", "#!/bin/sh\n");
+    scene.file("conf/a", "a");
+    let other = |readonly: &str| {
+        format!(
+            "{}\nsandbox \"two\" {{\n run \"deps\" script=\"setup/deps.sh\";\n file \"/etc/a\" source=\"conf/a\";\n}}",
+            sandbox(&format!("mount \"/work\" source=\"setup\" {readonly};"))
+        )
+    };
+    scene.write(&other(""));
+    let plan = scene.says(0, &["plan"]);
+    let told = "two: `one` can change what runs in the set-up step deps (sbx.kdl:6)";
+    assert!(plan.contains(told) && !plan.contains("put at /etc/a"), "{plan}");
+    scene.write(&other("readonly=true"));
+    assert!(!scene.says(0, &["plan"]).contains("can change what"));
+}
+
+#[test]
+fn mounts_are_exported_as_a_spec_says_them() {
+    let Some(scene) = Scene::on_local("export") else { return };
+    scene.file("src/main", "here");
+    scene.file("conf/a", "a");
+    scene.apply(&sandbox(
+        "mount \"/src\" source=\"src\" readonly=true; mount \"/etc/conf\" source=\"conf\";",
+    ));
+    let export = ["export", "--backend", "local", "--environment", &scene.environment];
+    let output = scene.run(&export);
+    let spec = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && !spec.contains("ignore"), "{spec}");
+    assert!(spec.contains("mount \"/src\" source=\"src\" readonly=true"), "{spec}");
+    fs::write(scene.repo().join("exported.kdl"), &spec).expect("writes");
+    scene.says(0, &["plan", "--detailed-exitcode", "exported.kdl"]);
+    // What lies elsewhere is told.
+    let root = scene.outside();
+    let said = scene.says(0, &[&export[..], &["--root", &root.to_string_lossy()]].concat());
+    assert!(
+        !said.contains("mount \"") && said.contains("is mounted at /src"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_link_where_something_is_to_be_mounted_is_told_with_what_to_do() {
+    let Some(scene) = Scene::on_local("target") else { return };
+    scene.file("src/main", "here");
+    scene.apply(&sandbox(""));
+    scene.inside("ln -s /tmp /opt");
+    scene.write(&sandbox("mount \"/opt\" source=\"src\";"));
+    let said = scene.says(1, &["apply", "--yes"]);
+    assert!(
+        said.contains("cannot mount /opt: a link stands there; mount it where that leads"),
+        "{said}"
+    );
+    scene.apply(&sandbox("mount \"/tmp\" source=\"src\";"));
+    assert_eq!(scene.inside("cat /opt/main"), "here");
+}
+
+#[test]
 fn ports_are_refused_at_their_line() {
     let Some(scene) = Scene::on_local("port") else { return };
     scene.write(&sandbox("port 8080 host=18080;"));

@@ -154,7 +154,7 @@ impl Scene {
     #[track_caller]
     pub(super) fn apply(&self, spec: &str) -> String {
         self.write(spec);
-        let said = self.says(0, &["apply", "--yes", "--allow-data-loss"]);
+        let said = self.says(0, &["apply", "--yes", "--allow-data-loss", "--allow-changed-spec"]);
         let check = self.says(0, &["check"]);
         assert!(check.contains("No changes"), "{check}");
         said

@@ -131,7 +131,9 @@ impl Incus {
     /// # Errors
     /// When the daemon cannot be reached or used, and [`crate::backend::ErrorKind::NotFound`] for the project.
     pub(super) async fn learn(&mut self) -> Result<()> {
-        if !self.client.server().await?.environment.server_clustered {
+        let server = &self.client.server().await?.environment;
+        self.host = self.host.of_daemon(&server.certificate_fingerprint);
+        if !server.server_clustered {
             self.capabilities.able.remove(&Capability::Target);
             let reason = format!("Incus at {} is no cluster: take `target` out", self.client.place());
             self.capabilities.reasons.push((Capability::Target, reason));

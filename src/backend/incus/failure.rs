@@ -7,7 +7,9 @@ use crate::backend::{Error, ErrorKind};
 
 /// Texts by which the daemon tells what its codes do not: failures inside operations mostly come as 500.
 /// Observed on 6.0.4; the first that matches counts.
-const TEXTS: [(&str, ErrorKind); 25] = [
+const TEXTS: [(&str, ErrorKind); 26] = [
+    // When a network changes, the daemon looks at all devices of the machine, and stumbles over one that goes meanwhile.
+    ("-j link show", ErrorKind::Busy),
     ("instance is busy", ErrorKind::Busy),
     ("is busy running", ErrorKind::Busy),
     ("forkfile.sock", ErrorKind::Busy),
@@ -142,6 +144,11 @@ mod tests {
             (500, "Snapshot t1/nope does not exist", ErrorKind::NotFound),
             (400, "Instance is running", ErrorKind::Invalid),
             (500, "Instance is busy running a \"start\" operation", ErrorKind::Busy),
+            (
+                500,
+                "Failed to run: ip -d -j link show veth1: exit status 1 (Device \"veth1\" does not exist.)",
+                ErrorKind::Busy,
+            ),
             (
                 500,
                 "Failed getting instance SFTP connection: dial unix /x/forkfile.sock: connect: no such file or \

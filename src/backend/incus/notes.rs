@@ -8,6 +8,8 @@
 //! text, then the new one is made in its place. Deleting one is the same without the latter. What gave way is deleted in
 //! the end, with all that others left there who died before they could.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use reqwest::{Method, Url};
 use serde::Serialize;
@@ -150,16 +152,24 @@ impl Incus {
         environment: &EnvironmentName,
         wanted: impl Fn(&str) -> bool,
     ) -> Result<Vec<(String, Note)>> {
-        let mut url = self.client.url(["profiles"]);
-        url.query_pairs_mut().append_pair("recursion", "1");
-        let (profiles, _): (Vec<Profile>, _) = self.client.get(&url).await?;
         let project = self.client.project();
-        let wanted = profiles.into_iter().filter(|profile| wanted(&profile.name));
+        let wanted = self
+            .profiles()
+            .await?
+            .into_iter()
+            .filter(|profile| wanted(&profile.name));
         let ours = wanted.filter_map(|profile| {
             let note = convert::note(environment, project, &profile.config)?;
             Some((profile.name, note))
         });
         Ok(ours.collect())
+    }
+
+    async fn profiles(&self) -> Result<Vec<Profile>> {
+        let mut url = self.client.url(["profiles"]);
+        url.query_pairs_mut().append_pair("recursion", "1");
+        let (profiles, _) = self.client.get(&url).await?;
+        Ok(profiles)
     }
 
     async fn delete_profiles(&self, names: Vec<String>) -> Result<()> {
@@ -201,6 +211,17 @@ impl ReadNotes for Incus {
         Ok(found
             .map_err(|error| within("read", place, error))?
             .map(|(_, note, _)| note))
+    }
+
+    async fn notes(&self, key: NoteKey) -> Result<BTreeMap<EnvironmentName, Note>> {
+        let prefix = format!("sbx-apply_{}_", self.client.project());
+        let found = self.profiles().await?.into_iter().filter_map(|profile| {
+            let (environment, of) = profile.name.strip_prefix(&prefix)?.split_once('_')?;
+            let environment = EnvironmentName::new(environment).ok().filter(|_| of == key.as_str())?;
+            let note = convert::note(&environment, self.client.project(), &profile.config)?;
+            Some((environment, note))
+        });
+        Ok(found.collect())
     }
 }
 

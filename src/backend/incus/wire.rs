@@ -78,6 +78,8 @@ pub(super) struct ServerEnvironment {
     pub(super) server_version: String,
     #[serde(default)]
     pub(super) server_clustered: bool,
+    #[serde(default)]
+    pub(super) certificate_fingerprint: String,
 }
 
 /// An instance, its state and snapshots where they were asked for.

@@ -1,5 +1,6 @@
 //! What is kept of an environment itself: a file for each note, changed under one lock.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -15,6 +16,26 @@ use crate::model::{EnvironmentName, Note, NoteKey};
 impl ReadNotes for Local {
     async fn note(&self, environment: &EnvironmentName, key: NoteKey) -> Result<Option<Note>> {
         self.read_note(environment, key)
+    }
+
+    async fn notes(&self, key: NoteKey) -> Result<BTreeMap<EnvironmentName, Note>> {
+        let mut notes = BTreeMap::new();
+        let entries = match fs::read_dir(self.notes()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(notes),
+            entries => entries.map_err(|source| failed("cannot look for notes", source))?,
+        };
+        for entry in entries {
+            let name = entry
+                .map_err(|source| failed("cannot look for notes", source))?
+                .file_name();
+            // What has another name is none of ours.
+            let Ok(environment) = EnvironmentName::new(name.to_string_lossy()) else {
+                continue;
+            };
+            let note = self.read_note(&environment, key)?;
+            notes.extend(note.map(|note| (environment, note)));
+        }
+        Ok(notes)
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, openat2};
 use serde::{Deserialize, Serialize};
 
 use super::Local;
@@ -41,13 +42,18 @@ struct Note {
 }
 
 impl Attached {
-    /// What there is of it, as far as `mounted` says.
-    pub(super) fn live(&self, mounted: impl Fn(&str) -> bool) -> Workspace {
+    /// What there is of it, as far as `mounted` says. `is_other` tells where something else is mounted than what stands at
+    /// the source now.
+    fn live(&self, mounted: impl Fn(&str) -> bool, is_other: impl Fn(&str, &str) -> bool) -> Workspace {
         let mounts = self.mounts.iter().filter(|(path, _)| mounted(path));
         let mounts = mounts.filter_map(|(path, mount)| {
             let guarded = mount.guarded.iter().filter(|below| mounted(&format!("{path}/{below}")));
+            let odd = match is_other(path, &mount.source) {
+                true => ", which has been replaced since",
+                false => "",
+            };
             let attached = AttachedMount {
-                source: mount.source.clone(),
+                source: format!("{}{odd}", mount.source),
                 readonly: mount.readonly,
                 guarded: guarded.cloned().collect(),
             };
@@ -152,12 +158,25 @@ impl Local {
             return Workspace::default();
         };
         let process = self.store.process(name);
+        let root = process
+            .as_ref()
+            .and_then(|process| fs::File::open(format!("/proc/{}/root", process.pid)).ok());
+        let is_other = |path: &str, source: &str| {
+            let found = root.as_ref().and_then(|root| which(root, path.trim_start_matches('/')));
+            let wanted = fs::File::open("/")
+                .ok()
+                .and_then(|root| which(&root, source.trim_start_matches('/')));
+            found.is_some() && wanted.is_some() && found != wanted
+        };
         let mounts = process.and_then(|process| fs::read_to_string(format!("/proc/{}/mountinfo", process.pid)).ok());
         let points: Option<BTreeSet<String>> = mounts.map(|text| {
             let points = text.lines().filter_map(|line| line.split(' ').nth(4));
             points.map(unescaped).collect()
         });
-        attached.live(|path| points.as_ref().is_none_or(|points| points.contains(path)))
+        attached.live(
+            |path| points.as_ref().is_none_or(|points| points.contains(path)),
+            is_other,
+        )
     }
 
     fn key(&self, name: &InstanceName, record: &Record, volume: &str) -> Result<VolumeKey> {
@@ -247,6 +266,15 @@ impl Local {
         self.store.discard(&folder)?;
         self.store.sweep(self.ids, &self.helpers).await
     }
+}
+
+/// What stands at a path below a root: the number of its file system, and its own. Links are not followed.
+fn which(root: &fs::File, path: &str) -> Option<(u64, u64)> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let strictly = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    let opened = openat2(root, path, flags, Mode::empty(), strictly).ok()?;
+    let found = fstat(&opened).ok()?;
+    Some((found.st_dev, found.st_ino))
 }
 
 /// A path as mountinfo writes it: some characters in octal (Linux, `proc_pid_mountinfo(5)`).

@@ -1,5 +1,6 @@
 //! What is kept of an environment itself.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use async_trait::async_trait;
@@ -14,6 +15,16 @@ impl ReadNotes for Memory {
         self.count("note");
         self.pause().await;
         Ok(self.world().notes.get(&(environment.clone(), key)).cloned())
+    }
+
+    async fn notes(&self, key: NoteKey) -> Result<BTreeMap<EnvironmentName, Note>> {
+        self.count("notes");
+        self.pause().await;
+        let world = self.world();
+        let of_key = world.notes.iter().filter(|((_, of), _)| *of == key);
+        Ok(of_key
+            .map(|((environment, _), note)| (environment.clone(), note.clone()))
+            .collect())
     }
 }
 

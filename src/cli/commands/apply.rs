@@ -1,5 +1,6 @@
 //! `apply`: plans, asks, applies, verifies.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::super::Code;
@@ -11,16 +12,17 @@ use super::super::probing::{ProbeArgs, leaks};
 use super::super::saved::{SavedPlan, is_saved};
 use super::super::session::{self, Made, PlanArgs, SpecArg};
 use super::super::settings::Settings;
-use crate::apply::{Lock, Report, apply, keep_key, observe, scope_of, verify};
+use crate::apply::{Lock, Report, apply, keep_key, keep_spec_record, observe, observe_scope, scope_of, verify};
 use crate::backend::Sandboxes;
-use crate::model::{Desired, Live};
-use crate::plan::Plan;
-use crate::spec::Loaded;
+use crate::model::{Desired, Diagnostic, Live, SandboxName, SpecRecord};
+use crate::plan::{Plan, spec_record};
+use crate::spec::{Loaded, Source, read_again};
 use crate::view::{Outcome, Output, Verdict, View, human, json};
 
 const EXAMPLES: &str = "\
 Outside a terminal nothing is asked: the plan is applied, unless it loses data; that needs
---allow-data-loss, or nothing is done (4).
+--allow-data-loss, or nothing is done (4). So does a spec that has changed in a folder which a
+sandbox can write to: look at it, then pass --allow-changed-spec.
 
 In the place of SPEC, a plan that was kept by `plan --out FILE.json`: exactly that plan is
 applied, or nothing is done (4) when the spec, a source or the live system has moved.
@@ -42,6 +44,10 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     consent: ConsentArgs,
+
+    /// Consent to a spec that a sandbox may have written
+    #[arg(long)]
+    allow_changed_spec: bool,
 
     #[command(flatten)]
     plan: PlanArgs,
@@ -164,7 +170,7 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     let shown = if job.interactive() && !args.consent.yes {
         let made = job.plan().await?;
         job.show_and_ask(&made, &mut *view).await?;
-        if made.plan.steps.is_empty() && !args.probe.probe {
+        if made.plan.steps.is_empty() && !args.probe.probe && !job.has_to_record(&made) {
             return Ok(Ending::of(&made.plan, begun).tell(&mut *view, Verdict::NothingToDo));
         }
         Some(made.plan)
@@ -218,16 +224,60 @@ impl Job<'_> {
             if let Some(refused) = session::refusals(plan, Some(&self.given.loaded)) {
                 return Err(refused);
             }
-            if plan.in_sync() {
+            if plan.in_sync() && (plan.spec_changes.is_empty() || plan.steps.is_empty()) {
                 return Ok(false);
             }
-            let (settings, consented, interactive) = (&self.given.settings, self.args.consent, self.interactive());
+            let (settings, interactive) = (&self.given.settings, self.interactive());
+            if let Some(refused) = self.unread_spec(plan).filter(|_| !interactive) {
+                return Err(refused);
+            }
+            // Nobody says yes to what somebody else may have written, without having seen that.
+            let consented = ConsentArgs {
+                yes: self.args.consent.yes && (plan.spec_changes.is_empty() || self.args.allow_changed_spec),
+                ..self.args.consent
+            };
             consent(settings, self.interrupts, plan, consented, Purpose::Apply, interactive).await
         };
         let asked = asked.await;
         asked.inspect_err(|error| {
             Ending::of(plan, self.begun).tell(view, verdict_of(error));
         })
+    }
+
+    /// Files of the spec that a sandbox may have written and that nobody has said yes to, as what stands in the way.
+    fn unread_spec(&self, plan: &Plan) -> Option<Error> {
+        if plan.spec_changes.is_empty() || self.args.allow_changed_spec {
+            return None;
+        }
+        let diagnostics = plan.spec_changes.iter().map(|change| {
+            let at = Source::new(&change.file, "").place(0, 0);
+            Diagnostic::new("plan::changed-spec", change.to_string(), &at, "")
+                .with_help("look at the change, then pass --allow-changed-spec if it is yours")
+        });
+        Some(Error::Refused {
+            diagnostics: diagnostics.collect(),
+            sources: self.given.loaded.sources.clone(),
+            code: Code::Refused,
+        })
+    }
+
+    /// What there is to record of the spec's own files when nothing else is to be done; see [`spec_record`].
+    fn settled_record(&self, selected: &BTreeSet<SandboxName>, live: &Live) -> Option<SpecRecord> {
+        let desired = &self.given.loaded.desired;
+        let now = read_again(&desired.files);
+        spec_record(desired, selected, live, Some(&now), self.backend.capabilities())
+    }
+
+    /// Whether the spec's own files were not recorded yet as they are, and somebody has said yes to them.
+    fn has_to_record(&self, made: &Made) -> bool {
+        let kept = made.live.spec_records.get(&made.plan.environment);
+        self.may_record(&made.plan) && self.settled_record(&made.plan.selected, &made.live).as_ref() != kept
+    }
+
+    /// Whether what the spec's own files say has somebody's yes. Where nothing is to be done, nobody was asked.
+    fn may_record(&self, plan: &Plan) -> bool {
+        let asked = !(plan.in_sync() && plan.steps.is_empty());
+        plan.spec_changes.is_empty() || self.args.allow_changed_spec || asked
     }
 
     /// The part that holds the lock. What was shown and said yes to before must still be what there is to do.
@@ -263,6 +313,19 @@ impl Job<'_> {
             ending.tell(view, Verdict::Failed);
             return Err(error.into());
         }
+        let environment = &desired.environment;
+        let mut kept = made.live.spec_records.get(environment).cloned();
+        let may_record = self.may_record(plan);
+        if may_record && !plan.steps.is_empty() {
+            // From here on sandboxes may write to it.
+            let capabilities = self.backend.capabilities();
+            let record = spec_record(desired, &plan.selected, &made.live, None, capabilities);
+            if let Err(error) = keep_spec_record(self.backend, environment, kept.as_ref(), record.as_ref()).await {
+                ending.tell(view, Verdict::Failed);
+                return Err(error.into());
+            }
+            kept = record;
+        }
         // Records may be due even where nobody sees a difference.
         let report = self
             .args
@@ -271,6 +334,7 @@ impl Job<'_> {
             .await;
         let ended = verdict_on(&report, lock);
         ending.report = Some(report);
+        let mut after = None;
         let ended = match ended {
             Verdict::Done if plan.in_sync() => Verdict::NothingToDo,
             Verdict::Done => {
@@ -279,6 +343,7 @@ impl Job<'_> {
                     Ok(Ok(verified)) => {
                         let in_sync = verified.plan.in_sync();
                         ending.remaining = Some(verified.plan);
+                        after = Some(verified.live);
                         if in_sync { Verdict::Done } else { Verdict::Failed }
                     }
                     Ok(Err(error)) => {
@@ -290,6 +355,16 @@ impl Job<'_> {
             }
             ended => ended,
         };
+        if may_record
+            && matches!(ended, Verdict::Done | Verdict::NothingToDo | Verdict::Failed)
+            && lock.loss().is_none()
+        {
+            let recorded = self.record_spec(&made, after, kept.as_ref()).await;
+            if let Err(error) = recorded {
+                ending.tell(view, Verdict::Failed);
+                return Err(error);
+            }
+        }
         let code = ending.tell(view, ended);
         let code = match code {
             Code::Done if self.args.probe.probe => self.probe(&made, view).await?,
@@ -300,6 +375,21 @@ impl Job<'_> {
 }
 
 impl Job<'_> {
+    /// Records the spec's own files as they are when all is done, also where something of it failed.
+    async fn record_spec(&self, made: &Made, after: Option<Live>, kept: Option<&SpecRecord>) -> Result<(), Error> {
+        let desired = &self.given.loaded.desired;
+        let after = match after {
+            Some(after) => after,
+            None if made.plan.steps.is_empty() => made.live.clone(),
+            // Nothing that could be written to, before or after.
+            None if kept.is_none() => return Ok(()),
+            None => observe_scope(self.backend, &scope_of(desired)).await?,
+        };
+        let record = self.settled_record(&made.plan.selected, &after);
+        keep_spec_record(self.backend, &desired.environment, kept, record.as_ref()).await?;
+        Ok(())
+    }
+
     /// Looks out of what was applied.
     async fn probe(&self, made: &Made, view: &mut dyn View) -> Result<Code, Error> {
         let desired = &self.given.loaded.desired;

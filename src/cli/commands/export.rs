@@ -1,6 +1,7 @@
 //! `export`: what is there, written as a spec.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use indexmap::IndexMap;
@@ -113,11 +114,23 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
         settings: shared,
         ..choice
     };
-    let (desired, about) = found.desired(backend, &capabilities, settings.now);
-    let text = write(&desired, &found.head(), &about, args.format.into())?;
-    // What is printed is what was meant, whatever the live system holds.
-    let request = Request::text("<export>", text.as_bytes(), Some(args.format.into()));
-    load(&request)?;
+    let root = settings.root.clone().unwrap_or_else(|| PathBuf::from("."));
+    let root = root
+        .canonicalize()
+        .map_err(|error| Error::io(format!("cannot open {}", root.display()), error))?;
+    let written = |with_mounts: Option<&Path>| {
+        let (desired, about) = found.desired(backend.clone(), &capabilities, settings.now, with_mounts);
+        let text = write(&desired, &found.head(), &about, args.format.into(), &root)?;
+        // What is printed is what was meant, whatever the live system holds.
+        let request = Request {
+            root: Some(root.clone()),
+            ..Request::text("<export>", text.as_bytes(), Some(args.format.into()))
+        };
+        load(&request)?;
+        Ok::<_, Error>(text)
+    };
+    // What hands have mounted may be nothing that a spec would.
+    let text = written(Some(&root)).or_else(|_| written(None))?;
     settings.output.result(&text);
     Ok(Code::Done)
 }
@@ -133,12 +146,13 @@ struct Found {
 }
 
 impl Found {
-    /// The spec, and what there is to say about each sandbox.
+    /// The spec, and what there is to say about each sandbox. With those mounts whose sources lie below a folder.
     fn desired(
         &self,
         backend: BackendChoice,
         capabilities: &Capabilities,
         now: u64,
+        mounts_below: Option<&Path>,
     ) -> (Desired, BTreeMap<SandboxName, Vec<String>>) {
         let mut about: BTreeMap<SandboxName, Vec<String>> = BTreeMap::new();
         let mut room = ROOM;
@@ -151,7 +165,7 @@ impl Found {
             let found = self.live.files.get(instance).unwrap_or(&nothing);
             let mut exported = read_back(name, live, found, &mut room);
             let mut lines = exported.left_out;
-            lines.extend(sayable(&mut exported.sandbox));
+            lines.extend(sayable(&mut exported.sandbox, mounts_below));
             if self.foreign.contains(name) {
                 lines.push("whatever was installed or written in it by hand is not in here".to_owned());
             }
@@ -163,6 +177,7 @@ impl Found {
             backend,
             sandboxes,
             secrets: Default::default(),
+            files: Vec::new(),
         };
         let mut left_out = |name: &SandboxName, line| about.entry(name.clone()).or_default().push(line);
         let desired = make_whole(desired, &mut left_out, &self.live, &self.sandboxes, capabilities, now);

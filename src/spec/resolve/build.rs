@@ -7,8 +7,9 @@ use indexmap::IndexMap;
 
 use crate::model::{
     Bytes, Content, Date, Diagnostic, EgressMode, EgressRule, Enforcement, Entry, Field, File, FileState, GuestPath,
-    GuestPort, Ignored, Memory, Mode, Mount, OnStale, Origin, Owner, Place, Policy, Port, Power, Protocol, Ready, Run,
-    Sandbox, SandboxName, Script, Seconds, SnapshotName, StepName, Tree, User, Volume, When, agent_preset,
+    GuestPort, Ignored, Kind as FieldKind, Memory, Mode, Mount, OnStale, Origin, Owner, Place, Policy, Port, Power,
+    Protocol, Ready, Run, Sandbox, SandboxName, Script, Seconds, SnapshotName, Sourced, StepName, Tree, User, Volume,
+    When, agent_preset,
 };
 use crate::spec::decode::Block;
 use crate::spec::language::{destination, ports};
@@ -38,6 +39,8 @@ pub(super) struct Builder<'a> {
     folders: &'a Folders,
     contents: HashMap<PathBuf, Content>,
     trees: HashMap<TreeKey, BTreeMap<String, Entry>>,
+    /// What the sandbox that is being built has from where.
+    sources: BTreeMap<(FieldKind, String), Sourced>,
 }
 
 /// A value read as what its type says. None where that has been reported already.
@@ -65,12 +68,14 @@ impl<'a> Builder<'a> {
             folders,
             contents: HashMap::new(),
             trees: HashMap::new(),
+            sources: BTreeMap::new(),
         }
     }
 
     /// Builds one, its count and what it depends on left to the caller.
     pub(super) fn sandbox(&mut self, block: &Block, problems: &mut Problems) -> Option<Sandbox> {
         let name = SandboxName::new(block.name()).ok();
+        self.sources.clear();
         let user = self.user(block);
         let files = self.files(block, user.as_ref(), problems);
         let trees = self.trees(block, user.as_ref(), problems);
@@ -124,6 +129,7 @@ impl<'a> Builder<'a> {
             ttl: placed(block, "ttl"),
             target: placed(block, "target"),
             ignore: block.blocks("ignore").filter_map(ignored).collect(),
+            sources: std::mem::take(&mut self.sources),
         })
     }
 
@@ -190,7 +196,9 @@ impl<'a> Builder<'a> {
         let state = if let Some(value) = block.value("content") {
             FileState::Content(Content::inline(value.text.clone().into_bytes()))
         } else if let Some(value) = block.value("source") {
-            FileState::Content(self.content(value, problems)?)
+            let (real, content) = self.content(value, problems)?;
+            self.is_from(FieldKind::File, block, real);
+            FileState::Content(content)
         } else if let Some(value) = block.value("secret") {
             FileState::Secret(value.text.clone())
         } else if block.is_true("absent") {
@@ -220,16 +228,22 @@ impl<'a> Builder<'a> {
         Some((path, file))
     }
 
-    /// The contents that a `source` names.
-    fn content(&mut self, value: &Value, problems: &mut Problems) -> Option<Content> {
+    fn is_from(&mut self, kind: FieldKind, block: &Block, path: PathBuf) {
+        let at = block.at.clone();
+        self.sources
+            .insert((kind, block.name().to_owned()), Sourced { path, at });
+    }
+
+    /// The contents that a `source` names, and its real path.
+    fn content(&mut self, value: &Value, problems: &mut Problems) -> Option<(PathBuf, Content)> {
         let real = self.locate(value, Kind::File, problems)?;
         if let Some(content) = self.contents.get(&real) {
-            return Some(content.clone());
+            return Some((real, content.clone()));
         }
         match files::content(&real) {
             Ok(Some(content)) => {
-                self.contents.insert(real, content.clone());
-                Some(content)
+                self.contents.insert(real.clone(), content.clone());
+                Some((real, content))
             }
             Ok(None) => {
                 problems.push(
@@ -297,6 +311,7 @@ impl<'a> Builder<'a> {
         let path = label_path(block)?;
         let source = block.value("source")?;
         let folder = self.locate(source, Kind::Folder, problems)?;
+        self.is_from(FieldKind::Tree, block, folder.clone());
         let exclude: Vec<String> = block.values("exclude").iter().map(|value| value.text.clone()).collect();
         let key = (folder, exclude);
         let entries = match self.trees.get(&key) {
@@ -334,7 +349,8 @@ impl<'a> Builder<'a> {
             Script::Command(command.to_owned())
         } else {
             let value = block.value("script")?;
-            let content = self.content(value, problems)?;
+            let (real, content) = self.content(value, problems)?;
+            self.is_from(FieldKind::Run, block, real);
             if content.size > SCRIPT_LIMIT {
                 problems.push(
                     Diagnostic::new(

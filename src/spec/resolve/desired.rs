@@ -79,6 +79,7 @@ pub(crate) fn desired(request: &Request, sources: &mut Sources, problems: &mut P
         backend: backend?,
         sandboxes: built,
         secrets: Secrets::default(),
+        files: gathered.folders.spec,
     })
 }
 
@@ -383,6 +384,7 @@ fn expand(
     }
     ports(&result, problems);
     workspace::nested(&result, problems);
+    workspace::targets(&result, problems);
     Some(result)
 }
 

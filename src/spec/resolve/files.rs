@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use crate::model::{Content, Data, Diagnostic, Hasher};
+use crate::model::{Content, Data, Diagnostic, Digest, Hasher, SpecFile};
 use crate::spec::syntax::Value;
 
 /// Contents up to this many bytes are kept; larger ones are hashed, and read again when they are written.
@@ -28,8 +28,8 @@ pub(super) enum Kind {
 pub(super) struct Folders {
     root: PathBuf,
     of_file: HashMap<Arc<str>, PathBuf>,
-    /// The real paths of the spec's own files.
-    pub(super) spec: Vec<PathBuf>,
+    /// The spec's own files.
+    pub(super) spec: Vec<SpecFile>,
 }
 
 /// The path without `.` and, as far as the text tells, without `..`.
@@ -58,6 +58,12 @@ impl Folders {
 
     pub(super) fn insert(&mut self, name: Arc<str>, folder: PathBuf) {
         self.of_file.insert(name, folder);
+    }
+
+    /// The path that a value names, relative to the file that it stands in, as it is written and as it really is.
+    pub(super) fn locate_with_path(&self, value: &Value, kind: Kind) -> Result<(PathBuf, PathBuf), Box<Diagnostic>> {
+        let folder = self.of_file.get(&value.at.file).unwrap_or(&self.root);
+        Ok((folder.join(&value.text), self.locate(value, kind)?))
     }
 
     /// The real path that a value names, relative to the file that it stands in.
@@ -179,11 +185,72 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// At most `limit` bytes of a regular file.
-pub(super) fn bytes(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+/// At most `limit` bytes of a regular file, by its real path, and which file that is. `named` is the path that led there.
+pub(super) fn bytes(named: &Path, real: &Path, limit: u64) -> io::Result<(Vec<u8>, SpecFile)> {
     let mut bytes = Vec::new();
-    open(path)?.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    let mut places = links(named);
+    places.push(real.to_owned());
+    let file = open(real)?;
+    let identity = identity(&file.metadata()?);
+    file.take(limit).read_to_end(&mut bytes)?;
+    let file = SpecFile {
+        name: String::new(),
+        places,
+        digest: Digest::of(&bytes),
+        identity,
+    };
+    Ok((bytes, file))
+}
+
+/// The same files of a spec as they are now, without those that cannot be read any more.
+#[must_use]
+pub fn read_again(files: &[SpecFile]) -> Vec<SpecFile> {
+    let again = |file: &SpecFile| {
+        let (_, now) = bytes(file.real(), file.real(), crate::spec::FILE_LIMIT as u64 + 1).ok()?;
+        Some(now)
+    };
+    files.iter().filter_map(again).collect()
+}
+
+/// Which file it is, whatever is written into it: another one that is put in its place has another birth, even where it
+/// gets the same number. None where that cannot be told, or where it has another name, by which it could be written.
+fn identity(found: &std::fs::Metadata) -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let born = found.created().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    (found.nlink() == 1).then(|| format!("{}.{}", found.ino(), born.as_nanos()))
+}
+
+/// The real places of the links on the way to a path, as far as they lead anywhere.
+fn links(path: &Path) -> Vec<PathBuf> {
+    /// So many are followed by the kernel, too (path_resolution(7)).
+    const FOLLOWED: usize = 40;
+    let Ok(path) = std::path::absolute(path) else {
+        return Vec::new();
+    };
+    let (mut links, mut at) = (Vec::new(), PathBuf::from("/"));
+    let mut ahead: Vec<PathBuf> = vec![path];
+    while let Some(next) = ahead.pop() {
+        let mut parts = next.components();
+        let Some(part) = parts.next() else { continue };
+        ahead.push(parts.as_path().to_owned());
+        match part {
+            Component::RootDir | Component::Prefix(_) => at = PathBuf::from("/"),
+            Component::CurDir => {}
+            Component::ParentDir => drop(at.pop()),
+            Component::Normal(name) => {
+                at.push(name);
+                if let Ok(target) = at.read_link() {
+                    links.push(at.clone());
+                    at.pop();
+                    ahead.push(target);
+                }
+            }
+        }
+        if links.len() >= FOLLOWED {
+            break;
+        }
+    }
+    links
 }
 
 /// The contents of a regular file; none when it is larger than [`SOURCE_LIMIT`].

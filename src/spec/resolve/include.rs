@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::model::{Diagnostic, Place};
+use crate::model::{Diagnostic, Place, SpecFile};
 use crate::spec::decode::Block;
 use crate::spec::load::{self, Input, Request};
 use crate::spec::problems::Problems;
@@ -49,7 +49,8 @@ struct Gatherer<'a> {
 
 /// Reads the root file and what it includes. None where there is not even a root to speak of.
 pub(super) fn gather(request: &Request, sources: &mut Sources, problems: &mut Problems) -> Option<Gathered> {
-    let (name, bytes, format, real) = root_file(request, sources, problems)?;
+    let (name, bytes, format, file) = root_file(request, sources, problems)?;
+    let real = file.as_ref().map(|file| file.real().to_owned());
     let own = real.as_deref().and_then(Path::parent).map(Path::to_owned);
     let wanted = request
         .root
@@ -88,7 +89,7 @@ pub(super) fn gather(request: &Request, sources: &mut Sources, problems: &mut Pr
         done: HashMap::new(),
         incomplete: false,
     };
-    gatherer.folders.spec.extend(real.clone());
+    gatherer.folders.spec.extend(file);
     let folder = own.unwrap_or(root);
     let key = real.unwrap_or_else(|| folder.join(&name));
     gatherer.open.push((key, name.clone(), None));
@@ -106,7 +107,7 @@ pub(super) fn gather(request: &Request, sources: &mut Sources, problems: &mut Pr
     })
 }
 
-type RootFile = (String, Vec<u8>, Format, Option<PathBuf>);
+type RootFile = (String, Vec<u8>, Format, Option<SpecFile>);
 
 fn root_file(request: &Request, sources: &mut Sources, problems: &mut Problems) -> Option<RootFile> {
     match &request.input {
@@ -138,8 +139,11 @@ fn root_file(request: &Request, sources: &mut Sources, problems: &mut Problems) 
                     return None;
                 }
             };
-            match super::files::bytes(&real, FILE_LIMIT as u64 + 1) {
-                Ok(bytes) => Some((name, bytes, format, Some(real))),
+            match super::files::bytes(path, &real, FILE_LIMIT as u64 + 1) {
+                Ok((bytes, mut file)) => {
+                    file.name.clone_from(&name);
+                    Some((name, bytes, format, Some(file)))
+                }
                 Err(error) => {
                     fail(
                         format!("\"{name}\" cannot be read: {}", plain(&error)),
@@ -236,7 +240,7 @@ impl Gatherer<'_> {
             );
             return;
         };
-        let real = match self.folders.locate(value, Kind::File) {
+        let (path, real) = match self.folders.locate_with_path(value, Kind::File) {
             Ok(real) => real,
             Err(diagnostic) => {
                 self.incomplete = true;
@@ -264,8 +268,8 @@ impl Gatherer<'_> {
             );
             return;
         }
-        let bytes = match super::files::bytes(&real, FILE_LIMIT as u64 + 1) {
-            Ok(bytes) => bytes,
+        let (bytes, mut file) = match super::files::bytes(&path, &real, FILE_LIMIT as u64 + 1) {
+            Ok(read) => read,
             Err(error) => {
                 self.incomplete = true;
                 self.problems.push(
@@ -284,7 +288,8 @@ impl Gatherer<'_> {
         let parent = Path::new(from).parent().unwrap_or(Path::new(""));
         let name = lexical(&parent.join(&value.text)).to_string_lossy().into_owned();
         let folder = real.parent().unwrap_or(Path::new("/")).to_owned();
-        self.folders.spec.push(real.clone());
+        file.name.clone_from(&name);
+        self.folders.spec.push(file);
         self.open.push((real.clone(), name.clone(), Some(value.at.clone())));
         self.file(&name, &folder, &bytes, format, false);
         self.open.pop();

@@ -10,3 +10,4 @@ mod variables;
 mod workspace;
 
 pub(super) use desired::{Declared, desired};
+pub use files::read_again;

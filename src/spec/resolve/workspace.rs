@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 
-use crate::model::{Diagnostic, Mount, Place, Sandbox, SandboxName};
+use crate::model::{Diagnostic, GuestPath, Mount, Place, Sandbox, SandboxName, SpecFile};
 use crate::spec::problems::Problems;
 
 /// Below a source: what makes programs of this machine run something, or holds what this tool and the backends' clients
@@ -20,10 +20,10 @@ const EXPOSED: [&str; 6] = [
     ".bashrc",
 ];
 
-/// A mount of a real path. `spec` are the real paths of the spec's own files.
-pub(super) fn mount(source: PathBuf, readonly: bool, spec: &[PathBuf], at: &Place) -> Mount {
+/// A mount of a real path. `spec` are the spec's own files.
+pub(super) fn mount(source: PathBuf, readonly: bool, spec: &[SpecFile], at: &Place) -> Mount {
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let guarded = |file: &PathBuf| file.strip_prefix(&source).ok().map(text);
+    let guarded = |file: &SpecFile| file.real().strip_prefix(&source).ok().map(text);
     let guarded: BTreeSet<String> = match readonly {
         true => BTreeSet::new(),
         false => spec.iter().filter_map(guarded).collect(),
@@ -37,6 +37,7 @@ pub(super) fn mount(source: PathBuf, readonly: bool, spec: &[PathBuf], at: &Plac
         exposed.insert(text(&source));
     }
     Mount {
+        is_file: source.is_file(),
         readonly,
         guarded,
         exposed,
@@ -93,4 +94,96 @@ pub(super) fn nested(sandboxes: &IndexMap<SandboxName, Sandbox>, problems: &mut 
             .with_help("mount one of the two, or the outer one with `readonly=true`"),
         );
     }
+}
+
+/// Refuses what could not be put where it belongs, for it lies in a mount whose source has nothing of its kind there, and
+/// nothing may be made: found now, nothing is stopped for it.
+pub(super) fn targets(sandboxes: &IndexMap<SandboxName, Sandbox>, problems: &mut Problems) {
+    let mut said: BTreeSet<&Place> = BTreeSet::new();
+    for sandbox in sandboxes.values() {
+        let mounts = sandbox.mounts.iter();
+        let mounts = mounts.map(|(path, mount)| (path, mount.source.is_dir(), &mount.at));
+        let volumes = sandbox.volumes.values().map(|volume| (&volume.path, true, &volume.at));
+        for (path, is_folder, at) in mounts.chain(volumes) {
+            let Some((outer, below)) = around(sandbox, path) else {
+                continue;
+            };
+            let Some((what, help)) = in_the_way(outer, below, is_folder).filter(|_| said.insert(at)) else {
+                continue;
+            };
+            problems.push(
+                Diagnostic::new(
+                    "spec::no-place",
+                    format!("nothing can be mounted at \"{path}\": {what}"),
+                    at,
+                    "lies in a mount",
+                )
+                .with_mark(&outer.at, "this one")
+                .with_help(help),
+            );
+        }
+    }
+}
+
+/// The mount that a path lies in, and where in it. None where a volume is nearer: nobody knows what is in that.
+fn around<'a>(sandbox: &'a Sandbox, path: &'a GuestPath) -> Option<(&'a Mount, &'a str)> {
+    let mut folder = path.parent();
+    while let Some(at) = folder {
+        if sandbox.volumes.values().any(|volume| volume.path == at) {
+            return None;
+        }
+        if let Some((outer, mount)) = sandbox.mounts.get_key_value(&at) {
+            return path.below(outer).map(|below| (mount, below));
+        }
+        folder = at.parent();
+    }
+    None
+}
+
+/// What keeps something from being mounted at a path below a mount's source, and what to do about it.
+fn in_the_way(outer: &Mount, below: &str, is_folder: bool) -> Option<(String, &'static str)> {
+    let mut at = outer.source.clone();
+    for part in Path::new(below).components() {
+        if !at.is_dir() {
+            return Some((
+                "a file stands there in what is mounted".to_owned(),
+                "put it elsewhere: a file holds nothing",
+            ));
+        }
+        at.push(part);
+        match at.symlink_metadata() {
+            Ok(found) if found.is_symlink() => {
+                return Some((
+                    "a link stands there in what is mounted".to_owned(),
+                    "put it where the link leads",
+                ));
+            }
+            Ok(_) => {}
+            Err(_) if outer.readonly => {
+                return Some((
+                    format!("there is no {below} in what is mounted, and it is only to be read"),
+                    "make that in the source, so that there is something to mount it on",
+                ));
+            }
+            Err(_) if !is_folder => {
+                return Some((
+                    format!("there is no {below} in what is mounted"),
+                    "make an empty file there, so that there is something to mount it on",
+                ));
+            }
+            // It is made.
+            Err(_) => return None,
+        }
+    }
+    (at.is_dir() != is_folder).then(|| {
+        let (is, stands) = if is_folder {
+            ("a folder", "a file")
+        } else {
+            ("a file", "a folder")
+        };
+        (
+            format!("it is {is}, and {stands} stands there in what is mounted"),
+            "put it elsewhere",
+        )
+    })
 }

@@ -8,7 +8,7 @@ use super::change::{Block, origin};
 use super::stale::{kept, stale};
 use super::wording::{counted, summary, transition};
 use crate::model::Kind;
-use crate::plan::{Change, Plan, Reason};
+use crate::plan::{Change, Plan, Reason, SpecChangeKind};
 
 /// A plan for people: its changes by sandbox, what else there is to know, and a line that sums it up.
 #[must_use]
@@ -37,10 +37,26 @@ pub(super) fn body(plan: &Plan) -> Vec<String> {
             },
         );
     }
+    if let Some(changes) = spec_changes(plan) {
+        parts.insert(0, changes);
+    }
     parts.extend(accepted(plan));
     parts.extend(notices(plan));
     parts.extend(leftovers(plan));
     parts
+}
+
+/// What of the spec itself somebody has to look at before all else.
+fn spec_changes(plan: &Plan) -> Option<String> {
+    let lines = plan.spec_changes.iter().map(|change| {
+        let look = match change.change {
+            SpecChangeKind::Changed => format!(" (git diff {})", change.file),
+            SpecChangeKind::Moved | SpecChangeKind::New => String::new(),
+        };
+        clean(&format!("{change}{look}")).into_owned()
+    });
+    let title = paint(Tone::Wrong, "Look at the spec before you apply it:");
+    section(&title, lines)
 }
 
 /// The sandboxes that lose what is on their disk without `--prune` having asked for it, one line each.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::model::Kind;
 use crate::plan::saved::Saved;
-use crate::plan::{self, Action, Impact, Origin, Plan, Reason, RefusalKind, Summary};
+use crate::plan::{self, Action, Impact, Origin, Plan, Reason, RefusalKind, SpecChange, Summary};
 use crate::probe::{self, Outcome};
 
 /// The version of the documents' form. Keys may be added to it; what a key means never changes.
@@ -27,6 +27,8 @@ pub struct PlanDocument<'a> {
     pub in_sync: bool,
     /// How many changes there are of each sort.
     pub summary: Summary,
+    /// Files of the spec that sandboxes may have written since they were applied; applying asks for consent. Not counted.
+    pub spec_changes: &'a [SpecChange],
     /// What differs, by sandbox in the spec's order.
     pub changes: Vec<Change<'a>>,
     /// The work, in no particular order: `needs` tells it.
@@ -178,6 +180,7 @@ impl<'a> PlanDocument<'a> {
             backend: &plan.backend,
             in_sync: plan.in_sync(),
             summary: plan.summary(),
+            spec_changes: &plan.spec_changes,
             changes: plan.changes.iter().map(Change::of).collect(),
             steps: plan.steps.iter().map(Step::of).collect(),
             accepted: plan

@@ -92,6 +92,10 @@ fn document(plan: &Plan, command: &str, line: String) -> String {
         ),
         line,
     ];
+    parts.extend(list(
+        "**Look at the spec before you apply it:**",
+        plan.spec_changes.iter().map(|change| sentence(&change.to_string())),
+    ));
     parts.extend(refusals(plan));
     let sandboxes = by_sandbox(&plan.changes);
     let blocks = merged(sandboxes.into_iter().map(|(name, changes)| (name, Part::of(&changes))));

@@ -14,6 +14,7 @@ use super::network::{self, Network, NetworkPut};
 use super::{Incus, card};
 use crate::backend::incus::client::Etag;
 use crate::backend::incus::wire::{self, Config};
+use crate::backend::retry::retry;
 use crate::backend::watch::Watch;
 use crate::backend::{Doing, Error, ErrorKind, Result};
 use crate::model::{InstanceName, Learned, LivePolicy};
@@ -57,7 +58,7 @@ impl Incus {
         }
         if let Some(live) = &policy {
             // Where this fails, the table stays, and keeps the policy in the ACL's place.
-            let closed = self.ensure_network(&spot.network, &live.policy).await;
+            let closed = retry(|| self.ensure_network(&spot.network, &live.policy)).await;
             closed.map_err(|error| error.within("the policy could not be put back, and the next apply does so"))?;
             self.guard.close(&spot.network, Some(spot.range), &live.policy).await?;
         }
@@ -69,14 +70,17 @@ impl Incus {
         let pass = (&live.policy, watch.pass());
         self.guard.let_through(&spot.network, spot.range, pass).await?;
         let url = self.client.url(["networks", &spot.network]);
-        let (found, etag): (Network, Etag) = self.client.get(&url).await?;
-        let put = NetworkPut {
-            config: Config::from(network::open()),
-            description: network::described(&live.policy.key),
-        };
-        let body = network::merged(&found, put);
-        self.send(Method::PUT, "networks", Some(&spot.network), &body, etag)
-            .await
+        retry(|| async {
+            let (found, etag): (Network, Etag) = self.client.get(&url).await?;
+            let put = NetworkPut {
+                config: Config::from(network::open()),
+                description: network::described(&live.policy.key),
+            };
+            let body = network::merged(&found, put);
+            self.send(Method::PUT, "networks", Some(&spot.network), &body, etag)
+                .await
+        })
+        .await
     }
 
     /// The first network with addresses of the daemon's own that an instance is on, and its address there: as the daemon

@@ -152,9 +152,7 @@ impl Incus {
         let _one = self.making.lock().await;
         let name = network::name(self.client.project(), &policy.key);
         self.ensure_acl(&name, policy).await?;
-        // The daemon stumbles over devices of others that go away while it looks at all of them.
-        let stumbled = |error: &Error| error.kind().is_transient() || error.to_string().contains("link show");
-        let range = retry_when(|| self.ensure_network(&name, policy), stumbled).await?;
+        let range = retry(|| self.ensure_network(&name, policy)).await?;
         self.guard.close(&name, range, policy).await?;
         Ok(name)
     }
@@ -348,8 +346,8 @@ impl Incus {
                 answer => answer.map(drop),
             }
         };
-        // The daemon may still count an instance that it has just deleted, and stumbles over devices of others that go.
-        let again = |error: &Error| error.kind().is_transient() || said(error, "in use") || said(error, "link show");
+        // The daemon may still count an instance that it has just deleted.
+        let again = |error: &Error| error.kind().is_transient() || said(error, "in use");
         match retry_when(delete, again).await {
             // Somebody has been put on it.
             Err(error) if said(&error, "in use") => Ok(()),

@@ -23,7 +23,7 @@ pub(super) use devices::Host;
 
 use super::wire::{Config, Devices, nullable};
 use super::{Incus, convert, wire};
-use crate::backend::attachable::{has_ipv6, open_source, taken};
+use crate::backend::attachable::{has_ipv6, make_below, open_source, taken};
 use crate::backend::retry::retry;
 use crate::backend::{Error, ErrorKind, Result, Settings};
 use crate::model::{
@@ -34,6 +34,9 @@ const ENVIRONMENT: &str = "user.sbx-apply.environment";
 const SANDBOX: &str = "user.sbx-apply.sandbox";
 const VOLUME: &str = "user.sbx-apply.volume";
 const PROJECT: &str = "user.sbx-apply.project";
+
+/// Whether a volume's owners are mapped by the mount, not on its disk.
+const SHIFTED: &str = "security.shifted";
 
 /// The largest file that is guarded: a spec's file is never larger.
 const LIMIT: u64 = 1 << 20;
@@ -62,6 +65,16 @@ impl Host {
                 name.into()
             }),
             ipv6: has_ipv6(),
+        }
+    }
+
+    /// The same for one daemon, by its certificate's fingerprint: another one on this machine may have an instance of the same
+    /// name.
+    pub(super) fn of_daemon(&self, fingerprint: &str) -> Self {
+        let key: String = fingerprint.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+        Self {
+            guards: self.guards.as_ref().map(|folder| folder.join(key)),
+            ipv6: self.ipv6,
         }
     }
 
@@ -96,7 +109,8 @@ impl Incus {
             self.prepare(path, mount, &host)?;
         }
         self.check_ports(&instance, changes)?;
-        let pools = self.prepare_volumes(&instance, changes).await?;
+        let inner = within(&host, &instance, changes)?;
+        let pools = self.prepare_volumes(&instance, changes, &inner).await?;
         let key = key(&instance);
         let put = |own: &mut Devices| {
             for (path, mount) in &changes.mounts {
@@ -206,7 +220,15 @@ impl Incus {
     }
 
     /// Sees that the volumes are there, and gives the pool of each.
-    async fn prepare_volumes(&self, instance: &wire::Instance, changes: &Attach) -> Result<BTreeMap<String, String>> {
+    ///
+    /// LXC first mounts what is not shifted, then what is: so a volume that lies `within` a mount has to be shifted, too,
+    /// or the mount covers it, and what is written there goes to this machine's folder.
+    async fn prepare_volumes(
+        &self,
+        instance: &wire::Instance,
+        changes: &Attach,
+        within: &BTreeSet<GuestPath>,
+    ) -> Result<BTreeMap<String, String>> {
         let mut pools = BTreeMap::new();
         let wanted: Vec<_> = changes
             .volumes
@@ -229,14 +251,18 @@ impl Incus {
                 name: name.clone(),
                 ..key.clone()
             };
+            let shifted = within.contains(&volume.path);
             if let Some(pool) = found.get(&key) {
+                if shifted {
+                    self.shift(pool, &key).await?;
+                }
                 pools.insert(name.clone(), pool.clone());
                 continue;
             }
             let pool =
                 root.ok_or_else(|| Error::new(ErrorKind::Invalid, "it has no root disk, so no pool for volumes"))?;
             let url = self.client.url(["storage-pools", pool, "volumes", "custom"]);
-            let body = json!({
+            let mut body = json!({
                 "name": devices::volume_name(&key),
                 "type": "custom",
                 "content_type": "filesystem",
@@ -251,6 +277,9 @@ impl Incus {
                     "initial.mode": "0755",
                 },
             });
+            if shifted {
+                body["config"][SHIFTED] = json!("true");
+            }
             self.client
                 .act(Method::POST, &url, Some(&body), None)
                 .await
@@ -258,6 +287,22 @@ impl Incus {
             pools.insert(name.clone(), pool.clone());
         }
         Ok(pools)
+    }
+
+    /// Has a volume that is there shifted; its owners stay who they are.
+    async fn shift(&self, pool: &str, key: &VolumeKey) -> Result<()> {
+        let name = devices::volume_name(key);
+        let url = self.client.url(["storage-pools", pool, "volumes", "custom", &name]);
+        let (volume, _): (Volume, _) = self.client.get(&url).await?;
+        if volume.config.get(SHIFTED).is_some_and(|value| value == "true") {
+            return Ok(());
+        }
+        let body = json!({ "config": { SHIFTED: "true" } });
+        let shifted = self.client.act(Method::PATCH, &url, Some(&body), None).await;
+        shifted.map(drop).map_err(|error: Error| {
+            let message = format!("cannot have the volume `{}` lie in a mount", key.name);
+            error.within(message).with_hint("stop the sandbox, and apply again")
+        })
     }
 
     /// The volumes of an environment, each with its pool.
@@ -322,6 +367,30 @@ fn key(instance: &wire::Instance) -> Option<VolumeKey> {
         }),
         Ownership::Foreign => None,
     }
+}
+
+/// The paths of changes that lie within a mount, now that there is something in its source to mount them on.
+fn within(host: &Host, instance: &wire::Instance, changes: &Attach) -> Result<BTreeSet<GuestPath>> {
+    let mut mounts = devices::read(&instance.put.devices, host, None).mounts;
+    for (path, mount) in &changes.mounts {
+        match mount {
+            Some(mount) => drop(mounts.insert(path.clone(), mount.clone())),
+            None => drop(mounts.remove(path)),
+        }
+    }
+    let inner = changes.mounts.iter().filter(|(_, mount)| mount.is_some());
+    let volumes = changes.volumes.values().flatten().map(|volume| &volume.path);
+    let mut found = BTreeSet::new();
+    for path in inner.map(|(path, _)| path).chain(volumes) {
+        // The nearest one.
+        let mut outer = mounts.iter().rev();
+        let Some((below, mount)) = outer.find_map(|(outer, mount)| Some((path.below(outer)?, mount))) else {
+            continue;
+        };
+        make_below(Path::new(&mount.source), below)?;
+        found.insert(path.clone());
+    }
+    Ok(found)
 }
 
 /// The bytes of a file of the spec, found without following links.

@@ -10,7 +10,7 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use super::failure::{Failure, Result, Trying as _};
 use super::place::Root;
 use super::sys;
-use crate::backend::attachable::open_source;
+use crate::backend::attachable::{make_below, open_source};
 use crate::backend::local::ids::Ids;
 use crate::backend::local::wire::{Bind, Kind};
 
@@ -24,11 +24,24 @@ pub(super) fn bind_all(binds: &[Bind], ids: Ids, users: Option<&OwnedFd>) -> Res
     let root = Root(root);
     // Root inside owns what is made for it; where this process is root inside, that goes without saying.
     let owner = ids.is_root().then(|| ids.outside(0, 0));
-    for bind in binds {
-        one(&root, bind, owner, users)
-            .map_err(|error| Failure::new(error.kind, format!("cannot mount {}: {}", bind.at, error.message)))?;
+    for (index, bind) in binds.iter().enumerate() {
+        let bound = place(&binds[..index], bind).and_then(|()| one(&root, bind, owner, users));
+        bound.map_err(|error| Failure::new(error.kind, format!("cannot mount {}: {}", bind.at, error.message)))?;
     }
     Ok(())
+}
+
+/// Makes what one comes to lie over that lies in another, outside: nobody can own anything through a mount with other
+/// owners who is none of them.
+fn place(before: &[Bind], bind: &Bind) -> Result<()> {
+    let outer = before.iter().rev().find_map(|outer| {
+        let below = bind.at.strip_prefix(&outer.at)?.strip_prefix('/')?;
+        Some((outer, below))
+    });
+    let Some((outer, below)) = outer.filter(|_| bind.source.is_dir()) else {
+        return Ok(());
+    };
+    make_below(&outer.source, below).map_err(|error| Failure::new(Kind::Invalid, error.to_string()))
 }
 
 fn one(root: &Root, bind: &Bind, owner: Option<(u32, u32)>, users: Option<&OwnedFd>) -> Result<()> {
@@ -89,8 +102,15 @@ fn target(root: &Root, at: &str, is_folder: bool, owner: Option<(u32, u32)>) -> 
     let found = fstat(&opened).trying("cannot look at it")?;
     match (FileType::from_raw_mode(found.st_mode), is_folder) {
         (FileType::Directory, true) | (FileType::RegularFile, false) => Ok(opened),
-        (FileType::Symlink, _) => Err(Failure::new(Kind::Failed, "a link stands there")),
-        _ => Err(Failure::new(Kind::Failed, "something else stands there")),
+        (FileType::Symlink, _) => Err(Failure::new(
+            Kind::Failed,
+            "a link stands there; mount it where that leads, or apply once without it and remove the link inside",
+        )),
+        (FileType::Directory, false) => Err(Failure::new(Kind::Failed, "it is a file, and a folder stands there")),
+        _ => Err(Failure::new(
+            Kind::Failed,
+            "it is a folder, and something else stands there",
+        )),
     }
 }
 
