@@ -40,6 +40,7 @@ fn main() {
         .enable_all()
         .build()
         .expect("a runtime");
+    floor();
     runtime.block_on(single(&state));
     quickstart(&state);
     println!(
@@ -63,6 +64,44 @@ fn row(count: usize, what: &str, cells: &[String; 4]) {
         "{count:>4}  {what:>16}  {:>10}  {:>10}  {:>10}  {:>10}",
         cells[0], cells[1], cells[2], cells[3]
     );
+}
+
+/// What the kernel takes for what a start and a stop cannot do without: programs of others, each its own process.
+fn floor() {
+    let table = "table inet sbx-bench {\n  chain c {\n    type filter hook forward priority filter;\n  }\n}\n";
+    let steps: [(&str, &[&str], &str); 3] = [
+        ("floor: new namespaces", &["unshare", "-mpuinC", "--fork", "true"], ""),
+        ("floor: a table of nftables", &["nft", "-f", "-"], table),
+        (
+            "floor: and without it",
+            &["nft", "delete", "table", "inet", "sbx-bench"],
+            "",
+        ),
+    ];
+    let mut times = [const { Vec::new() }; 3];
+    for _ in 0..ROUNDS {
+        for ((_, words, input), times) in steps.iter().zip(&mut times) {
+            let begun = Instant::now();
+            let child = Command::new(words[0])
+                .args(&words[1..])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn();
+            // Only for root, and where the programs are.
+            let Ok(mut child) = child else { return };
+            let mut stdin = child.stdin.take().expect("a pipe");
+            let _ = stdin.write_all(input.as_bytes());
+            drop(stdin);
+            if !child.wait().expect("waits").success() {
+                return;
+            }
+            times.push(begun.elapsed());
+        }
+    }
+    for ((what, ..), times) in steps.iter().zip(times) {
+        tell(what, times);
+    }
 }
 
 /// One of each, by the backend itself.
@@ -142,11 +181,15 @@ async fn single(state: &Path) {
         backend.delete(&one).await.expect("deletes");
     }
     backend.delete(&name("first")).await.expect("deletes");
-    for (what, mut all) in times {
-        all.sort();
-        let (median, most) = (all[all.len() / 2], all[all.len() - 1]);
-        println!("{what:<26} {:>8.1} ms, at most {:.1} ms", millis(median), millis(most));
+    for (what, all) in times {
+        tell(what, all);
     }
+}
+
+fn tell(what: &str, mut all: Vec<Duration>) {
+    all.sort();
+    let (median, most) = (all[all.len() / 2], all[all.len() - 1]);
+    println!("{what:<26} {:>8.1} ms, at most {:.1} ms", millis(median), millis(most));
 }
 
 fn millis(time: Duration) -> f64 {

@@ -176,6 +176,11 @@ pub(super) fn words(text: &str) -> Vec<&str> {
     text.split_whitespace().collect()
 }
 
+/// What makes a table that must not be there yet.
+pub(super) fn fresh(table: &str) -> String {
+    format!("create table inet {table}\n")
+}
+
 /// What removes a table, also where there is none: deleting that is an error, so it is made first.
 pub(super) fn without(table: &str) -> String {
     format!("table inet {table}\ndelete table inet {table}\n")

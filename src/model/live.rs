@@ -226,6 +226,6 @@ pub struct Live {
     /// Ports of the host that somebody else has, of those that are yet to be opened; each with what is known of it.
     pub taken_ports: BTreeMap<(u16, Protocol), String>,
     /// What is recorded of the spec's own files, by every environment of the backend. Looked for only where the spec was
-    /// read from files and the backend can mount them.
+    /// read from files.
     pub spec_records: BTreeMap<EnvironmentName, SpecRecord>,
 }

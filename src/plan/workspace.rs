@@ -1,6 +1,7 @@
 //! Mounts, volumes and ports: their facts, what stands in their way, and what is attached.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::diff::{Diff, Fate, Subject};
 use super::{Action, Change, Notice, Refusal};
@@ -351,16 +352,14 @@ pub(super) fn notices(subject: &Subject<'_>, changes: &[Change]) -> Vec<String> 
 
 /// Whose files, trees and set-up steps are about to come from where another sandbox can write.
 pub(super) fn fed(changes: &[Change], desired: &Desired) -> Vec<Notice> {
-    let writers: Vec<(&SandboxName, &Mount)> = desired
-        .sandboxes
-        .values()
-        .flat_map(|sandbox| sandbox.mounts.values().map(move |mount| (&sandbox.name, mount)))
-        .filter(|(_, mount)| !mount.readonly)
-        .collect();
-    let mut notices: Vec<Notice> = Vec::new();
-    if writers.is_empty() {
-        return notices;
+    // There may be thousands of sandboxes, and few folders.
+    let mut writers: BTreeMap<&Path, Vec<&SandboxName>> = BTreeMap::new();
+    for sandbox in desired.sandboxes.values() {
+        for mount in sandbox.mounts.values().filter(|mount| !mount.readonly) {
+            writers.entry(&mount.source).or_default().push(&sandbox.name);
+        }
     }
+    let mut notices: Vec<Notice> = Vec::new();
     let mut said = BTreeSet::new();
     for change in changes.iter().filter(|change| change.action != Action::Delete) {
         let Some(sandbox) = desired.sandboxes.get(&change.sandbox) else {
@@ -369,29 +368,36 @@ pub(super) fn fed(changes: &[Change], desired: &Desired) -> Vec<Notice> {
         let Some(from) = sandbox.sources.get(&(change.kind, change.name.clone())) else {
             continue;
         };
-        let mut able = writers.iter().filter(|(name, mount)| {
-            **name != sandbox.name && (from.path.starts_with(&mount.source) || mount.source.starts_with(&from.path))
-        });
-        let Some((writer, _)) = able.next() else { continue };
-        let others = match able.filter(|(name, _)| name != writer).count() {
+        // Said once for all of a count.
+        if said.contains(&from.at) {
+            continue;
+        }
+        let near = |folder: &Path| from.path.starts_with(folder) || folder.starts_with(&from.path);
+        let able: BTreeSet<&SandboxName> = writers
+            .iter()
+            .filter(|(folder, _)| near(folder))
+            .flat_map(|(_, names)| names)
+            .copied()
+            .filter(|name| **name != sandbox.name)
+            .collect();
+        let Some(writer) = able.first() else { continue };
+        let others = match able.len() - 1 {
             0 => String::new(),
             others => format!(" and {others} more"),
         };
-        // Said once for all of a count.
-        if said.insert(from.at.clone()) {
-            let what = match change.kind {
-                Kind::Run => "runs in the set-up step",
-                _ => "is put at",
-            };
-            notices.push(Notice {
-                sandbox: sandbox.name.clone(),
-                text: format!(
-                    "`{writer}`{others} can change what {what} {} ({}:{}): it comes from a folder that is mounted there to be \
-                     written to",
-                    change.name, from.at.file, from.at.line
-                ),
-            });
-        }
+        said.insert(from.at.clone());
+        let what = match change.kind {
+            Kind::Run => "runs in the set-up step",
+            _ => "is put at",
+        };
+        notices.push(Notice {
+            sandbox: sandbox.name.clone(),
+            text: format!(
+                "`{writer}`{others} can change what {what} {} ({}:{}): it comes from a folder that is mounted there to be \
+                 written to",
+                change.name, from.at.file, from.at.line
+            ),
+        });
     }
     notices
 }

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use sbx_apply::backend::ErrorKind;
-use sbx_apply::model::{Note, NoteKey};
+use sbx_apply::model::{Capability, Note, NoteKey};
 
 use super::fixture::{Fixture, fails};
 
@@ -104,6 +104,16 @@ pub(crate) async fn notes_are_deleted_with_their_environment(f: &Fixture) {
         let made = f.backend.create_note(environment, key, &note("2")).await;
         made.expect("makes a note");
     }
+    // Of every environment, where something is asked about all of them.
+    let mounts = f.backend.capabilities().can(Capability::Mounts);
+    let all = f.backend.notes(LOCK).await.expect("reads");
+    let of = |environment| all.get(environment).map(Note::as_str);
+    let there = if mounts || !all.is_empty() {
+        (Some("1"), Some("2"))
+    } else {
+        (None, None)
+    };
+    assert_eq!((of(&one), of(&other)), there);
     f.backend.delete_notes(&one).await.expect("deletes");
     assert_eq!(read(f).await, None);
     assert_eq!(f.backend.note(&one, NoteKey::SecretKey).await.expect("reads"), None);
@@ -128,6 +138,12 @@ pub(crate) async fn texts_come_back_as_they_were(f: &Fixture) {
         replaced.expect("replaces");
         assert_eq!(read(f).await, Some(new.clone()), "{text}");
         old = new;
+    }
+    if f.backend.capabilities().can(Capability::Mounts) {
+        let large = note(&"\u{1f980}".repeat(Note::LARGEST / 4));
+        let replaced = f.backend.replace_note(&environment, LOCK, &old, &large).await;
+        replaced.expect("replaces");
+        assert_eq!(read(f).await, Some(large));
     }
     for bad in ["", "a\nb", "\u{1b}[2J", &"x".repeat(Note::LARGEST + 1)] {
         assert_eq!(Note::new(bad), None);

@@ -141,13 +141,15 @@ impl Scene {
     }
 
     pub(super) fn client(&self, arguments: &[&str]) -> String {
-        let output = Command::new("incus").args(arguments).output().expect("the client runs");
-        assert!(
-            output.status.success(),
-            "{arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        loop {
+            let output = Command::new("incus").args(arguments).output().expect("the client runs");
+            if output.status.success() {
+                return String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            }
+            let said = String::from_utf8_lossy(&output.stderr);
+            // The daemon looks at all devices of this machine, and stumbles over those of others that go meanwhile.
+            assert!(said.contains("-j link show"), "{arguments:?}: {said}");
+        }
     }
 
     pub(super) fn instance(&self, sandbox: &str) -> String {

@@ -256,7 +256,18 @@ fn a_port_answers_on_this_machine_and_nowhere_else() {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
     let taken = UdpSocket::bind((Ipv4Addr::LOCALHOST, udp)).expect_err("somebody listens there");
     assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
-    socket.send_to(b"ping", (Ipv4Addr::LOCALHOST, udp)).expect("sends");
+    let inside = bound_inside(&scene, 53);
+    let mut heard = [0; 8];
+    // What is sent before the proxy listens is lost, as UDP is.
+    let arrived = (0..20).any(|_| {
+        socket.send_to(b"ping", (Ipv4Addr::LOCALHOST, udp)).expect("sends");
+        inside.recv(&mut heard).is_ok_and(|size| &heard[..size] == b"ping")
+    });
+    assert!(arrived, "a datagram to the port arrives inside");
+    for other in addresses() {
+        // Nobody listens there, which a bind proves.
+        UdpSocket::bind((other, udp)).expect("the port is not open elsewhere");
+    }
     // By hand opened to all: found, and closed again.
     let (instance, device) = (scene.instance(), "sbx-port-8080-tcp");
     let (listen, connect) = (format!("listen=tcp:0.0.0.0:{host}"), "connect=tcp:127.0.0.1:8080");
@@ -281,6 +292,19 @@ fn a_port_answers_on_this_machine_and_nowhere_else() {
         assert_eq!(ask(SocketAddr::new(other.into(), host)), None, "{other}");
     }
     assert_eq!(answer().as_deref(), Some("hello\n"));
+}
+
+/// A socket in a sandbox's network.
+fn bound_inside(scene: &Scene, port: u16) -> UdpSocket {
+    let namespace = fs::File::open(format!("/proc/{}/ns/net", scene.started())).expect("it runs");
+    let bound = std::thread::spawn(move || {
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).expect("enters");
+        UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).expect("binds")
+    });
+    let socket = bound.join().expect("binds");
+    let patience = Some(Duration::from_millis(500));
+    socket.set_read_timeout(patience).expect("sets");
+    socket
 }
 
 /// This machine's addresses but 127.0.0.1.

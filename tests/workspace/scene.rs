@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::support::daemon::{self, Daemon};
 use crate::support::namespaces;
+use crate::support::pty::Pty;
 
 /// Where its sandboxes are.
 #[derive(Debug, Clone)]
@@ -135,6 +136,14 @@ impl Scene {
 
     pub(super) fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().expect("runs")
+    }
+
+    /// The program on a terminal.
+    pub(super) fn pty(&self, arguments: &[&str]) -> Pty {
+        let spec = self.spec().display().to_string();
+        let state = self.folder.path().join("state").display().to_string();
+        let words: Vec<&str> = [&arguments[..1], &[spec.as_str()], &arguments[1..]].concat();
+        Pty::start(&words, &[("SBX_LOCAL_STATE", &state), ("TERM", "vt100")], (100, 30))
     }
 
     /// What a run printed; it must have ended with that code.

@@ -79,6 +79,28 @@ fn on_this_machine_only_what_was_not_covered_all_the_time_needs_a_yes() {
 }
 
 #[test]
+fn in_a_terminal_whoever_applies_it_is_asked_whatever_was_said_before() {
+    let Some(scene) = Scene::on_local("asked") else { return };
+    scene.apply(&spec("1"));
+    for (answer, code, value) in [("n", 4, "1"), ("y", 0, "2")] {
+        scene.save("A=\"1\"", "A=\"2\"");
+        let mut pty = scene.pty(&["apply", "--yes"]);
+        pty.sees("Look at the spec before you apply it:");
+        pty.sees("Apply this plan?");
+        pty.types(answer);
+        let (ended, said, _) = pty.ends();
+        assert_eq!(ended, Some(code), "{said}");
+        assert_eq!(scene.inside("echo $A"), value);
+    }
+    // Who was asked for data as well has seen it, too.
+    scene.save("A=\"2\"", "A=\"3\"");
+    let mut pty = scene.pty(&["apply", "--yes", FLAG]);
+    pty.sees("Applied");
+    assert_eq!(pty.ends().0, Some(0));
+    assert_eq!(scene.inside("echo $A"), "3");
+}
+
+#[test]
 fn a_comment_alone_is_asked_about_once_it_would_do_something() {
     let Some(scene) = Scene::on_local("comment") else {
         return;

@@ -289,3 +289,60 @@ pub(super) fn content(path: &Path) -> io::Result<Option<Content>> {
         data: Data::Path(path.to_owned()),
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn read(path: &Path) -> SpecFile {
+        let real = path.canonicalize().expect("is there");
+        bytes(path, &real, 100).expect("reads").1
+    }
+
+    #[test]
+    fn a_file_is_the_same_until_another_takes_its_place() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (file, other) = (folder.path().join("file"), folder.path().join("other"));
+        fs::write(&file, "one").expect("writes");
+        let first = read(&file);
+        fs::write(&file, "two").expect("writes");
+        let written = read(&file);
+        assert_eq!(first.identity, written.identity);
+        assert_ne!(first.digest, written.digest);
+        // Whatever it is called by meanwhile.
+        fs::rename(&file, &other).expect("renames");
+        assert_eq!(read(&other).identity, first.identity);
+        fs::copy(&other, &file).expect("copies");
+        assert_ne!(read(&file).identity, first.identity);
+        // By another name it could be written to unseen.
+        fs::hard_link(&other, folder.path().join("third")).expect("links");
+        assert_eq!(read(&other).identity, None);
+        assert!(first.identity.is_some());
+    }
+
+    #[test]
+    fn every_link_on_the_way_has_a_place() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = folder.path().canonicalize().expect("real");
+        let at = |name: &str| root.join(name);
+        fs::create_dir_all(at("a/b")).expect("makes");
+        fs::write(at("a/b/file"), "").expect("writes");
+        symlink("a", at("folder")).expect("links");
+        symlink(at("folder/b/../b/file"), at("absolute")).expect("links");
+        symlink("absolute", at("relative")).expect("links");
+        let cases = [
+            ("a/b/file", vec!["a/b/file"]),
+            ("folder/../folder/b/file", vec!["folder", "folder", "a/b/file"]),
+            ("relative", vec!["relative", "absolute", "folder", "a/b/file"]),
+        ];
+        for (named, places) in cases {
+            let places: Vec<PathBuf> = places.into_iter().map(at).collect();
+            assert_eq!(read(&at(named)).places, places, "{named}");
+        }
+        symlink("loop", at("loop")).expect("links");
+        assert_eq!(links(&at("loop")).len(), 40);
+    }
+}

@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 use super::address::{name_servers, taken};
 use super::{Device, Netlink, Subject, range, wall};
 use crate::backend::local::state::failed;
-use crate::backend::nft::{Nft, without, words};
+use crate::backend::nft::{Nft, fresh, without, words};
 use crate::backend::watch::Pass;
 use crate::backend::{Error, ErrorKind, Result};
 use crate::model::PinnedPolicy;
@@ -30,7 +30,10 @@ pub(super) async fn wall(nft: &Nft, link: &str, subject: &Subject<'_>) -> Result
     let range = free(link.to_owned(), servers.clone()).await?;
     let (_, there) = range::ends(range);
     let table = wall::table(link, there, &servers, subject.policy.as_ref(), None);
-    load(nft, link, &table).await?;
+    // A stop leaves none, and to put one into another's place takes the kernel twice as long.
+    if nft.load(format!("{}{table}", fresh(&wall::name(link)))).await.is_err() {
+        load(nft, link, &table).await?;
+    }
     Ok(range)
 }
 
