@@ -10,7 +10,7 @@ use crate::model::{
 
 /// What one sandbox asks of a backend that cannot do it, each at its place in the spec.
 pub(super) fn lacking(sandbox: &Sandbox, capabilities: &Capabilities) -> Vec<Refusal> {
-    needs(sandbox, capabilities)
+    let lacking = needs(sandbox, capabilities)
         .into_iter()
         .filter(|(capability, _, _)| !capabilities.can(*capability))
         .map(|(capability, what, place)| {
@@ -24,8 +24,24 @@ pub(super) fn lacking(sandbox: &Sandbox, capabilities: &Capabilities) -> Vec<Ref
                 "needed here",
                 help.to_owned(),
             )
-        })
-        .collect()
+        });
+    lacking.chain(unmarked(sandbox, capabilities)).collect()
+}
+
+/// Rules that name other sandboxes, of a policy that is enforced inside: whoever guards those knows nothing of it.
+fn unmarked<'a>(sandbox: &'a Sandbox, capabilities: &Capabilities) -> impl Iterator<Item = Refusal> + use<'a> {
+    let policy = sandbox.egress.as_ref();
+    let policy = policy.filter(|policy| enforcement(policy, capabilities) == Enforcement::Guest);
+    let rules = policy.into_iter().flat_map(|policy| &policy.allow);
+    rules.filter(|rule| rule.to.sandbox().is_some()).map(|rule| {
+        Refusal::invalid(
+            "plan::unsupported",
+            "a policy that is enforced inside cannot open another sandbox".to_owned(),
+            &rule.at,
+            "needs rules outside of both",
+            "take it out, or enforce the policy outside of the guest, where the backend can".to_owned(),
+        )
+    })
 }
 
 /// Where a policy is enforced: where it says, else outside the guest where the backend can.
@@ -104,9 +120,9 @@ fn needs(sandbox: &Sandbox, capabilities: &Capabilities) -> Vec<(Capability, &'s
     {
         match policy.enforce {
             Some(Enforcement::Guest) => need(Capability::EgressGuest, "egress rules inside the guest", &policy.at),
+            None if !capabilities.can(Capability::EgressHost) && capabilities.can(Capability::EgressGuest) => {}
             _ if policy.allow.is_empty() => need(Capability::EgressNone, "egress policies", &policy.at),
             Some(Enforcement::Host) => need(Capability::EgressHost, "egress rules outside the guest", &policy.at),
-            None if capabilities.can(Capability::EgressGuest) => {}
             None => need(Capability::EgressHost, "egress rules", &policy.at),
         }
         let ipv6 = |rule: &&EgressRule| matches!(rule.to, Destination::Network(IpNet::V6(_)));

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::Change;
+use super::{Action, Change};
 use super::capability::enforcement;
 use super::diff::Subject;
 use super::egress::{closing, usable};
-use crate::model::{Destination, EgressRule, Enforcement, Kind, Opening, Policy, SandboxName};
+use crate::model::{Capability, Destination, EgressRule, Enforcement, Kind, Opening, Policy, SandboxName};
 
 /// Link-local addresses at which clouds tell an instance its credentials.
 const METADATA: [&str; 2] = ["169.254.169.254", "fd00:ec2::254"];
@@ -27,6 +27,17 @@ pub(super) fn notices(subject: &Subject<'_>, changes: &[Change]) -> Vec<String> 
                 "egress: enforced inside the sandbox, which is best effort: whoever is root in there can undo it"
                     .to_owned(),
             );
+            let is_made = |change: &Change| {
+                change.kind == Kind::Sandbox && matches!(change.action, Action::Create | Action::Replace)
+            };
+            let is_late = !subject.capabilities.can(Capability::FilesWhenStopped) && !subject.inherits_rules;
+            if is_late && changes.iter().any(is_made) {
+                notices.push(
+                    "egress: its first start is open until the rules are put in, for this backend reaches files of running \
+                     sandboxes only; nothing that the spec runs has run by then"
+                        .to_owned(),
+                );
+            }
         }
         for rule in policy.allow.iter().filter(|rule| !rule.preset) {
             notices.extend(easily_overlooked(subject, policy, rule));
