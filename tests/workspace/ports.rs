@@ -62,7 +62,7 @@ fn a_port_answers_on_this_machine_and_nowhere_else() {
     let (host, udp) = (free_port(), free_port());
     // Who is let out nowhere is reached all the same.
     scene.apply(&sandbox(&format!(
-        "port 8080 host={host}; port 53 host={udp} protocol=\"udp\"; egress \"none\";"
+        "port 8080 host={host}; port 53 host={udp} protocol=\"udp\"; egress mode=\"none\";"
     )));
     let shown = scene.says(0, &["show"]);
     assert!(shown.contains(&host.to_string()), "{shown}");
