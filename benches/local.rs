@@ -68,7 +68,7 @@ fn row(count: usize, what: &str, cells: &[String; 4]) {
 
 /// What the kernel takes for what a start and a stop cannot do without: programs of others, each its own process.
 fn floor() {
-    let table = "table inet sbx-bench { chain c { type filter hook forward priority filter; } }\n";
+    let table = "table inet sbx-bench {\n  chain c {\n    type filter hook forward priority filter;\n  }\n}\n";
     let steps: [(&str, &[&str], &str); 3] = [
         ("floor: new namespaces", &["unshare", "-mpuinC", "--fork", "true"], ""),
         ("floor: a table of nftables", &["nft", "-f", "-"], table),

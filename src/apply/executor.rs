@@ -10,8 +10,8 @@ use super::perform::Site;
 use super::progress::Progress;
 use super::{Event, Failure, Report, StepError, Stream};
 use crate::backend::Sandboxes;
-use crate::model::{Desired, Live};
-use crate::plan::{Plan, StepId};
+use crate::model::{Desired, Enforcement, Live};
+use crate::plan::{Op, Plan, Step, StepId};
 
 /// How far an apply has been interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -182,6 +182,17 @@ fn skip(
     }
 }
 
+/// The step that started what has to be shut off again, because this one could not put its rules in force.
+fn start_before(plan: &Plan, failed: usize) -> Option<&Step> {
+    let step = &plan.steps[failed];
+    let Op::Egress(Some(policy)) = &step.op else {
+        return None;
+    };
+    let mut before = plan.steps[..failed].iter().rev();
+    let started = before.find(|other| other.sandbox == step.sandbox && matches!(other.op, Op::Start));
+    started.filter(|_| policy.enforce == Enforcement::Guest)
+}
+
 /// Carries out one step, its output going along with its number.
 async fn carry_out(
     site: &Site<'_>,
@@ -200,6 +211,9 @@ async fn carry_out(
     let (result, ()) = tokio::join!(site.perform(step, own), forward);
     if result.is_err() {
         site.progress.take_back(step);
+        if let Some(start) = start_before(plan, index) {
+            site.shut_off(start).await;
+        }
         site.write_down(&step.sandbox, &step.instance).await;
     }
     result

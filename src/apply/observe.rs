@@ -97,19 +97,27 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
     }
     live.secrets = secrets::hashes(reader, desired, &files, &secret).await?;
     live.files = files;
-    live.unseen = unseen;
+    live.unseen.extend(unseen);
     Ok(live)
 }
 
-/// Adds what egress policies some instances have inside, where no observation looks.
+/// Adds what egress policies some instances have inside, where no observation looks. Those into which nobody can look now
+/// are [`Live::unseen`] then, and have what was last applied.
 ///
 /// # Errors
 /// Whatever the backend says.
 pub async fn look_inside(reader: &dyn Reader, live: &mut Live, names: Vec<InstanceName>) -> Result<()> {
+    let reaches_stopped = reader.capabilities().can(Capability::FilesWhenStopped);
+    let runs = |name: &InstanceName| {
+        let found = live.instances.get(name);
+        found.is_none_or(|instance| instance.status == Status::Running)
+    };
+    let (names, unseen): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| reaches_stopped || runs(name));
     let looked = futures_util::stream::iter(names)
         .map(|name| async move {
             match reader.look_inside(&name).await {
-                Ok(found) => Ok(Some((name, found))),
+                Ok(found) => Ok(Some((name, Some(found)))),
+                Err(error) if is_untouched(&error) => Ok(Some((name, None))),
                 // Deleted since a moment ago.
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error),
@@ -118,7 +126,15 @@ pub async fn look_inside(reader: &dyn Reader, live: &mut Live, names: Vec<Instan
         .buffer_unordered(reader.capabilities().concurrency.max(1))
         .try_collect::<Vec<_>>()
         .await?;
-    for (name, found) in looked.into_iter().flatten() {
+    let unseen = unseen.into_iter().map(|name| (name, None));
+    for (name, found) in looked.into_iter().flatten().chain(unseen) {
+        let Some(found) = found else {
+            if let Some(instance) = live.instances.get_mut(&name) {
+                instance.egress = instance.egress.take().or_else(|| plan::recorded_inside(instance));
+            }
+            live.unseen.insert(name);
+            continue;
+        };
         if let Some(instance) = live.instances.get_mut(&name) {
             instance.egress = instance.egress.take().or(found.policy);
         }

@@ -106,6 +106,19 @@ impl Site<'_> {
         }
     }
 
+    /// What was started for rules to be put in, and could get none, does not stay up: everything would be open to it.
+    pub(super) async fn shut_off(&self, start: &Step) {
+        if *self.interrupt.borrow() >= Interrupt::Lost || may_change().await.is_err() {
+            return;
+        }
+        match self.backend.stop(&start.instance, Stop::Force).await {
+            Ok(()) => self.progress.undo(start),
+            Err(error) => {
+                tracing::warn!(sandbox = %start.sandbox, %error, "cannot stop it again: everything is open to it");
+            }
+        }
+    }
+
     /// The backend for one change, once that may begin: a step can be many, and the process may have been stopped
     /// before any of them.
     async fn changing(&self) -> Result<&dyn Sandboxes, StepError> {

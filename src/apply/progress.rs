@@ -82,9 +82,13 @@ impl Progress {
 
     /// A step failed. The record names a snapshot before it is taken, and has to be told that it was not.
     pub(super) fn take_back(&self, step: &Step) {
-        if !matches!(step.op, Op::Snapshot(_)) {
-            return;
+        if matches!(step.op, Op::Snapshot(_)) {
+            self.undo(step);
         }
+    }
+
+    /// What a step made true is so no more.
+    pub(super) fn undo(&self, step: &Step) {
         self.with(&step.sandbox, |record| {
             for (field, _) in &step.facts {
                 record.facts.unset(field);

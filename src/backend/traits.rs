@@ -368,11 +368,11 @@ pub trait NetworkPolicy: ReadPolicy {
 pub type Doing<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// The policy of an instance: that in force, or one of its own that closes everything.
-async fn policy_of<T: Observe + ?Sized>(observe: &T, name: &InstanceName) -> Result<PinnedPolicy> {
-    let instance = one(observe, name).await?;
-    if let Some(found) = instance.egress {
+async fn policy_of<T: ReadPolicy + ?Sized>(observe: &T, name: &InstanceName) -> Result<PinnedPolicy> {
+    if let Some(found) = observe.get_policy(name).await? {
         return Ok(found.policy);
     }
+    let instance = one(observe, name).await?;
     let Ownership::Owned { environment, sandbox } = instance.labels.ownership(name) else {
         return Err(Error::unsupported(format!(
             "no egress policy on `{name}`: no environment owns it"

@@ -118,6 +118,30 @@ impl Capability {
     }
 }
 
+/// What binds what a backend can do. The default is a backend that nothing binds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// A bound on memory is a multiple of so many bytes.
+    pub memory_unit: u64,
+    /// And so many bytes at least.
+    pub memory_least: u64,
+    /// Whether going back to a snapshot deletes those that are newer.
+    pub restore_deletes_newer: bool,
+    /// Whether a snapshot cannot be deleted while there are clones of it.
+    pub keeps_cloned_snapshots: bool,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            memory_unit: 1,
+            memory_least: 0,
+            restore_deletes_newer: false,
+            keeps_cloned_snapshots: false,
+        }
+    }
+}
+
 /// What a backend can do and how fast it wants to be driven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
@@ -139,6 +163,8 @@ pub struct Capabilities {
     /// Whether the spec's files in folders of a mount stay what they are: where not, only those right in it do, for a
     /// guest could move such a folder away.
     pub guards_folders: bool,
+    /// What binds what it can do.
+    pub bounds: Bounds,
     /// What a user wants to know of each of these before they are attached, by capability: shown in plans that do so.
     pub workspace_remarks: Vec<(Capability, String)>,
     /// What a user wants to know before sandboxes are made: shown in plans that make some.

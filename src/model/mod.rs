@@ -31,7 +31,7 @@ mod spec_file;
 mod user;
 mod workspace;
 
-pub use capabilities::{Capabilities, Capability};
+pub use capabilities::{Bounds, Capabilities, Capability};
 pub use clean::{clean, steers};
 pub use desired::{BackendChoice, Desired};
 pub use diagnostic::{Diagnostic, Mark};

@@ -104,9 +104,9 @@ fn needs(sandbox: &Sandbox, capabilities: &Capabilities) -> Vec<(Capability, &'s
     {
         match policy.enforce {
             Some(Enforcement::Guest) => need(Capability::EgressGuest, "egress rules inside the guest", &policy.at),
+            None if !capabilities.can(Capability::EgressHost) && capabilities.can(Capability::EgressGuest) => {}
             _ if policy.allow.is_empty() => need(Capability::EgressNone, "egress policies", &policy.at),
             Some(Enforcement::Host) => need(Capability::EgressHost, "egress rules outside the guest", &policy.at),
-            None if capabilities.can(Capability::EgressGuest) => {}
             None => need(Capability::EgressHost, "egress rules", &policy.at),
         }
         let ipv6 = |rule: &&EgressRule| matches!(rule.to, Destination::Network(IpNet::V6(_)));

@@ -8,10 +8,11 @@ use std::net::IpAddr;
 
 use super::capability::enforcement;
 use super::diff::{Diff, Fate, Subject};
-use super::{Change, FieldChange, Origin, Refusal};
+use super::{Action, Change, FieldChange, Origin, Refusal};
 use crate::model::{
     Capabilities, Capability, Desired, Destination, EgressMode, EgressRule, Enforcement, EnvironmentName, Facts, Field,
-    GuestPath, Kind, Live, LiveInstance, Opening, Origin as Source, PinnedPolicy, Policy, PolicyKey, Sandbox,
+    GuestPath, Kind, Live, LiveInstance, LivePolicy, Opening, Origin as Source, Ownership, PinnedPolicy, Policy,
+    PolicyKey, Sandbox,
 };
 
 /// The field that says whether there is a policy, and of which mode.
@@ -112,8 +113,39 @@ pub fn may_be_inside(sandbox: Option<&Sandbox>, instance: &LiveInstance, capabil
             || (wanted.is_some() && applied.get(&field(MODE)).is_none()))
 }
 
+/// The policy that was put in force inside an instance, as its record has it: for one into which nobody can look now. None
+/// where there was none.
+#[must_use]
+pub fn recorded_inside(instance: &LiveInstance) -> Option<LivePolicy> {
+    let Ownership::Owned { environment, .. } = instance.labels.ownership(&instance.name) else {
+        return None;
+    };
+    let applied = instance.labels.applied();
+    if !is_recorded_inside(&applied) {
+        return None;
+    }
+    let of_egress = |prefix: &'static str| {
+        let fields = applied.iter().filter(|(field, _)| field.kind == Kind::Egress);
+        fields.filter_map(move |(field, value)| Some((field.field.strip_prefix(prefix)?, value)))
+    };
+    let open: BTreeSet<Opening> = of_egress(ALLOW).filter_map(|(text, _)| text.parse().ok()).collect();
+    let pinned = of_egress(ADDRESSES).map(|(name, text)| (name.to_owned(), addresses(text)));
+    Some(LivePolicy {
+        policy: PinnedPolicy {
+            key: PolicyKey {
+                environment,
+                name: applied.get(&field(POLICY))?.to_owned(),
+            },
+            enforce: Enforcement::Guest,
+            addresses: pinned.collect(),
+            open,
+        },
+        fault: None,
+    })
+}
+
 /// Whether a record says that a policy is enforced inside.
-fn is_recorded_inside(applied: &Facts) -> bool {
+pub(super) fn is_recorded_inside(applied: &Facts) -> bool {
     applied.get(&field(ENFORCED)) == Some(INSIDE)
 }
 
@@ -362,6 +394,17 @@ pub(super) fn notices(subject: &Subject<'_>, changes: &[Change]) -> Vec<String> 
                 "egress: enforced inside the sandbox, which is best effort: whoever is root in there can undo it"
                     .to_owned(),
             );
+            let is_made = |change: &Change| {
+                change.kind == Kind::Sandbox && matches!(change.action, Action::Create | Action::Replace)
+            };
+            let is_late = !subject.capabilities.can(Capability::FilesWhenStopped) && !subject.inherits_rules;
+            if is_late && changes.iter().any(is_made) {
+                notices.push(
+                    "egress: its first start is open until the rules are put in, for this backend reaches files of running \
+                     sandboxes only; nothing that the spec runs has run by then"
+                        .to_owned(),
+                );
+            }
         }
         let metadata: Vec<IpAddr> = METADATA.iter().filter_map(|text| text.parse().ok()).collect();
         for rule in policy.allow.iter().filter(|rule| !rule.preset) {
@@ -452,6 +495,11 @@ pub(super) fn restarts(subject: &Subject<'_>, instance: &LiveInstance, fields: &
     (subject.capabilities.egress_restarts && moves) || (mended && fault.is_some_and(|fault| fault.restart))
 }
 
+/// Whether the spec itself brings the program that rules inside need.
+pub(super) fn brings_program(sandbox: &Sandbox) -> bool {
+    sandbox.files.keys().any(|path| path.as_str().ends_with("/nft"))
+}
+
 /// What keeps a policy from being enforced inside, as far as it can be seen before anything is changed.
 pub(super) fn refusals(subject: &Subject<'_>, fate: Fate, live: &Live) -> Vec<Refusal> {
     let sandbox = subject.sandbox;
@@ -460,9 +508,9 @@ pub(super) fn refusals(subject: &Subject<'_>, fate: Fate, live: &Live) -> Vec<Re
         return Vec::new();
     };
     let mut refusals = Vec::new();
-    let is_program = |path: &GuestPath| path.as_str().ends_with("/nft");
-    let brings = sandbox.files.keys().any(is_program);
-    let lacking = subject.instance.filter(|_| fate == Fate::Keep && !brings);
+    let lacking = subject
+        .instance
+        .filter(|_| fate == Fate::Keep && !brings_program(sandbox));
     if let Some(why) = lacking.and_then(|instance| live.lacking_inside.get(&instance.name)) {
         refusals.push(Refusal::invalid(
             "plan::no-rules-inside",

@@ -1,14 +1,15 @@
 //! What must not be done to a sandbox, whatever the consent.
 
 use super::diff::{Diff, Fate, Subject};
-use super::{Change, Impact, Reason, Refusal};
-use crate::model::{Bytes, Kind, Labels, Live, Origin, Ownership, Sandbox};
+use super::{Action, Change, Impact, Reason, Refusal};
+use crate::model::{Bounds, Bytes, Field, Kind, Labels, Live, LiveInstance, Memory, Origin, Ownership, Sandbox};
 
 /// What must not be done to one sandbox, whatever the consent.
 pub(super) fn guard(subject: &Subject<'_>, diff: &Diff, live: &Live) -> Vec<Refusal> {
     let (fate, accepted) = (diff.fate, &diff.accepted);
     let mut refusals: Vec<Refusal> = without_image(subject.sandbox, fate, live).into_iter().collect();
     refusals.extend(settings(subject.sandbox, live));
+    refusals.extend(memory(subject));
     let Some(instance) = subject.instance else {
         return refusals;
     };
@@ -81,6 +82,7 @@ pub(super) fn guard(subject: &Subject<'_>, diff: &Diff, live: &Live) -> Vec<Refu
             "keep its uid, or name another user".to_owned(),
         ));
     }
+    refusals.extend(held_by_clones(subject, instance, diff, live));
     for (name, at) in &sandbox.snapshots {
         let foreign = fate == Fate::Keep
             && instance.snapshot(name).is_some_and(|snapshot| {
@@ -100,6 +102,63 @@ pub(super) fn guard(subject: &Subject<'_>, diff: &Diff, live: &Live) -> Vec<Refu
         }
     }
     refusals
+}
+
+/// A bound on memory that the backend would not keep as it is written.
+fn memory(subject: &Subject<'_>) -> Option<Refusal> {
+    let Bounds {
+        memory_unit: unit,
+        memory_least: least,
+        ..
+    } = subject.capabilities.bounds;
+    let (Memory::Bytes(bytes), at) = subject.sandbox.memory.as_ref()? else {
+        return None;
+    };
+    let fits = bytes.0.is_multiple_of(unit) && bytes.0 >= least;
+    (!fits).then(|| {
+        Refusal::invalid(
+            "plan::memory-bound",
+            format!(
+                "the backend `{}` cannot bound memory at {bytes}",
+                subject.capabilities.backend
+            ),
+            at,
+            "not this size",
+            format!("it counts in whole {}, of at least {}", Bytes(unit), Bytes(least)),
+        )
+    })
+}
+
+/// Snapshots that would have to be deleted, and cannot while there are clones of them.
+fn held_by_clones(subject: &Subject<'_>, source: &LiveInstance, diff: &Diff, live: &Live) -> Vec<Refusal> {
+    if !subject.capabilities.bounds.keeps_cloned_snapshots || diff.fate != Fate::Keep {
+        return Vec::new();
+    }
+    let going = diff.changes.iter().filter(|change| change.kind == Kind::Snapshot);
+    let going = going.filter(|change| change.action == Action::Delete || change.reason == Reason::Stale);
+    let refused = going.filter_map(|change| {
+        let origin = format!("{}@{}", subject.sandbox.name, change.name);
+        let of_it = |instance: &&LiveInstance| {
+            let is_ours = |name: &str| instance.labels.get(name) == source.labels.get(name);
+            is_ours(Labels::ENVIRONMENT) && instance.labels.applied().get(&Field::sandbox("clone-from")) == Some(&origin)
+        };
+        let clone = live.instances.values().find(of_it)?;
+        let declared = subject.sandbox.snapshots.iter().find(|(name, _)| name.as_str() == change.name);
+        Some(Refusal::invalid(
+            "plan::snapshot-has-clones",
+            format!(
+                "the snapshot `{}` of `{}` would have to be deleted, and `{}` is a clone of it",
+                change.name, subject.sandbox.name, clone.name
+            ),
+            declared.map_or(&subject.sandbox.at, |(_, at)| at),
+            "has clones",
+            format!(
+                "this version of TrueNAS cannot set it aside: delete the clones first, or accept it with `ignore \"snapshot:{}\"`",
+                change.name
+            ),
+        ))
+    });
+    refused.collect()
 }
 
 /// Settings that the backend has no such thing as.

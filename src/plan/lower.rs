@@ -102,8 +102,11 @@ pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_
         }
     }
     // Where files are reached in running sandboxes only, it has to run before the first of them is written.
-    let early =
-        !running && !subject.capabilities.can(Capability::FilesWhenStopped) && touches_disk(sandbox, diff, made);
+    let early = !running
+        && !subject.capabilities.can(Capability::FilesWhenStopped)
+        && (touches_disk(sandbox, diff, made) || touches_rules_inside(subject, diff, around.environment));
+    // It runs open until then, so that nothing else comes first but what the rules themselves need.
+    let at_once = early && !egress::brings_program(sandbox);
     if early {
         let waits = sandbox
             .depends_on
@@ -113,7 +116,10 @@ pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_
         let start = lowering.push(Op::Start, "start, to reach its files", power_is(Power::Running));
         start.needs.extend(waits);
         (running, stopped) = (true, false);
-        if !made {
+        if at_once {
+            policy(&mut lowering, diff, around.environment);
+        }
+        if !made && of_kind(diff, Kind::Egress).next().is_none() {
             loaded(&mut lowering, diff, around.environment);
         }
     }
@@ -132,7 +138,9 @@ pub(super) fn lower(subject: &Subject<'_>, diff: &Diff, around: &Surroundings<'_
     }
     files(&mut lowering, diff, made);
     attachments(&mut lowering, diff, live);
-    policy(&mut lowering, diff, around.environment);
+    if !at_once {
+        policy(&mut lowering, diff, around.environment);
+    }
 
     let runs: Vec<(&Run, &Change)> = of_kind(diff, Kind::Run)
         .filter_map(|change| {
@@ -230,6 +238,17 @@ fn touches_disk(sandbox: &Sandbox, diff: &Diff, made: bool) -> bool {
         .any(|change| matches!(change.kind, Kind::File | Kind::Tree) && change.counts());
     let user = sandbox.user.is_some() && (made || changes_user(diff));
     files || user || (made && !sandbox.trees.is_empty())
+}
+
+/// Whether egress rules inside are put in, changed or taken off.
+fn touches_rules_inside(subject: &Subject<'_>, diff: &Diff, environment: &EnvironmentName) -> bool {
+    if diff.fate != Fate::Keep && subject.inherits_rules {
+        return true;
+    }
+    let policy = egress::pinned(subject, diff, environment);
+    let is_inside = policy.is_some_and(|policy| policy.enforce == Enforcement::Guest);
+    let was_inside = subject.instance.is_some_and(egress::is_inside);
+    of_kind(diff, Kind::Egress).next().is_some() && (is_inside || was_inside)
 }
 
 /// Creation from an image or a clone.

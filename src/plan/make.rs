@@ -278,10 +278,11 @@ impl Part {
         notices.extend(egress::notices(subject, &diff.changes));
         notices.extend(workspace::notices(subject, &diff.changes));
         if subject.unseen && diff.fate == Fate::Keep {
-            notices.push(
-                "its files were not looked at: this backend reaches those of sandboxes only that run and were entered before"
-                    .to_owned(),
-            );
+            let what = match egress::is_recorded_inside(&diff.applied) {
+                true => "its files and its egress rules were not looked at: this backend reaches those",
+                false => "its files were not looked at: this backend reaches those",
+            };
+            notices.push(format!("{what} of sandboxes only that run and were entered before"));
         }
         let steps = lower(subject, &diff, around, live);
         refusals.extend(mounted::guard(subject, diff.fate, &steps));

@@ -41,7 +41,7 @@ pub use adopt::{Adoption, adopt};
 pub use change::{Change, FieldChange, Origins, Summary, TextChange};
 pub use consent::{Refusal, RefusalKind};
 pub use destroy::destroy;
-pub use egress::may_be_inside;
+pub use egress::{may_be_inside, recorded_inside};
 pub use export::{Exported, export_query, make_whole, read_back};
 pub use extras::settle_tree;
 pub use facts::ABSENT;

@@ -1,11 +1,15 @@
 //! The record of a sandbox whose disk was put back to a snapshot.
 
+use super::egress::is_recorded_inside;
 use crate::model::{Facts, Field, Kind};
 
 /// What the record says after that: of what is on the disk what the snapshot's record says, of all else what it says
 /// now. Where nobody knows what a snapshot was taken with, set-up steps count as never run.
 #[must_use]
 pub fn restored(now: &Facts, then: Option<&Facts>) -> Facts {
+    // Rules inside lie on the disk, too.
+    let inside = [Some(now), then].into_iter().flatten().any(is_recorded_inside);
+    let is_on_disk = |field: &Field| is_on_disk(field) || (inside && field.kind == Kind::Egress);
     let keeps = |field: &Field| match then {
         Some(_) => !is_on_disk(field),
         None => field.kind != Kind::Run,

@@ -1,6 +1,7 @@
 //! TrueNAS SCALE, as far as it can be tested without an appliance.
 
 mod faults;
+mod fenced;
 mod hostile;
 mod knobs;
 pub(crate) mod plain;

@@ -31,6 +31,7 @@ sandbox "task" count=2 {
 /// The program with a spec, as somebody runs it.
 pub(super) struct Program<'a> {
     sim: &'a Sim,
+    environment: String,
     spec: std::path::PathBuf,
     _folder: tempfile::TempDir,
 }
@@ -39,23 +40,38 @@ impl<'a> Program<'a> {
     /// `NAME` in a spec becomes the name of an environment of its own.
     pub(super) fn new(sim: &'a Sim, spec: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("sbx.kdl");
-        let name = format!("w{}-{}", std::process::id(), sim.port());
-        std::fs::write(&path, spec.replace("NAME", &name)).expect("writes");
-        Self {
+        let program = Self {
             sim,
-            spec: path,
+            environment: format!("w{}-{}", std::process::id(), sim.port()),
+            spec: folder.path().join("sbx.kdl"),
             _folder: folder,
-        }
+        };
+        program.write(spec);
+        program
+    }
+
+    /// Puts another spec in its place.
+    pub(super) fn write(&self, spec: &str) {
+        std::fs::write(&self.spec, spec.replace("NAME", &self.environment)).expect("writes");
+    }
+
+    /// The instance of a sandbox.
+    pub(super) fn instance(&self, sandbox: &str) -> String {
+        format!("{}-{sandbox}", self.environment)
     }
 
     /// Gives the exit code and all that it said.
     pub(super) async fn run(&self, arguments: &[&str]) -> (i32, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sbx-apply"));
+        // The spec comes after the words of the command.
+        let words = match arguments[0] {
+            "egress" | "file" | "snapshot" => 2,
+            _ => 1,
+        };
         command
-            .arg(arguments[0])
+            .args(&arguments[..words])
             .arg(&self.spec)
-            .args(&arguments[1..])
+            .args(&arguments[words..])
             .env_clear()
             .env("SBX_HOST", self.sim.host())
             .env("SBX_PORT", self.sim.port().to_string())

@@ -208,6 +208,7 @@ fn capabilities() -> Capabilities {
             ports: true,
         },
         guards_folders: false,
+        bounds: Default::default(),
         workspace_remarks: vec![(
             C::Mounts,
             "mounts: the spec's own files in them are read-only inside, as copies of this moment; but root inside can \

@@ -14,6 +14,8 @@ mod rules;
 use std::path::Path;
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use super::nft::words;
 use super::{Account, Error, ErrorKind, Exec, ExecOpts, FileChange, Files, Observe, Output, ReadFiles, Result};
 use crate::model::{
@@ -23,7 +25,7 @@ use crate::model::{
 use boot::Boot;
 
 /// Where the rules are.
-const RULES: &str = "/etc/sbx-apply/egress.nft";
+pub(super) const RULES: &str = "/etc/sbx-apply/egress.nft";
 const HOSTS: &str = "/etc/hosts";
 /// Where a guest may have the program.
 const PROGRAMS: [&str; 6] = [
@@ -39,14 +41,21 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a guest that has just started may take until it runs commands.
 const READY: Duration = Duration::from_secs(60);
 
+/// A backend with guests that rules can be put in.
+#[async_trait]
+pub(super) trait Guests: Observe + Files + Exec {
+    /// Has nft(8), at a place inside, load the file of rules, in a guest that runs. Where commands reach a guest by its
+    /// network, that may cut what they come by.
+    async fn load(&self, name: &InstanceName, program: &str) -> Result<()> {
+        act(self, name, &[program, "-f", RULES]).await
+    }
+}
+
 /// Puts a policy in force inside. Of a guest that does not run, it is so from its next start on.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] where the guest has no program nft, or no init that could load rules before its network.
-pub(super) async fn put<B>(backend: &B, name: &InstanceName, policy: &PinnedPolicy) -> Result<()>
-where
-    B: Observe + Files + Exec + ?Sized,
-{
+pub(super) async fn put<B: Guests + ?Sized>(backend: &B, name: &InstanceName, policy: &PinnedPolicy) -> Result<()> {
     let text = rules::file(policy)?;
     let found = look(backend, name).await?;
     let program = program(&found)?;
@@ -64,7 +73,7 @@ where
         backend.ready(name, READY).await?;
         let table = table(backend, name, &program, rules::TABLE).await?;
         if table.is_none_or(|found| words(&found) != words(&rules::table(policy))) {
-            act(backend, name, &[&program, "-f", RULES]).await?;
+            backend.load(name, &program).await?;
         }
     }
     let leftovers = pixels::removals(&found);
@@ -78,10 +87,7 @@ where
 }
 
 /// Lifts whatever policy is in force inside; nothing where there is none.
-pub(super) async fn lift<B>(backend: &B, name: &InstanceName) -> Result<()>
-where
-    B: Observe + Files + Exec + ?Sized,
-{
+pub(super) async fn lift<B: Guests + ?Sized>(backend: &B, name: &InstanceName) -> Result<()> {
     let found = look(backend, name).await?;
     let mut changes = Vec::new();
     let ours = found.get(&path(RULES)).is_some();
@@ -302,7 +308,7 @@ fn stands(found: &Inspection, change: &FileChange) -> bool {
 }
 
 /// The enforcement that all of this is.
-const INSIDE: Enforcement = Enforcement::Guest;
+pub(super) const INSIDE: Enforcement = Enforcement::Guest;
 
 /// The last part of a path.
 fn file_name(text: &str) -> &str {

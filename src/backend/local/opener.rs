@@ -210,6 +210,7 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
             ..HotPlug::default()
         },
         guards_folders: true,
+        bounds: Default::default(),
         workspace_remarks: Vec::new(),
         remarks: network.remark().into_iter().collect(),
         egress_remarks: Vec::new(),

@@ -68,6 +68,7 @@ impl Memory {
                     ports: true,
                 },
                 guards_folders: false,
+                bounds: Default::default(),
                 workspace_remarks: Vec::new(),
                 remarks: Vec::new(),
                 egress_remarks: Vec::new(),

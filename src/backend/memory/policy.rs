@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use async_trait::async_trait;
 
 use super::Memory;
-use crate::backend::{Error, ErrorKind, NetworkPolicy, ReadPolicy, Result};
+use crate::backend::{Error, ErrorKind, NetworkPolicy, Observe as _, ReadPolicy, Result};
 use crate::model::{Capability, Destination, Enforcement, InstanceName, LivePolicy, PinnedPolicy, Status};
 
 impl ReadPolicy for Memory {}
@@ -14,7 +14,8 @@ impl ReadPolicy for Memory {}
 impl NetworkPolicy for Memory {
     async fn set_policy(&self, name: &InstanceName, policy: Option<&PinnedPolicy>) -> Result<()> {
         let inside = policy.is_some_and(|policy| policy.enforce == Enforcement::Guest);
-        self.need(match inside {
+        let lifts_inside = policy.is_none() && self.capabilities().can(Capability::EgressGuest);
+        self.need(match inside || lifts_inside {
             true => Capability::EgressGuest,
             false => Capability::EgressHost,
         })?;

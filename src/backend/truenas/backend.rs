@@ -13,12 +13,12 @@ use super::client::Client;
 use super::dialect::{Dialect, Places, Version};
 use super::ssh::Doors;
 use crate::backend::{
-    Backend, Changes, ConsoleOpts, CreateOpts, Error, Exec, ExecOpts, FileChange, FileEntry, Files, NetworkPolicy,
-    Observe, ReadFiles, ReadPolicy, Result, Scope, Stop, Streams, Terminal,
+    Backend, Changes, ConsoleOpts, CreateOpts, Error, Exec, ExecOpts, FileChange, FileEntry, Files, Observe, ReadFiles,
+    Result, Scope, Stop, Streams, Terminal,
 };
 use crate::model::{
-    Capabilities, Capability, GuestPath, HotPlug, Inspection, Instance, InstanceName, Labels, LiveInstance, Mode,
-    Owner, PinnedPolicy, Query, Snapshot,
+    Bounds, Capabilities, Capability, GuestPath, HotPlug, Inspection, Instance, InstanceName, Labels, LiveInstance,
+    Mode, Owner, Query, Snapshot,
 };
 
 /// How many operations at once: the system makes and starts instances one after the other where they share a disk, and
@@ -56,7 +56,7 @@ impl TrueNas {
         let dialect = version.dialect(client.clone(), places)?;
         Ok(Self {
             client,
-            capabilities: capabilities(dialect.unable()),
+            capabilities: capabilities(dialect.unable(), dialect.bounds()),
             dialect,
             version,
             doors,
@@ -72,7 +72,7 @@ impl TrueNas {
     }
 }
 
-fn capabilities(unable: Vec<(Capability, String)>) -> Capabilities {
+fn capabilities(unable: Vec<(Capability, String)>, bounds: Bounds) -> Capabilities {
     let lacks = |capability: &Capability| unable.iter().any(|(lacking, _)| lacking == capability);
     Capabilities {
         backend: "truenas",
@@ -91,6 +91,7 @@ fn capabilities(unable: Vec<(Capability, String)>) -> Capabilities {
             ports: false,
         },
         guards_folders: false,
+        bounds,
         workspace_remarks: Vec::new(),
         remarks: Vec::new(),
         egress_remarks: Vec::new(),
@@ -284,22 +285,6 @@ impl Files for TrueNas {
         match stood[..] {
             [true] => Ok(()),
             _ => Err(Error::not_found(format!("no `{path}` in `{name}`"))),
-        }
-    }
-}
-
-#[async_trait]
-impl ReadPolicy for TrueNas {}
-
-#[async_trait]
-impl NetworkPolicy for TrueNas {
-    async fn set_policy(&self, name: &InstanceName, policy: Option<&PinnedPolicy>) -> Result<()> {
-        match policy {
-            Some(_) => Err(Error::unsupported(format!(
-                "no egress policy on `{name}`: TrueNAS has no rules for what leaves a container"
-            ))),
-            // There is none to lift; but it has to be there.
-            None => self.machine(name).await.map(drop),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::TrueNas;
-use super::ssh::{Identity, Session, prelude, quoted};
+use super::ssh::{Identity, NO_SERVER, Session, prelude, quoted};
 use crate::backend::marked::{FIND_ALL, KILL_ALL, MARK, is_mark, mark};
 use crate::backend::options::ended;
 use crate::backend::retry::retry_when;
@@ -104,7 +104,8 @@ impl TrueNas {
     ) -> Result<i32> {
         let words = opts.words();
         let mark = mark()?;
-        let (session, machine) = match self.enter(name).await {
+        let until = Instant::now() + NO_SERVER;
+        let (session, machine) = match self.enter_until(name, until).await {
             Err(error) if matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Unsupported) => {
                 tracing::warn!(instance = %name, %error, "no SSH: the console goes through the web shell, and has no exit code");
                 let machine = self.machine(name).await?;

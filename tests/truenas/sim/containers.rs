@@ -167,6 +167,19 @@ pub(super) async fn start(server: &Server, name: &str) -> Result<(), Failure> {
     started.map_err(|error| failed(format!("Failed to start instance: {error}. Please check job logs.")))
 }
 
+/// Ends a container and starts it again.
+pub(super) async fn restart(server: &Server, name: &str) -> Result<(), String> {
+    change_state(server, name, "restart", -1, true).await
+}
+
+/// The address of this machine in the containers' network.
+pub(super) async fn gateway(server: &Server) -> Option<std::net::Ipv4Addr> {
+    let path = format!("/networks/{}", server.daemon.network());
+    let network = server.daemon.call(Method::GET, &path, None).await.ok()?;
+    let range = network["config"]["ipv4.address"].as_str()?;
+    range.split_once('/')?.0.parse().ok()
+}
+
 /// Stops a container. One that does not run is an error, as it is to Incus.
 pub(super) async fn stop(server: &Server, name: &str, timeout: i64, force: bool) -> Result<(), Failure> {
     change_state(server, name, "stop", timeout, force).await.map_err(failed)

@@ -161,6 +161,21 @@ impl Sim {
         containers::address(&self.server, name).await
     }
 
+    /// This machine's address in the containers' network.
+    pub(crate) async fn gateway(&self) -> Option<std::net::Ipv4Addr> {
+        containers::gateway(&self.server).await
+    }
+
+    /// Starts a container again from within the system, as after a crash of it: nobody is asked, and nothing is recorded.
+    pub(crate) async fn reboot(&self, name: &str) {
+        containers::restart(&self.server, name).await.expect("restarts");
+    }
+
+    /// Whether a container runs.
+    pub(crate) async fn runs(&self, name: &str) -> bool {
+        containers::runs(&self.server, name).await.expect("can be asked")
+    }
+
     /// Where a container's files are on this machine, to plant something.
     pub(crate) fn root(&self, name: &str) -> Option<PathBuf> {
         Some(self.server.daemon.disk(name)?.join("rootfs"))

@@ -31,6 +31,9 @@ use crate::backend::{Doing, Error, ErrorKind, NetworkPolicy, ReadPolicy, Result,
 use crate::model::{Enforcement, Fault, InstanceName, Learned, LivePolicy, LookInside, PinnedPolicy, PolicyKey};
 use network::{AclsPost, NetworksPost};
 
+/// Commands come by the daemon, whatever becomes of the guest's network.
+impl inside::Guests for Incus {}
+
 #[async_trait]
 impl ReadPolicy for Incus {
     async fn look_inside(&self, name: &InstanceName) -> Result<LookInside> {

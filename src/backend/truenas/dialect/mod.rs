@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::convert::Carried;
 use crate::backend::{Error, Result, Stop};
-use crate::model::{Capability, GuestPath, Status};
+use crate::model::{Bounds, Capability, GuestPath, Status};
 
 /// An instance, as every version can tell it.
 #[derive(Debug, Clone)]
@@ -83,6 +83,14 @@ pub(super) struct Places {
 pub(super) trait Dialect: fmt::Debug + Send + Sync {
     /// What it cannot do that others can, each with the reason.
     fn unable(&self) -> Vec<(Capability, String)>;
+
+    /// What binds what it can do.
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            restore_deletes_newer: true,
+            ..Bounds::default()
+        }
+    }
 
     /// The service that snapshots are called by.
     fn snapshots(&self) -> &'static str;
@@ -217,17 +225,16 @@ fn never() -> Vec<(Capability, String)> {
         because(C::Target, "TrueNAS is no cluster: take `target` out"),
         because(
             C::EgressHost,
-            "TrueNAS has no rules for what leaves a container: they could only stand inside, `enforce \"guest\"`",
+            "TrueNAS has no rules for what leaves a container: they stand inside, as best effort, with `enforce \"guest\"`",
         ),
         because(
             C::EgressNone,
-            "TrueNAS has no rules for what leaves a container: they could only stand inside, `enforce \"guest\"`",
+            "TrueNAS has no rules for what leaves a container: they stand inside, as best effort, with `enforce \"guest\"`",
         ),
         because(
-            C::EgressGuest,
-            "egress rules inside the guest come with a later version",
+            C::EgressIpv6,
+            "rules inside the guest keep IPv6 closed altogether: open IPv4 addresses, or a name that has some",
         ),
-        because(C::EgressIpv6, "egress rules inside the guest come with a later version"),
         because(C::Mounts, "TrueNAS is another machine: mounts are of this one"),
         because(C::Volumes, "volumes on TrueNAS come with a later version"),
         because(

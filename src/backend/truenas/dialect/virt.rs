@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 use super::nic::{self, Card};
 use super::{Carried, Client, Dialect, Machine, New, Places, Shell, Update, never};
 use crate::backend::{Error, ErrorKind, Result, Stop};
-use crate::model::{Capability, GuestPath, Status};
+use crate::model::{Bounds, Capability, GuestPath, Status};
 
 /// How long a making may take, with an image that has to be fetched: the system gives it 15 minutes itself.
 const MAKE: Duration = Duration::from_secs(20 * 60);
@@ -21,6 +21,8 @@ const ACT: Duration = Duration::from_secs(5 * 60);
 
 /// The least that a bound on memory may be (API, `memory`).
 const LEAST_MEMORY: u64 = 32 << 20;
+/// What memory is counted in.
+const UNIT: u64 = 1 << 20;
 
 /// The way of 25.04 and 25.10.
 #[derive(Debug)]
@@ -179,7 +181,7 @@ impl Virt {
 /// A bound that the system keeps as it is: it counts in whole mebibytes.
 fn memory(bytes: Option<u64>) -> Result<Option<u64>> {
     match bytes {
-        Some(bytes) if bytes < LEAST_MEMORY || bytes % (1 << 20) != 0 => Err(Error::new(
+        Some(bytes) if bytes < LEAST_MEMORY || !bytes.is_multiple_of(UNIT) => Err(Error::new(
             ErrorKind::Invalid,
             "TrueNAS bounds memory in whole MiB, of which it wants 32 at least",
         )),
@@ -200,6 +202,16 @@ fn status(word: &str) -> Status {
 impl Dialect for Virt {
     fn unable(&self) -> Vec<(Capability, String)> {
         never()
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            memory_unit: UNIT,
+            memory_least: LEAST_MEMORY,
+            restore_deletes_newer: true,
+            // Only 25.10 can rename one, which sets it aside.
+            keeps_cloned_snapshots: self.minor == 4,
+        }
     }
 
     fn snapshots(&self) -> &'static str {

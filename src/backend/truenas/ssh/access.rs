@@ -34,7 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const FIRST: Duration = Duration::from_millis(100);
 const LAST: Duration = Duration::from_secs(2);
 /// After so long without an answer, a new sandbox is taken to have no SSH server.
-const NO_SERVER: Duration = Duration::from_secs(15);
+pub(in crate::backend::truenas) const NO_SERVER: Duration = Duration::from_secs(15);
 /// How long installing one may take.
 const INSTALL: Duration = Duration::from_secs(5 * 60);
 

@@ -8,6 +8,6 @@ mod key;
 mod script;
 mod session;
 
-pub(super) use access::Doors;
+pub(super) use access::{Doors, NO_SERVER};
 pub(super) use script::{Identity, prelude, quoted};
 pub(super) use session::Session;

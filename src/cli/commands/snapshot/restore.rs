@@ -65,9 +65,13 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
         Status::Stopped => "",
         _ => "; it is stopped for that and started again",
     };
+    let newer = match backend.capabilities().bounds.restore_deletes_newer {
+        true => newer_than(&found, label),
+        false => String::new(),
+    };
     let loss = Loss {
         what: format!(
-            "`{}` loses what is on its disk now, and gets what `{label}` holds{running}",
+            "`{}` loses what is on its disk now, and gets what `{label}` holds{newer}{running}",
             found.name
         ),
         consented: "restoring it",
@@ -97,6 +101,19 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
         clean(label)
     ));
     Ok(Code::Done)
+}
+
+/// The snapshots that go with it, where newer ones do; those of the same second may.
+fn newer_than(found: &Found, label: &str) -> String {
+    let all = &found.instance.snapshots;
+    let moment = all.get(label).and_then(|taken| taken.snapshot.created_at);
+    let newer = all.values().map(|taken| &taken.snapshot);
+    let newer = newer.filter(|taken| taken.label != label && taken.created_at >= moment);
+    let newer: Vec<String> = newer.map(|taken| format!("`{}`", clean(&taken.label))).collect();
+    match newer.is_empty() {
+        true => String::new(),
+        false => format!("; its newer snapshots are deleted: {}", newer.join(", ")),
+    }
 }
 
 /// The record of what is on the disk is the snapshot's own.
