@@ -8,5 +8,6 @@ mod limits;
 mod network;
 mod packages;
 mod planning;
+mod ports;
 mod reboot;
 mod user;

@@ -52,6 +52,7 @@ fn an_ordinary_user_has_the_same_promises() {
         "local::hostile::",
         "local::packages::",
         "local::limits::",
+        "local::ports::",
         "local::reboot::",
         "trust::saved::on_local::",
         "trust::stale::on_local::",

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::scene::{Scene, ask, free_port};
+use super::scene::{Scene, addresses, ask, free_port};
 
 const USER: &str = "user \"user\" uid=1000;";
 
@@ -305,21 +305,6 @@ fn bound_inside(scene: &Scene, port: u16) -> UdpSocket {
     let patience = Some(Duration::from_millis(500));
     socket.set_read_timeout(patience).expect("sets");
     socket
-}
-
-/// This machine's addresses but 127.0.0.1.
-fn addresses() -> Vec<Ipv4Addr> {
-    let output = std::process::Command::new("ip")
-        .args(["-4", "-o", "address"])
-        .output()
-        .expect("ip is there");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let words = text
-        .split_whitespace()
-        .filter_map(|word| word.split('/').next()?.parse::<Ipv4Addr>().ok());
-    words
-        .filter(|address| !address.is_loopback() && address.octets()[3] != 255)
-        .collect()
 }
 
 #[test]

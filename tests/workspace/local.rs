@@ -261,17 +261,6 @@ fn a_link_where_something_is_to_be_mounted_is_told_with_what_to_do() {
 }
 
 #[test]
-fn ports_are_refused_at_their_line() {
-    let Some(scene) = Scene::on_local("port") else { return };
-    scene.write(&sandbox("port 8080 host=18080;"));
-    let said = scene.says(1, &["apply", "--yes"]);
-    assert!(
-        said.contains("the backend `local` cannot do ports") && said.contains("sbx.kdl:4"),
-        "{said}"
-    );
-}
-
-#[test]
 fn nothing_that_is_mounted_below_a_source_comes_along() {
     let Some(scene) = Scene::on_local("nested") else { return };
     scene.file("src/below/main", "covered");

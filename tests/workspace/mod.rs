@@ -3,6 +3,7 @@
 mod incus;
 mod inner;
 mod local;
+mod ports;
 mod scene;
 mod trust;
 

@@ -219,6 +219,16 @@ impl Scene {
         sandboxes.join(self.instance()).join("record.json")
     }
 
+    /// The first process of a local sandbox.
+    pub(super) fn first_process(&self) -> i32 {
+        number(&self.record().with_file_name("run.json"))
+    }
+
+    /// What forwards the ports of a local sandbox.
+    pub(super) fn forwarder(&self) -> i32 {
+        number(&self.record().with_file_name("ports.json"))
+    }
+
     /// The number of processes' pid 1, which a restart changes.
     pub(super) fn started(&self) -> String {
         self.client(&["list", &self.instance(), "-f", "csv", "-c", "p"])
@@ -238,6 +248,30 @@ impl Drop for Scene {
             .args(["--allow-data-loss", "--yes"])
             .output();
     }
+}
+
+/// The process that a file records.
+fn number(path: &std::path::Path) -> i32 {
+    let text = fs::read_to_string(path).expect("is recorded");
+    let recorded: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let process = recorded.get("process").unwrap_or(&recorded);
+    let pid = process["pid"].as_i64().expect("a number");
+    i32::try_from(pid).expect("fits")
+}
+
+/// This machine's addresses but those of its loopback device.
+pub(super) fn addresses() -> Vec<Ipv4Addr> {
+    let output = Command::new("ip")
+        .args(["-4", "-o", "address"])
+        .output()
+        .expect("ip is there");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let words = text
+        .split_whitespace()
+        .filter_map(|word| word.split('/').next()?.parse::<Ipv4Addr>().ok());
+    words
+        .filter(|address| !address.is_loopback() && address.octets()[3] != 255)
+        .collect()
 }
 
 /// A port of this machine that nobody has.

@@ -6,8 +6,8 @@
 //! ([`helper`]): one process with one thread for each task, because only such a one may enter namespaces. It
 //! builds mounts, becomes a sandbox's pid 1, runs commands, and reaches files.
 //!
-//! Nothing stays but the sandboxes' own processes: each has a pid 1 of ours, and what it needs to be found
-//! again is in the state folder. `src/docs/local.md` tells how it is built.
+//! Nothing stays but the sandboxes' own processes: each has a pid 1 of ours, and one beside it that forwards its
+//! ports where it has some; what it needs to be found again is in the state folder. `src/docs/local.md` tells how it is built.
 
 mod cgroup;
 mod console;
@@ -26,6 +26,7 @@ mod notes;
 mod observe;
 mod opener;
 mod policy;
+mod ports;
 mod power;
 mod probe;
 mod running;

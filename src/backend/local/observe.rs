@@ -1,15 +1,17 @@
 //! Reading instances and snapshots.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
 use super::Local;
 use super::lifecycle::setting;
 use super::network::addresses;
+use crate::backend::attachable::taken;
 use crate::backend::{ErrorKind, Observe, Result, Scope};
 use crate::model::{
-    Capabilities, EnvironmentName, GuestPath, Instance, InstanceName, Labels, LiveInstance, Snapshot, Status, VolumeKey,
+    Capabilities, EnvironmentName, GuestPath, Instance, InstanceName, Labels, LiveInstance, Protocol, Snapshot, Status,
+    VolumeKey,
 };
 
 #[async_trait]
@@ -52,6 +54,10 @@ impl Observe for Local {
 
     fn check_setting(&self, key: &str, value: &str) -> Result<()> {
         setting(key, Some(value))
+    }
+
+    async fn taken_ports(&self, ports: &BTreeSet<(u16, Protocol)>) -> Result<BTreeMap<(u16, Protocol), String>> {
+        Ok(taken(ports))
     }
 
     async fn find_image(&self, image: &str) -> Result<()> {

@@ -168,6 +168,7 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
         C::Expiry,
         C::Mounts,
         C::Volumes,
+        C::Ports,
     ];
     let mut reasons = vec![(
         C::DiskSize,
@@ -187,11 +188,6 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
     able.extend(closes);
     reasons.extend(why_not.map(|why| (C::EgressHost, why.to_owned())));
     reasons.push((
-        C::Ports,
-        "nothing of this tool runs on to forward them: reach the sandbox at its own address, which `show` tells"
-            .to_owned(),
-    ));
-    reasons.push((
         C::EgressGuest,
         "rules inside the guest are for backends that can do no better: leave `enforce` out".to_owned(),
     ));
@@ -209,7 +205,10 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
         reasons,
         restart_config: &[],
         egress_restarts: network.restarts(),
-        hot_plug: HotPlug::default(),
+        hot_plug: HotPlug {
+            ports: true,
+            ..HotPlug::default()
+        },
         guards_folders: true,
         bounds: Default::default(),
         workspace_remarks: Vec::new(),

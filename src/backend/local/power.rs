@@ -20,7 +20,7 @@ use crate::backend::{Error, ErrorKind, Result, Stop};
 use crate::model::{InstanceName, PinnedPolicy};
 
 /// How long the kernel may take to end a sandbox's processes. It writes out what they have written.
-const END: Duration = Duration::from_secs(60);
+pub(super) const END: Duration = Duration::from_secs(60);
 /// How long a sandbox that was asked to end may take after whoever asked is gone.
 const ASKED: Duration = Duration::from_secs(5);
 
@@ -30,6 +30,7 @@ impl Local {
         if self.store.process(name).is_some() {
             return Ok(());
         }
+        self.check_all_ports(name, record)?;
         let parts = self.parts(&record.image).await?;
         let policy = record.egress.as_ref().map(Kept::policy);
         self.store.write_etc(name, self.ids, &parts, policy.as_ref())?;
@@ -47,7 +48,14 @@ impl Local {
             network: self.network.joins(),
             binds: self.binds(name, record)?,
         };
-        let started = self.launch(name, start, policy).await;
+        let mut started = self.launch(name, start, policy).await;
+        if started.is_ok() {
+            started = self.open_ports(name, record).await;
+            if started.is_err() {
+                // Why it has no ports is what is told.
+                let _ = self.power_off(name, Stop::Force).await;
+            }
+        }
         if started.is_err() {
             // What is left does no harm, and is replaced by the next start.
             let _ = self.leave_network(name).await;
@@ -112,6 +120,7 @@ impl Local {
             std::fs::rename(&run, &ending).map_err(|source| failed(format!("cannot stop `{name}`"), source))?;
             self.end(name, &process, how).await?;
         }
+        self.close_ports(name).await?;
         // Helpers that run commands in it see them end, and go.
         self.wait_for_helpers(name).await?;
         let _ = std::fs::remove_file(self.store.run(name)?);
@@ -174,7 +183,7 @@ impl Local {
 }
 
 /// Whether a process ends within a time.
-async fn ends(process: &OwnedFd, patience: Duration) -> bool {
+pub(super) async fn ends(process: &OwnedFd, patience: Duration) -> bool {
     let Ok(process) = process.try_clone() else { return false };
     let wait = move || {
         let end = Instant::now() + patience;

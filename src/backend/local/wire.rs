@@ -24,6 +24,9 @@ pub(super) enum Request {
     Disk(Ids, Disk),
     /// Unpack archives. Answered by [`Reply::Done`].
     Unpack(Ids, Unpack),
+    /// Open ports of this machine that lead into a running sandbox. Answered by [`Reply::Done`], when what forwards them runs
+    /// and is recorded.
+    Ports(Ports),
     /// Give a descriptor of this program's file that nobody can write through. Answered by [`Reply::Ready`] and that.
     Program,
     /// Try whether sandboxes can be made at all. Answered by [`Reply::Done`].
@@ -181,6 +184,21 @@ pub(super) struct Exec {
     pub(super) stdin: bool,
     /// A terminal of so many columns and rows instead of streams; its descriptor comes with [`Reply::Ready`].
     pub(super) terminal: Option<(u16, u16)>,
+}
+
+/// Ports to open.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Ports {
+    pub(super) ids: Ids,
+    /// The sandbox's first.
+    pub(super) process: super::running::Process,
+    /// As in [`Exec`].
+    pub(super) in_use: PathBuf,
+    pub(super) groups: Membership,
+    /// Where to record what forwards them: [`super::ports::Forwarder`].
+    pub(super) record: PathBuf,
+    /// The port of this machine that leads to each of the sandbox.
+    pub(super) ports: BTreeMap<String, u16>,
 }
 
 /// Where files are.

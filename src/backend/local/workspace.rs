@@ -1,4 +1,4 @@
-//! Mounts and volumes: kept in a sandbox's record, and put into its tree with each start. A volume is a folder of the
+//! Mounts, volumes and ports: kept in a sandbox's record, and put into its tree with each start. A volume is a folder of the
 //! state folder, below `volumes`, with a note beside it that says whose it is.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +24,9 @@ pub(super) struct Attached {
     mounts: BTreeMap<String, Mount>,
     /// The path of each, by name.
     volumes: BTreeMap<String, String>,
+    /// The port of this machine that leads to each of the sandbox.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) ports: BTreeMap<String, u16>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,12 +90,15 @@ impl Local {
             }
         }
         let (_lock, mut record) = self.lock(name).await?;
-        if self.store.process(name).is_some() {
+        let runs = self.store.process(name).is_some();
+        if runs && !(changes.mounts.is_empty() && changes.volumes.is_empty()) {
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!("`{name}` runs: what is attached takes hold with a start"),
             ));
         }
+        let wanted = changes.ports.iter();
+        self.check_ports(name, wanted.filter_map(|(guest, host)| Some((*guest, (*host)?))))?;
         for mount in changes.mounts.values().flatten() {
             open_source(Path::new(&mount.source))?;
         }
@@ -120,8 +126,19 @@ impl Local {
                 None => drop(attached.volumes.remove(volume)),
             }
         }
+        for (guest, wanted) in &changes.ports {
+            match wanted {
+                Some(host) => drop(attached.ports.insert(guest.to_string(), *host)),
+                None => drop(attached.ports.remove(&guest.to_string())),
+            }
+        }
+        let before = record.clone();
         record.attached = Some(attached).filter(|attached| *attached != Attached::default());
-        self.store.keep(name, &record)
+        self.store.keep(name, &record)?;
+        match runs {
+            true => self.change_ports(name, &before, &record).await,
+            false => Ok(()),
+        }
     }
 
     /// What is put into a sandbox's tree, outer paths first.
@@ -154,6 +171,12 @@ impl Local {
 
     /// What is attached to a sandbox. Of one that runs, what its own kernel says is mounted, where that can be read.
     pub(super) fn workspace(&self, name: &InstanceName, record: &Record) -> Workspace {
+        let mut workspace = self.mounted(name, record);
+        self.observe_ports(name, record, &mut workspace);
+        workspace
+    }
+
+    fn mounted(&self, name: &InstanceName, record: &Record) -> Workspace {
         let Some(attached) = &record.attached else {
             return Workspace::default();
         };

@@ -12,11 +12,13 @@ mod confine;
 mod copy;
 mod failure;
 mod fork;
+mod forward;
 mod init;
 mod killing;
 mod look;
 mod overlay;
 mod place;
+mod ports;
 mod probe;
 mod program;
 mod remove;
@@ -78,6 +80,7 @@ fn answer(request: Request, channel: &mut Channel) -> Result<Option<Reply>> {
             Ok(Some(Reply::Done))
         }
         Request::Unpack(ids, unpack) => unpack::unpack(ids, &unpack).map(|()| Some(Reply::Done)),
+        Request::Ports(ports) => ports::open(&ports).map(|()| Some(Reply::Done)),
         Request::Program => {
             let program = program::read_only()?;
             channel.send(&Reply::Ready).trying("the tool is gone")?;
