@@ -178,7 +178,10 @@ async fn names(desired: &Desired, selected: &BTreeSet<SandboxName>) -> BTreeMap<
 }
 
 fn has_rules(desired: &Desired, selected: &BTreeSet<SandboxName>) -> bool {
-    let mut chosen = desired.sandboxes.values().filter(|sandbox| selected.contains(&sandbox.name));
+    let mut chosen = desired
+        .sandboxes
+        .values()
+        .filter(|sandbox| selected.contains(&sandbox.name));
     chosen.any(|sandbox| sandbox.egress.as_ref().is_some_and(|policy| !policy.allow.is_empty()))
 }
 

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Action, Change};
 use super::capability::enforcement;
 use super::diff::Subject;
 use super::egress::{closing, usable};
+use super::{Action, Change};
 use crate::model::{Capability, Destination, EgressRule, Enforcement, Kind, Opening, Policy, SandboxName};
 
 /// Link-local addresses at which clouds tell an instance its credentials.
@@ -91,7 +91,10 @@ fn easily_overlooked(subject: &Subject<'_>, policy: &Policy, rule: &EgressRule) 
         _ => {}
     }
     let metadata = METADATA.iter().filter_map(|text| text.parse::<IpAddr>().ok());
-    if metadata.into_iter().any(|address| networks.iter().any(|network| network.contains(&address))) {
+    if metadata
+        .into_iter()
+        .any(|address| networks.iter().any(|network| network.contains(&address)))
+    {
         said.push(format!(
             "egress: `{to}` opens the metadata service of clouds, which hands out credentials"
         ));
@@ -101,7 +104,10 @@ fn easily_overlooked(subject: &Subject<'_>, policy: &Policy, rule: &EgressRule) 
             "egress: `{to}` leads to the sandbox itself, as every loopback address does, and opens nothing of this machine"
         ));
     }
-    let own = subject.machine.iter().find(|own| networks.iter().any(|network| IpNet::from(**own) == *network));
+    let own = subject
+        .machine
+        .iter()
+        .find(|own| networks.iter().any(|network| IpNet::from(**own) == *network));
     if let Some(own) = own {
         let what = match enforcement(policy, subject.capabilities) {
             Enforcement::Host => "stays closed whatever a policy opens",
@@ -145,4 +151,3 @@ fn overlapping(policy: &Policy) -> Vec<String> {
     }
     notices
 }
-

@@ -153,7 +153,10 @@ fn last_line(plan: &Plan) -> String {
 /// The last line of a plan that has no changes.
 pub(super) fn in_sync(plan: &Plan) -> String {
     if !plan.refusals.is_empty() {
-        return format!("{} no changes to be seen, but something stands in the way.", paint(Tone::Wrong, "Plan:"));
+        return format!(
+            "{} no changes to be seen, but something stands in the way.",
+            paint(Tone::Wrong, "Plan:")
+        );
     }
     let destroying = plan.selected.is_empty() && plan.leftovers.is_empty();
     let text = if destroying {

@@ -319,9 +319,8 @@ impl Incus {
         }
         let _alone = self.networks.write().await;
         let project = self.client.project();
-        let ours = |config: &wire::Config| {
-            network::key(project, config).is_some_and(|key| left.contains(&key.environment))
-        };
+        let ours =
+            |config: &wire::Config| network::key(project, config).is_some_and(|key| left.contains(&key.environment));
         let networks: Vec<Network> = self.listed("networks").await?;
         for found in networks.iter().filter(|found| ours(&found.config)) {
             if found.used_by.is_empty() && found.managed {

@@ -27,8 +27,8 @@ use crate::backend::{Error, ErrorKind, Result};
 use crate::model::{Capability, Digest, Fault, InstanceName, PinnedPolicy};
 
 pub(super) use crate::backend::netlink::Netlink;
-pub(super) use address::{addresses, name_servers};
 pub use address::own_addresses;
+pub(super) use address::{addresses, name_servers};
 
 /// What sandboxes can be joined by.
 #[derive(Debug, Clone)]
