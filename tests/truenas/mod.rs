@@ -5,6 +5,7 @@ mod fenced;
 mod hostile;
 mod knobs;
 pub(crate) mod plain;
+mod rare;
 mod secure;
 pub(crate) mod shared;
 pub(crate) mod sim;

@@ -33,7 +33,9 @@ pub(super) struct Program<'a> {
     sim: &'a Sim,
     environment: String,
     spec: std::path::PathBuf,
-    _folder: tempfile::TempDir,
+    /// What this machine's names are to it, where it has its own.
+    hosts: Option<std::path::PathBuf>,
+    folder: tempfile::TempDir,
 }
 
 impl<'a> Program<'a> {
@@ -44,7 +46,8 @@ impl<'a> Program<'a> {
             sim,
             environment: format!("w{}-{}", std::process::id(), sim.port()),
             spec: folder.path().join("sbx.kdl"),
-            _folder: folder,
+            hosts: None,
+            folder,
         };
         program.write(spec);
         program
@@ -55,6 +58,20 @@ impl<'a> Program<'a> {
         std::fs::write(&self.spec, spec.replace("NAME", &self.environment)).expect("writes");
     }
 
+    /// The same with names of its own, which only it sees.
+    pub(super) fn with_hosts(mut self) -> Self {
+        let path = self.folder.path().join("hosts");
+        std::fs::write(&path, "127.0.0.1 localhost\n").expect("writes");
+        self.hosts = Some(path);
+        self
+    }
+
+    /// Gives an address a name.
+    pub(super) fn name(&self, address: &str, name: &str) {
+        let path = self.hosts.as_ref().expect("has names of its own");
+        std::fs::write(path, format!("127.0.0.1 localhost\n{address} {name}\n")).expect("writes");
+    }
+
     /// The instance of a sandbox.
     pub(super) fn instance(&self, sandbox: &str) -> String {
         format!("{}-{sandbox}", self.environment)
@@ -62,7 +79,19 @@ impl<'a> Program<'a> {
 
     /// Gives the exit code and all that it said.
     pub(super) async fn run(&self, arguments: &[&str]) -> (i32, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sbx-apply"));
+        let program = env!("CARGO_BIN_EXE_sbx-apply");
+        let mut command = match &self.hosts {
+            None => Command::new(program),
+            Some(hosts) => {
+                let mut command = Command::new("/usr/bin/unshare");
+                let script = "/usr/bin/mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+                command
+                    .args(["--mount", "/bin/sh", "-c", script])
+                    .arg(hosts)
+                    .arg(program);
+                command
+            }
+        };
         // The spec comes after the words of the command.
         let words = match arguments[0] {
             "egress" | "file" | "snapshot" => 2,
@@ -181,6 +210,7 @@ async fn what_a_version_cannot_do_is_told_where_the_spec_says_it() {
     }
     for (dialect, line, words) in [
         (Dialect::V25_04, "memory \"50%\"", "share"),
+        (Dialect::V25_10, "memory \"100MB\"", "whole 1MiB"),
         (Dialect::V25_10, "disk \"10GiB\"", "disk"),
         (Dialect::V25_10, "mount \"/work\" source=\".\"", "mounts"),
         (Dialect::V25_10, "volume \"data\" path=\"/data\"", "volumes"),

@@ -9,7 +9,7 @@ use super::dialect::{New, Update};
 use super::notes::NOBODY;
 use crate::backend::retry::{retry, retry_when};
 use crate::backend::{Changes, CreateOpts, Error, ErrorKind, Exec as _, Result, Scope, Stop};
-use crate::model::{InstanceName, Labels, Memory, SandboxName, Status};
+use crate::model::{Field, InstanceName, Labels, Memory, SandboxName, Status};
 
 /// How long an instance that was not made bare may take until it runs commands.
 const READY: Duration = Duration::from_secs(90);
@@ -57,6 +57,19 @@ fn bytes(memory: Option<Memory>) -> Result<Option<u64>> {
     }
 }
 
+/// What an instance carries until it has its disk: whoever is stopped in between must not leave one that looks like a clone.
+/// That its disk is of something else than the spec says makes the next apply make it anew.
+fn unfinished(carried: &Carried) -> Carried {
+    let mut carried = carried.clone();
+    let mut applied = carried.labels.applied();
+    let source = Field::sandbox("clone-from");
+    if applied.get(&source).is_some() {
+        applied.set(source, "unfinished");
+        carried.labels.set_applied(&applied);
+    }
+    carried
+}
+
 fn busy(error: &Error) -> bool {
     error.kind() == ErrorKind::Busy
 }
@@ -92,6 +105,7 @@ impl TrueNas {
             name: &opts.name,
             image,
             variables: Self::carried(opts).write()?,
+            unfinished: BTreeMap::new(),
             cpu: opts.cpu,
             memory: bytes(opts.memory)?,
         };
@@ -128,6 +142,7 @@ impl TrueNas {
                 name: &opts.name,
                 image: &image,
                 variables: carried.write()?,
+                unfinished: unfinished(&carried).write()?,
                 cpu: opts.cpu,
                 memory,
             };

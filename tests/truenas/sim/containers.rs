@@ -89,11 +89,32 @@ pub(super) async fn create(server: &Server, wanted: &Wanted<'_>) -> Result<(), F
         .call(Method::POST, "/instances", Some(body))
         .await
         .map_err(failed)?;
+    if server.knobs().no_server {
+        take_server_away(server, wanted.name).map_err(|error| failed(error.to_string()))?;
+    }
     server
         .tree()
         .await
         .container_made(wanted.pool, wanted.name, server.daemon.disk(wanted.name));
     Ok(())
+}
+
+/// Leaves the SSH server out of what a container starts, until its `apt-get` is asked to install one.
+fn take_server_away(server: &Server, name: &str) -> std::io::Result<()> {
+    let root = server.daemon.disk(name).unwrap_or_default().join("rootfs");
+    let table = root.join("etc/inittab");
+    let (line, rest): (Vec<String>, Vec<String>) = std::fs::read_to_string(&table)?
+        .lines()
+        .map(|line| format!("{line}\n"))
+        .partition(|line| line.contains("sshd"));
+    std::fs::write(&table, rest.concat())?;
+    std::fs::write(root.join("etc/inittab.server"), line.concat())?;
+    let installer = root.join("usr/bin/apt-get");
+    std::fs::write(
+        &installer,
+        "#!/bin/sh\n[ \"$*\" != 'install -y openssh-server' ] || { cat /etc/inittab.server >>/etc/inittab; kill -HUP 1; }\n",
+    )?;
+    std::fs::set_permissions(&installer, std::os::unix::fs::PermissionsExt::from_mode(0o755))
 }
 
 async fn change_state(server: &Server, name: &str, action: &str, timeout: i64, force: bool) -> Result<(), String> {

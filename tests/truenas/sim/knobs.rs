@@ -36,6 +36,10 @@ pub(crate) struct Knobs {
     pub(crate) addresses: bool,
     /// Whether Incus calls the first pool `default`, as on systems that began as a 25.04 before its release.
     pub(crate) legacy_pool: bool,
+    /// Methods that fail before they have any effect.
+    pub(crate) failing: Vec<&'static str>,
+    /// New containers start no SSH server; what they have for a package manager can change that.
+    pub(crate) no_server: bool,
     /// How many API methods a session may ask before it must log in again; none is no limit.
     pub(crate) session_calls: Option<usize>,
 }
@@ -58,6 +62,8 @@ impl Default for Knobs {
             peer: Peer::Loopback,
             addresses: true,
             legacy_pool: false,
+            failing: Vec::new(),
+            no_server: false,
             session_calls: None,
         }
     }

@@ -157,6 +157,9 @@ async fn call(
     if method.changes && server.take(|knobs| &mut knobs.busy) {
         return Err(Failure::busy());
     }
+    if server.knobs().failing.contains(&method.name) {
+        return Err(Failure::fault("fails as the test wants it"));
+    }
     let Some(job) = method.job else {
         let params = check::accept(method.checker, method.params, params)?;
         let call = Call {

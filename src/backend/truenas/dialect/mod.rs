@@ -54,6 +54,8 @@ pub(super) struct New<'a> {
     pub(super) image: &'a str,
     /// What stands in its variables.
     pub(super) variables: BTreeMap<String, String>,
+    /// What stands there as long as it has not the disk that it is to have, where it is not made with it.
+    pub(super) unfinished: BTreeMap<String, String>,
     pub(super) cpu: Option<u32>,
     /// Bytes.
     pub(super) memory: Option<u64>,

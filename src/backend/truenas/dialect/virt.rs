@@ -307,7 +307,12 @@ impl Dialect for Virt {
     /// An instance of its own is made, and its disk replaced by a clone before it has ever started: nothing of the first
     /// disk is left, and no command runs on the system for it.
     async fn create_from(&self, source: &Machine, snapshot: &str, new: &New<'_>) -> Result<()> {
-        self.create(new).await?;
+        self.create(&New {
+            variables: new.unfinished.clone(),
+            unfinished: BTreeMap::new(),
+            ..*new
+        })
+        .await?;
         let result = async {
             let target = self.machine(new.name).await?;
             let (from, to) = (pool_of(&source.dataset), pool_of(&target.dataset));
@@ -322,7 +327,12 @@ impl Dialect for Virt {
             // It inherits that Incus alone mounts it.
             let clone = json!([{ "snapshot": snapshot, "dataset_dst": target.dataset }]);
             let method = format!("{}.clone", self.snapshots());
-            self.client.change(&method, clone).await.map(drop)
+            self.client.change(&method, clone).await?;
+            let update = Update {
+                variables: Some(new.variables.clone()),
+                ..Update::default()
+            };
+            self.update(&target, update).await
         };
         let Err(error) = result.await else { return Ok(()) };
         // Half of one would look like a whole one.
