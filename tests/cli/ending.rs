@@ -132,15 +132,15 @@ task-2   missing  -          -          -          -      -
     let run = ends(&memory, &["show", FRESH, "--json"], 0).await;
     let shown: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
     assert_eq!(shown["sandboxes"][0]["snapshots"][0], "ready");
-    let run = ends(&memory, &["graph", FRESH, "--target", "task-1"], 0).await;
-    crate::support::blessed::check("tests/cli/graph.dot", &run.stdout);
-    let run = ends(
-        &memory,
-        &["graph", FRESH, "--target", "task-1", "--format", "mermaid"],
-        0,
-    )
-    .await;
-    crate::support::blessed::check("tests/cli/graph.mermaid", &run.stdout);
+    for (format, expected) in [
+        ("dot", "tests/cli/graph.dot"),
+        ("mermaid", "tests/cli/graph.mermaid"),
+        ("svg", "tests/cli/graph.svg"),
+    ] {
+        let arguments = ["graph", FRESH, "--target", "task-1", "--format", format];
+        let run = ends(&memory, &arguments, 0).await;
+        crate::support::blessed::check(expected, &run.stdout);
+    }
 }
 
 #[tokio::test]

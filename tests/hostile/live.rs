@@ -61,6 +61,7 @@ async fn nothing_of_a_live_system_reaches_the_terminal_as_more_than_text() {
         &["gc", spec, "--json"],
         &["graph", spec],
         &["graph", spec, "--format", "mermaid"],
+        &["graph", spec, "--format", "svg"],
         &["apply", spec, "--allow-data-loss"],
         &["plan", spec, "--detailed-exitcode"],
         &["destroy", spec, "--allow-data-loss"],

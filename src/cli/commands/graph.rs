@@ -10,7 +10,8 @@ use crate::view::graph;
 
 const EXAMPLES: &str = "\
 Examples:
-  sbx-apply graph | dot -Tsvg > plan.svg
+  sbx-apply graph --format svg > plan.svg
+  sbx-apply graph | dot -Tpng > plan.png
   sbx-apply graph --format mermaid";
 
 /// Arguments of `graph`.
@@ -34,6 +35,8 @@ enum Format {
     Dot,
     /// Mermaid
     Mermaid,
+    /// A picture, to be opened in a browser
+    Svg,
 }
 
 /// Draws the plan.
@@ -42,6 +45,7 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     settings.output.result(&match args.format {
         Format::Dot => graph::dot(&made.plan),
         Format::Mermaid => graph::mermaid(&made.plan),
+        Format::Svg => graph::svg(&made.plan),
     });
     match session::refusals(&made.plan, Some(&loaded)) {
         Some(refused) => Err(refused),
