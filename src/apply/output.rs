@@ -8,61 +8,13 @@ use tokio::io::AsyncWrite;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Stream;
-use crate::model::Secrets;
+use crate::model::Mask;
 
 /// Longer lines are cut into pieces of this many bytes.
 const LINE: usize = 8 * 1024;
 
 /// How many of the last bytes are kept for an error's message.
 const TAIL: usize = 2 * 1024;
-
-/// What stands where a secret was.
-const MASK: &[u8] = b"***";
-
-/// The texts that no output may show.
-#[derive(Clone, Default)]
-pub(super) struct Mask(Arc<[Vec<u8>]>);
-
-impl Mask {
-    /// A mask over every line of every secret.
-    pub(super) fn of(secrets: &Secrets) -> Self {
-        Self(secrets.masked().into())
-    }
-
-    /// The same bytes without the secrets.
-    pub(super) fn over(&self, bytes: &[u8]) -> Vec<u8> {
-        self.over_first(bytes, bytes.len()).0
-    }
-
-    /// The same of the first bytes, at least so many as asked for: a secret that begins among them is masked whole.
-    /// Gives how many there were, too.
-    fn over_first(&self, bytes: &[u8], least: usize) -> (Vec<u8>, usize) {
-        let mut masked = Vec::with_capacity(least);
-        let mut rest = bytes;
-        while bytes.len() - rest.len() < least {
-            let Some((first, after)) = rest.split_first() else {
-                break;
-            };
-            // The longest come first.
-            match self.0.iter().find(|secret| rest.starts_with(secret)) {
-                Some(secret) => {
-                    masked.extend_from_slice(MASK);
-                    rest = &rest[secret.len()..];
-                }
-                None => {
-                    masked.push(*first);
-                    rest = after;
-                }
-            }
-        }
-        (masked, bytes.len() - rest.len())
-    }
-
-    /// How many bytes the longest has.
-    fn longest(&self) -> usize {
-        self.0.first().map_or(0, Vec::len)
-    }
-}
 
 /// The end of what both streams wrote.
 #[derive(Debug, Clone, Default)]
@@ -158,12 +110,12 @@ mod tests {
     use tokio::io::AsyncWriteExt as _;
 
     use super::*;
-    use crate::model::SecretKey;
+    use crate::model::{SecretKey, Secrets};
 
     /// The lines that come of these writes while `hunter2` is a secret, and the tail.
     async fn lines(writes: &[Vec<u8>]) -> (Vec<String>, String) {
         let values = BTreeMap::from([("TOKEN".to_owned(), Arc::from(&b"hunter2\n"[..]))]);
-        let mask = Mask::of(&Secrets::new(values, SecretKey::new([0; SecretKey::BYTES])));
+        let mask = Secrets::new(values, SecretKey::new([0; SecretKey::BYTES])).mask();
         let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
         let tail = Tail::default();
         let mut out = Lines::new(Stream::Stdout, sender, tail.clone(), mask);

@@ -9,13 +9,13 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::output::{Lines, Mask, Tail};
+use super::output::{Lines, Tail};
 use super::progress::Progress;
 use super::{Interrupt, StepError, Stream, secrets};
 use crate::backend::{Account, Changes, Error, ErrorKind, ExecOpts, FileChange, Sandboxes, Stop, Streams, may_change};
 use crate::model::{
-    Content, Desired, Destination, Field, GuestPath, InstanceName, Kind, Mode, Owner, PinnedPolicy, Query, Ready, Run,
-    SandboxName, Script, Seconds, Shape, User,
+    Content, Desired, Destination, Field, GuestPath, InstanceName, Kind, Mask, Mode, Owner, PinnedPolicy, Query, Ready,
+    Run, SandboxName, Script, Seconds, Shape, User,
 };
 use crate::plan::{self, Op, Step, pinned_fact};
 
@@ -364,7 +364,8 @@ impl Site<'_> {
         let script = match &run.script {
             Script::Command(_) => None,
             Script::File { content, .. } => {
-                let path = GuestPath::trusted(format!("/tmp/.sbx-apply-{}-{}", run.name, content.digest.short()));
+                // One name for all of them: what a killed run has left is written over, and goes.
+                let path = GuestPath::trusted("/tmp/.sbx-apply-script".to_owned());
                 let mode = Mode::of_bits(0o500);
                 self.changing()
                     .await?
@@ -414,9 +415,8 @@ impl Site<'_> {
 
     /// What no output may show.
     fn mask(&self) -> Mask {
-        self.desired
-            .map(|desired| Mask::of(&desired.secrets))
-            .unwrap_or_default()
+        let mask = self.desired.map(|desired| desired.secrets.mask());
+        mask.unwrap_or_default()
     }
 
     /// As whom a step runs: root, the sandbox's user, or somebody whom the guest knows.

@@ -10,6 +10,7 @@ use dialoguer::{Confirm, Input};
 use super::error::Error;
 use super::interrupt::Interrupts;
 use super::settings::Settings;
+use super::terminal::AsItIs;
 use crate::plan::Plan;
 use crate::view::clean;
 use crate::view::human::{counted, losses};
@@ -154,11 +155,15 @@ async fn answered(settings: &Settings, interrupts: &Interrupts, question: Questi
         Question::DataLoss => "Type yes to go on".to_owned(),
         Question::Ordinary => prompt.to_owned(),
     };
-    let answer = interrupts.guard(tokio::task::spawn_blocking(move || ask(question, &prompt)));
-    let answer = answer.await.inspect_err(|_| {
-        // The question's line has no end yet.
-        settings.output.message("");
-    });
+    let terminal = AsItIs::now();
+    let answer = interrupts
+        .guard(tokio::task::spawn_blocking(move || ask(question, &prompt)))
+        .await;
+    if !matches!(answer, Ok(Ok(Ok(_)))) {
+        terminal.put_back();
+    }
+    // The question's line has no end yet.
+    let answer = answer.inspect_err(|_| settings.output.message(""));
     match answer? {
         Ok(Ok(true)) => Ok(()),
         Ok(Ok(false)) => Err(Error::Consent {

@@ -84,6 +84,25 @@ fn restore() {
     }
 }
 
+/// How the terminal is, to be put back where a question is broken off.
+#[derive(Debug)]
+pub(super) struct AsItIs(Option<Termios>);
+
+impl AsItIs {
+    /// How it is now.
+    pub(super) fn now() -> Self {
+        Self(tcgetattr(std::io::stdin()).ok())
+    }
+
+    /// Puts it back: whoever waits for a key has made it raw, and hidden its cursor.
+    pub(super) fn put_back(&self) {
+        if let Some(before) = &self.0 {
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, before);
+        }
+        let _ = dialoguer::console::Term::stderr().show_cursor();
+    }
+}
+
 /// Columns and rows; what terminals once had where that cannot be said.
 pub(super) fn current() -> (u16, u16) {
     match tcgetwinsize(std::io::stdin()) {

@@ -70,6 +70,34 @@ impl GuestPath {
         Self(text.into())
     }
 
+    /// A name that was found in a sandbox, as a path can say it: what is no text in it, and each control, stands as
+    /// [`Self::UNSAYABLE`], and what is longer than a part may be is cut. Several names may be told as one.
+    #[must_use]
+    pub fn told(name: &[u8]) -> String {
+        let text = String::from_utf8_lossy(name);
+        let substitute = |character: char| match character.is_control() {
+            true => Self::UNSAYABLE,
+            false => character,
+        };
+        let mut told = String::with_capacity(text.len());
+        for character in text.chars().map(substitute) {
+            if told.len() + character.len_utf8() > 255 {
+                break;
+            }
+            told.push(character);
+        }
+        told
+    }
+
+    /// What stands in a told name for what a path cannot say.
+    pub const UNSAYABLE: char = char::REPLACEMENT_CHARACTER;
+
+    /// Whether a name that was found may be another than the path says.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.0.contains(Self::UNSAYABLE)
+    }
+
     /// The path as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

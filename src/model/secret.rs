@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use super::{Digest, GuestPath, InstanceName, Note};
+use super::{Digest, GuestPath, InstanceName, Mask, Note};
 
 /// What an environment's secrets are hashed with: 32 random bytes that are kept on the backend as a note, so that
 /// whoever reads a record cannot try values against it.
@@ -104,17 +104,23 @@ impl Secrets {
         self.values.iter().map(hashed).collect()
     }
 
-    /// What must not be seen in any output: each line of each value, the longest first.
+    /// What must not be seen in any output: each line of each value, and the digests of files that hold nothing else, from
+    /// which a short one can be guessed.
     #[must_use]
-    pub fn masked(&self) -> Vec<Vec<u8>> {
+    pub fn mask(&self) -> Mask {
         let lines = self
             .values
             .values()
             .flat_map(|value| value.split(|byte| matches!(byte, b'\n' | b'\r')));
-        let mut lines: Vec<Vec<u8>> = lines.filter(|line| line.len() >= MASKED).map(<[u8]>::to_vec).collect();
-        lines.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
-        lines.dedup();
-        lines
+        let mut texts: Vec<Vec<u8>> = lines.filter(|line| line.len() >= MASKED).map(<[u8]>::to_vec).collect();
+        for value in self.values.values().filter(|value| !value.is_empty()) {
+            for content in [value.to_vec(), [value, &b"\n"[..]].concat()] {
+                let digest = Digest::of(&content);
+                // Records of trees keep 24 digits.
+                texts.extend([64, 24].map(|digits| digest.as_str().as_bytes()[..digits].to_vec()));
+            }
+        }
+        Mask::new(texts)
     }
 }
 
@@ -162,6 +168,10 @@ mod tests {
             one.clone(),
         );
         assert_eq!(format!("{secrets:?} {one:?}"), "{\"TOKEN\"} SecretKey");
-        assert_eq!(secrets.masked(), [b"hunter22".to_vec(), b"hunter2".to_vec()]);
+        let mask = secrets.mask();
+        assert_eq!(mask.over_text("abc hunter2 hunter22"), "abc *** ***");
+        let file = Digest::of(b"hunter2\nabc\nhunter22\n");
+        let shown = format!("sha256:{file} file 0644 0:0 {}", &file.as_str()[..24]);
+        assert_eq!(mask.over_text(&shown), "sha256:*** file 0644 0:0 ***");
     }
 }

@@ -566,8 +566,12 @@ fn impact(
         return Impact::DataLoss;
     }
     // A folder in a file's place goes with all that is in it.
-    let folder = |field: &FieldChange| field.field.field == "content" && field.before.as_deref() == Some(facts::FOLDER);
-    if kind == Kind::File && instance.labels.is_true(Labels::COMPLETE) && fields.iter().any(folder) {
+    let folder = |field: &FieldChange| match kind {
+        Kind::File => field.field.field == "content" && field.before.as_deref() == Some(facts::FOLDER),
+        Kind::Tree => facts::is_folder(field.before.as_deref()) && facts::is_other(field.after.as_deref()),
+        _ => false,
+    };
+    if instance.labels.is_true(Labels::COMPLETE) && fields.iter().any(folder) {
         return Impact::DataLoss;
     }
     let restart = match kind {

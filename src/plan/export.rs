@@ -230,6 +230,12 @@ fn attached(sandbox: &mut Sandbox, instance: &LiveInstance, left_out: &mut Vec<S
             Err(_) => left_out.push(format!("the port {guest} is {host}, which a spec cannot say")),
         }
     }
+    for path in &instance.mounted {
+        let is_said = sandbox.mounts.contains_key(path) || sandbox.volumes.values().any(|volume| volume.path == *path);
+        if !is_said {
+            left_out.push(format!("what somebody has attached at {path} is not in here"));
+        }
+    }
 }
 
 /// What is in force, by what it opens. The preset is a word of the record alone, and stays one.
@@ -331,7 +337,11 @@ fn files(sandbox: &mut Sandbox, record: &Facts, found: &Inspection, room: &mut u
         };
         let Some(content) = record.get(&of_file(&path, "content")) else {
             // By now its contents are its user's, and may have been secret from the beginning.
-            left_out.push(format!("the file {path} was written once and then left to its user"));
+            let is_seed = record.get(&of_file(&path, "seed")).is_some();
+            left_out.push(match is_seed {
+                true => format!("the file {path} was written once and then left to its user"),
+                false => format!("the file {path} came with its source or has left the spec, and may be secret"),
+            });
             continue;
         };
         if is_secret(content) {

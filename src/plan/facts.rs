@@ -154,6 +154,16 @@ fn entry_directory(mode: Mode, owner: Owner) -> String {
     format!("directory {mode} {owner}")
 }
 
+/// Whether an entry of a tree is a folder.
+pub(super) fn is_folder(value: Option<&str>) -> bool {
+    value.is_some_and(|value| value.starts_with("directory "))
+}
+
+/// Whether an entry of a tree is anything but a folder; what is to go is nothing.
+pub(super) fn is_other(value: Option<&str>) -> bool {
+    value.is_some_and(|value| value != ABSENT && !is_folder(Some(value)))
+}
+
 fn entry_symlink(target: &str) -> String {
     format!("link to {target}")
 }

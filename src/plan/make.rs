@@ -247,6 +247,7 @@ pub fn plan(
     wait_for_ports(&mut plan.steps, live);
     peers::open(&mut plan.steps, opening, &instance_of);
     drop_met_needs(&mut plan.steps);
+    secret::mask(&desired.secrets.mask(), &mut plan);
     Ok(plan)
 }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::diff::{Fate, Subject};
 use super::facts::{SECRET, of_file};
 use super::match_up::Matched;
-use super::{Action, Change, FieldChange, Refusal};
-use crate::model::{Desired, Facts, FileState, Found, GuestPath, Kind, Place, Sandbox, Shape};
+use super::{Action, Change, FieldChange, Plan, Refusal};
+use crate::model::{Desired, Facts, Field, FileState, Found, GuestPath, Kind, Mask, Place, Sandbox, Shape};
 
 /// How the value of a secret file's content begins in facts and records.
 const PREFIX: &str = "secret:";
@@ -148,5 +148,36 @@ pub(super) fn hide<'a>(fields: impl Iterator<Item = &'a mut FieldChange>) {
                 *value = Some(shown.to_owned());
             }
         }
+    }
+}
+
+/// Takes the caller's secrets out of what is shown of other values: somebody may have put one into a file that is none, or
+/// into a setting. What is compared and done stays as it is.
+pub(super) fn mask(mask: &Mask, plan: &mut Plan) {
+    if mask.is_empty() {
+        return;
+    }
+    for change in &mut plan.changes {
+        if let Some(text) = &mut change.text {
+            for bytes in [&mut text.before, &mut text.after] {
+                *bytes = mask.over(bytes).into();
+            }
+        }
+    }
+    let changed = plan.changes.iter_mut().flat_map(|change| &mut change.fields);
+    let accepted = plan.accepted.iter_mut().map(|accepted| &mut accepted.field);
+    for field in changed.chain(accepted).filter(|change| is_free(&change.field)) {
+        for value in [&mut field.before, &mut field.after].into_iter().flatten() {
+            *value = mask.over_text(value);
+        }
+    }
+}
+
+/// Whether the live system can hold any text there.
+fn is_free(field: &Field) -> bool {
+    match field.kind {
+        Kind::Sandbox => ["env:", "config:"].iter().any(|kind| field.field.starts_with(kind)),
+        Kind::File | Kind::Tree => true,
+        _ => false,
     }
 }

@@ -31,6 +31,8 @@ enum Before {
     Locked,
     /// The spec with a sandbox that can write to it, applied.
     Mounted,
+    /// The spec with a sandbox that is protected, applied.
+    Guarded,
 }
 
 /// Which spec the command is given: each is the first one with an edit.
@@ -49,12 +51,14 @@ enum Spec {
     Lacking,
     /// Its set-up step fails.
     Failing,
+    /// Its set-up step undoes what it declares.
+    Restless,
     /// A sandbox can write to it, and a limit is another one.
     Written,
 }
 
-use Before::{Accepted, Applied, Drifted, Expired, Foreign, Locked, Mounted, Moved, Nothing, Twice};
-use Spec::{Edited, Failing, Fewer, Image, Lacking, Same, Written, Wrong};
+use Before::{Accepted, Applied, Drifted, Expired, Foreign, Guarded, Locked, Mounted, Moved, Nothing, Twice};
+use Spec::{Edited, Failing, Fewer, Image, Lacking, Restless, Same, Written, Wrong};
 
 /// Words, what there was, which spec, the code, and the case as the documents tell it.
 type Case = (&'static str, Before, Spec, u8, &'static str);
@@ -132,6 +136,13 @@ const CASES: &[Case] = &[
     ),
     ("apply", Nothing, Failing, 1, "`apply`: a step failed"),
     (
+        "apply",
+        Nothing,
+        Restless,
+        1,
+        "`apply`: all was done, and looked at again it is not as the spec says",
+    ),
+    (
         "apply DAMAGED",
         Applied,
         Edited,
@@ -197,6 +208,15 @@ const CASES: &[Case] = &[
         "`apply`, `destroy`: data would be lost, and nobody consented",
     ),
     ("destroy --yes", Applied, Same, 4, ""),
+    (
+        "destroy --allow-data-loss",
+        Guarded,
+        Same,
+        4,
+        "`apply`, `destroy`: a protected sandbox would lose its disk",
+    ),
+    ("apply --prune", Guarded, Fewer, 4, ""),
+    ("apply --allow-data-loss", Guarded, Image, 4, ""),
     (
         "apply",
         Mounted,
@@ -280,6 +300,10 @@ fn spec(spec: Spec) -> String {
         Wrong => SPEC.replace("cpu 1", "cpus 1"),
         Lacking => SPEC.replace("cpu 1", "cpu 1; egress { enforce \"guest\"; allow \"192.0.2.1\"; }"),
         Written => SPEC.replace("cpu 1", "cpu 2; mount \"/work\" source=\".\""),
+        Restless => SPEC.replace(
+            "cpu 1",
+            "cpu 1; file \"/etc/conf\" content=\"x\"; run \"go\" command=\"echo y > /etc/conf\"",
+        ),
         Failing => SPEC.replace("cpu 1", "cpu 1; run \"go\" command=\"false\""),
     }
 }
@@ -300,6 +324,7 @@ async fn run(words: &str, before: Before, given: Spec) -> (u8, String, bool) {
     let memory = Memory::new();
     let first = match before {
         Mounted => spec(Written).replace("cpu 2", "cpu 1"),
+        Guarded => SPEC.replace("cpu 1;", "cpu 1; protect true;"),
         _ => SPEC.to_owned(),
     };
     fs::write(&file, first).expect("writes");
@@ -328,7 +353,7 @@ async fn run(words: &str, before: Before, given: Spec) -> (u8, String, bool) {
             let holder = crate::locking::lock(1);
             crate::locking::take(&memory, &holder).await;
         }
-        Nothing | Applied | Moved | Mounted => {}
+        Nothing | Applied | Moved | Mounted | Guarded => {}
     }
     fs::write(&file, spec(given)).expect("writes");
     let mut words: Vec<&str> = words.split(' ').collect();

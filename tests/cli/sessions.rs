@@ -316,6 +316,40 @@ fn a_kept_plan_is_compared_again_after_the_yes(environment: &Environment) {
     fs::remove_file(kept).expect("removes");
 }
 
+fn a_question_that_is_broken_off_leaves_the_terminal_as_it_was(environment: &Environment) {
+    let text = fs::read_to_string(&environment.spec).expect("reads");
+    let more = text.replacen("\"on\" {", "\"on\" { env MORE=\"1\";", 1);
+    fs::write(&environment.spec, more).expect("writes");
+    environment.run(&["snapshot", "create", "on", "moment"]);
+    let questions: [(&[&str], &str); 2] = [
+        (&["apply"], "Apply this plan?"),
+        (&["snapshot", "restore", "on", "moment"], "Type yes to go on"),
+    ];
+    for (words, question) in questions {
+        for by_key in [true, false] {
+            let mut pty = environment.pty(words);
+            pty.sees(question);
+            for _ in 0..500 {
+                if pty.is_raw() {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+            assert!(pty.is_raw(), "it waits for a key");
+            match by_key {
+                true => pty.types("\u{3}"),
+                false => pty.signal(Signal::TERM),
+            }
+            let (code, said, raw) = pty.ends();
+            assert_eq!((code, raw), (Some(130), false), "{words:?} {by_key}: {said}");
+            // DECTCEM of a vt220 and all that came after: the cursor is shown or hidden.
+            let cursor = said.rfind("\u{1b}[?25").map(|at| &said[at..at + 6]);
+            assert!(cursor != Some("\u{1b}[?25l"), "{words:?} {by_key}: {said:?}");
+            assert!(said.contains("nothing was changed"), "{said}");
+        }
+    }
+}
+
 macro_rules! on_both {
     ($($test:ident,)+) => {
         mod on_local {
@@ -340,6 +374,7 @@ macro_rules! on_both {
 
 on_both! {
     a_kept_plan_is_compared_again_after_the_yes,
+    a_question_that_is_broken_off_leaves_the_terminal_as_it_was,
     a_session_can_be_stopped_and_goes_on,
     a_session_from_its_beginning_to_its_end,
     commands_and_files_and_snapshots,

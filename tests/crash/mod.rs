@@ -8,6 +8,7 @@ mod disk;
 mod ending;
 mod kills;
 mod process;
+mod script;
 mod stopped;
 mod two;
 mod upload;

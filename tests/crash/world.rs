@@ -177,7 +177,7 @@ impl World {
     }
 
     /// What was prepared beside the paths of files and has not taken their place.
-    async fn temporaries(&self, sandbox: &str) -> Vec<String> {
+    pub(super) async fn temporaries(&self, sandbox: &str) -> Vec<String> {
         let name = self.instance(sandbox);
         let mut left = Vec::new();
         for folder in ["/etc", "/data", "/srv", "/root", "/tmp", "/var"] {

@@ -1,7 +1,7 @@
 //! What is there, written as a spec.
 
 use sbx_apply::backend::memory::{Machine, Memory};
-use sbx_apply::model::{Labels, Mode, Owner, Status};
+use sbx_apply::model::{GuestPath, Labels, Mode, Owner, Status};
 
 use super::{program_with, run};
 use crate::support::program::{NOW, Run, program, program_as};
@@ -100,11 +100,18 @@ async fn what_somebody_made_plans_empty_once_it_is_adopted() {
                 .config
                 .insert("security.privileged".to_owned(), "true".to_owned());
         });
-        edit(&memory, "shop-db", |machine| machine.status = Status::Stopped);
+        edit(&memory, "shop-db", |machine| {
+            machine.status = Status::Stopped;
+            machine.mounted.insert(GuestPath::new("/mnt/theirs").expect("a path"));
+        });
         let words = ["Web", "shop-db", "--environment", "shop", "--format", format];
         let text = export(&memory, &words).await;
         assert!(text.contains("sbx-apply adopt SPEC web Web"), "{text}");
         assert!(text.contains("the setting security.privileged is true"), "{text}");
+        assert!(
+            text.contains("what somebody has attached at /mnt/theirs is not in here"),
+            "{text}"
+        );
         for (sandbox, instance) in [("web", "Web"), ("db", "shop-db")] {
             let adopted = on(&memory, &["adopt", "-", sandbox, instance], &text, format).await;
             assert_eq!(adopted.code, 0, "{text}\n{}", adopted.stderr);

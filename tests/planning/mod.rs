@@ -135,6 +135,32 @@ async fn a_link_in_the_place_of_a_trees_folder_is_replaced_with_all_that_belongs
 }
 
 #[tokio::test]
+async fn a_folder_that_stands_where_something_else_belongs_goes_only_with_consent() {
+    let memory = Memory::new();
+    let spec =
+        "sandbox \"one\" { image \"debian/12\"; tree \"/srv/app\" source=\"app\"; file \"/etc/conf\" content=\"x\"; }";
+    run(&memory, "apply", spec, 0).await;
+    for (path, told) in [
+        ("/etc/conf", "the folder /etc/conf and all in it go"),
+        ("/srv/app/start", "folders in /srv/app go, with all in them"),
+    ] {
+        memory
+            .edit("demo-one", |machine| {
+                machine.remove(path)?;
+                machine.write(&format!("{path}/deep/work"), "somebody's")
+            })
+            .expect("edits");
+        let refused = run(&memory, "apply", spec, 4).await;
+        assert!(refused.stderr.contains(told), "{}", refused.stderr);
+        let machine = memory.machine("demo-one").expect("is there");
+        assert!(machine.read(&format!("{path}/deep/work")).is_some(), "nothing was done");
+        let consented = program_in(&memory, &["apply", "-", "--allow-data-loss"], spec, &[]).await;
+        assert_eq!(consented.code, 0, "{}", consented.stderr);
+        run(&memory, "plan", spec, 0).await;
+    }
+}
+
+#[tokio::test]
 async fn a_lost_record_makes_nothing_anew() {
     let memory = Memory::new();
     let spec = "sandbox \"one\" { image \"debian/12\"; cpu 1; file \"/etc/motd\" content=\"x\"; }";

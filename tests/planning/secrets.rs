@@ -263,3 +263,60 @@ async fn what_was_secret_once_is_not_shown_in_clones_trees_and_after_a_release()
     assert_eq!(apply.code, 0, "{}{}", apply.stdout, apply.stderr);
     assert_eq!(with(&memory, PLAN, &public, Some(ONE)).await.code, 0);
 }
+
+#[tokio::test]
+async fn a_secret_that_was_put_elsewhere_is_masked_where_that_is_shown() {
+    let memory = Memory::new();
+    let spec = spec(
+        "env KEPT=\"1\"; file \"/etc/conf\" content=\"token=\\n\"; file \"/etc/copy\" content=\"x\"; \
+         file \"/etc/link\" content=\"x\"; tree \"/srv/t\" source=\"app\"; \
+         ignore \"env:OTHER\"; env OTHER=\"1\"",
+    );
+    assert_eq!(with(&memory, APPLY, &spec, Some(ONE)).await.code, 0);
+    memory
+        .edit("demo-one", |machine| {
+            machine.env.insert("KEPT".to_owned(), format!("x{ONE}"));
+            machine.env.insert("OTHER".to_owned(), format!("{ONE}y"));
+            machine.write("/etc/copy", &format!("{ONE}\n"))?;
+            machine.write("/etc/conf", &format!("token={ONE}\n"))?;
+            machine.write("/srv/t/start", ONE)?;
+            machine.symlink("/etc/link", &format!("/run/{ONE}"), Owner::ROOT)
+        })
+        .expect("edits");
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("plan.json");
+    let out = out.to_str().expect("a path");
+    let plain = [ONE.to_owned(), format!("{ONE}\n")].map(|text| sbx_apply::model::Digest::of(text.as_bytes()));
+    for command in [
+        &["plan", "-"][..],
+        &["plan", "-", "--json"],
+        &["plan", "-", "--markdown"],
+        &["plan", "-", "--out", out],
+        &["check", "-"],
+        &["check", "-", "--json"],
+        &["apply", "-", "--json", "-vvv"],
+    ] {
+        let text = said(&with(&memory, command, &spec, Some(ONE)).await);
+        let text = text + &std::fs::read_to_string(out).unwrap_or_default();
+        assert!(text.contains("***"), "{command:?}: {text}");
+        for leak in [ONE, &plain[0].as_str()[..12], &plain[1].as_str()[..12]] {
+            assert!(!text.contains(leak), "{command:?}: {leak} in {text}");
+        }
+    }
+    // What is masked is repaired all the same.
+    assert_eq!(with(&memory, PLAN, &spec, Some(ONE)).await.code, 0);
+    let machine = memory.machine("demo-one").expect("is there");
+    assert_eq!(machine.read("/etc/conf"), Some(b"token=\n".to_vec()));
+}
+
+#[tokio::test]
+async fn an_inherited_secret_is_no_seed_where_it_is_exported() {
+    let memory = Memory::new();
+    let spec = spec("snapshot \"ready\"") + "\nsandbox \"leaf\" { clone-from \"one\" snapshot=\"ready\"; }";
+    assert_eq!(with(&memory, APPLY, &spec, Some(ONE)).await.code, 0);
+    let exported =
+        crate::support::program::program(&memory, &["export", "--environment", "demo", "--backend", "local"]).await;
+    let told = format!("the file {PATH} came with its source or has left the spec, and may be secret");
+    assert!(exported.stdout.contains(&told), "{}", exported.stdout);
+    assert!(!exported.stdout.contains("written once"), "{}", exported.stdout);
+}

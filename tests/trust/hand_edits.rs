@@ -258,6 +258,21 @@ const CASES: &[(&str, Hand, Comes)] = &[
         Guest("mkdir -p /srv/app/more/deep"),
         Drift(&["tree:/srv/app.more", "tree:/srv/app.more/deep"]),
     ),
+    (
+        "tree delete, odd names",
+        Guest("cd /srv/app; printf x > \"$(printf 'e\\033[2Jv\\377')\"; ln -s /etc \"$(printf 'l\\nk')\""),
+        Drift(&["tree:/srv/app.e\u{fffd}[2Jv\u{fffd}", "tree:/srv/app.l\u{fffd}k"]),
+    ),
+    (
+        "tree delete, odd names that are told as one",
+        Guest("cd /srv/app; for n in 1 2; do d=$(printf \"d\\00$n\"); mkdir \"$d\"; echo x > \"$d/x\"; done"),
+        Drift(&["tree:/srv/app.d\u{fffd}", "tree:/srv/app.d\u{fffd}/x"]),
+    ),
+    (
+        "tree exclude, in a folder of an odd name",
+        Guest("cd /srv/app; d=$(printf 'caf\\351'); mkdir \"$d\"; echo x > \"$d/x.log\""),
+        Nothing,
+    ),
     ("tree exclude", Guest("echo x > /srv/app/x.log"), Nothing),
     ("tree without delete", Guest("echo x > /srv/kept/extra"), Nothing),
     (

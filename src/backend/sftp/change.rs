@@ -6,7 +6,7 @@ use futures_util::stream::{self, FuturesUnordered, StreamExt as _, TryStreamExt 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::packet::{Attributes, FOR_NEW, FOR_READING, Kind};
-use super::remove::remove;
+use super::remove::{remove, remove_told};
 use super::schedule::{Reach, rounds};
 use super::session::{BLOCK, Failure, Handle, Session};
 use crate::backend::source::source;
@@ -60,6 +60,9 @@ async fn one(session: &Session, change: &FileChange) -> Result<bool> {
         FileChange::Directory { path, mode, owner } => directory(session, path, *mode, *owner).await,
         FileChange::Symlink { path, target, .. } => symlink(session, path, target).await,
         FileChange::Attributes { path, mode, owner } => attributes(session, path, *mode, *owner).await,
+        FileChange::Remove { path } if path.is_told() => remove_told(session, path)
+            .await
+            .map_err(|failure| failure.within("cannot remove it")),
         FileChange::Remove { path } => {
             let found = lstat(session, path).await?;
             if let Some(found) = found {

@@ -41,13 +41,9 @@ pub(in crate::backend) async fn inspect(session: &Session, query: &Query) -> Res
         looks.extend(
             entries
                 .into_iter()
-                // A name that no spec could say can be neither declared nor compared.
-                .filter_map(|(path, attributes)| {
-                    let path = GuestPath::new(String::from_utf8(path).ok()?).ok()?;
-                    Some((path, attributes))
-                })
-                .filter(|(path, _)| !query.paths.contains(path) && !query.opaque.contains(path))
-                .map(|(path, attributes)| look(session, path, Some(attributes), None, false)),
+                .filter_map(|(real, attributes)| Some((told(folder, &real)?, real, attributes)))
+                .filter(|(path, ..)| !query.paths.contains(path) && !query.opaque.contains(path))
+                .map(|(path, real, attributes)| look(session, path, real, Some(attributes), None, false)),
         );
     }
     let single = query.paths.union(&query.opaque);
@@ -55,6 +51,7 @@ pub(in crate::backend) async fn inspect(session: &Session, query: &Query) -> Res
         look(
             session,
             path.clone(),
+            path.as_str().as_bytes().to_vec(),
             None,
             Some(query.bound),
             !query.opaque.contains(path),
@@ -64,11 +61,20 @@ pub(in crate::backend) async fn inspect(session: &Session, query: &Query) -> Res
     Ok(Inspection(found.into_iter().flatten().collect()))
 }
 
-/// What stands at one path; none where there is nothing, or nothing any more. Files of up to `bound` bytes are
-/// read, if any.
+/// The path of what was found below a folder, each of its names as a path can say it; none of what lies too deep.
+fn told(folder: &GuestPath, real: &[u8]) -> Option<GuestPath> {
+    let below = real.strip_prefix(folder.as_str().as_bytes())?;
+    let names = below.split(|byte| *byte == b'/').map(GuestPath::told);
+    let names: Vec<String> = names.collect();
+    GuestPath::new(format!("{folder}{}", names.join("/"))).ok()
+}
+
+/// What stands at one path, which is `real` to the sandbox; none where there is nothing, or nothing any more. Files of up
+/// to `bound` bytes are read, if any.
 async fn look(
     session: &Session,
     path: GuestPath,
+    real: Vec<u8>,
     known: Option<Attributes>,
     bound: Option<u64>,
     keep: bool,
@@ -76,10 +82,10 @@ async fn look(
     let answer = async {
         let attributes = match known {
             Some(known) => Some(known),
-            None => session.lstat(path.as_str().as_bytes()).await?,
+            None => session.lstat(&real).await?,
         };
         let Some(attributes) = attributes else { return Ok(None) };
-        let shape = shape(session, &path, attributes, bound, keep).await?;
+        let shape = shape(session, &real, attributes, bound, keep).await?;
         Ok(Some((attributes, shape)))
     };
     match answer.await {
@@ -102,12 +108,11 @@ async fn look(
 
 async fn shape(
     session: &Session,
-    path: &GuestPath,
+    bytes: &[u8],
     attributes: Attributes,
     bound: Option<u64>,
     keep: bool,
 ) -> Result<Shape, Failure> {
-    let bytes = path.as_str().as_bytes();
     Ok(match attributes.kind() {
         Kind::Directory => Shape::Directory,
         Kind::Special => Shape::Special,

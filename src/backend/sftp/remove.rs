@@ -5,6 +5,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use super::mounts::refuse_mounted;
 use super::packet::{Attributes, Kind};
 use super::session::{Failure, Session};
+use crate::model::GuestPath;
 
 /// Removals in flight.
 const WINDOW: usize = 32;
@@ -44,6 +45,42 @@ pub(super) async fn remove(session: &Session, path: &[u8], found: Attributes) ->
         gone(session.remove_folder(folder).await)?;
     }
     Ok(())
+}
+
+/// Removes whatever is told by a path; see [`GuestPath::told`]. Says whether there was something.
+pub(super) async fn remove_told(session: &Session, path: &GuestPath) -> Result<bool, Failure> {
+    let mut found = vec![Vec::new()];
+    let parts: Vec<&str> = path.as_str().split('/').skip(1).collect();
+    for (index, part) in parts.iter().enumerate() {
+        let is_last = index + 1 == parts.len();
+        if !part.contains(GuestPath::UNSAYABLE) {
+            for folder in &mut found {
+                *folder = join(folder, part.as_bytes());
+            }
+            continue;
+        }
+        let mut next = Vec::new();
+        for folder in found {
+            let entries = match session.list(&folder, usize::MAX).await {
+                Err(failure) if failure.is_missing() => continue,
+                entries => entries?,
+            };
+            let told = entries.into_iter().filter(|(name, attributes)| {
+                // Links on the way are not followed: what they lead to was told by another path.
+                GuestPath::told(name) == *part && (is_last || attributes.kind() == Kind::Directory)
+            });
+            next.extend(told.map(|(name, _)| join(&folder, &name)));
+        }
+        found = next;
+    }
+    let mut there = false;
+    for real in found {
+        if let Some(attributes) = session.lstat(&real).await? {
+            remove(session, &real, attributes).await?;
+            there = true;
+        }
+    }
+    Ok(there)
 }
 
 /// Takes "there is nothing" for done.

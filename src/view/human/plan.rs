@@ -66,6 +66,8 @@ pub fn losses(plan: &Plan) -> String {
         let what = match change.kind {
             Kind::Snapshot => format!("take {} anew, which others were cloned from", short(&change.name, 60)),
             Kind::Volume => format!("delete volume {}", short(&change.name, 60)),
+            Kind::File => format!("the folder {} and all in it go", short(&change.name, 60)),
+            Kind::Tree => format!("folders in {} go, with all in them", short(&change.name, 60)),
             _ => change.action.as_str().to_owned(),
         };
         let why = match change.reason {

@@ -1,10 +1,10 @@
 //! Changing files below a root.
 
 use std::fs::File;
-use std::io::Write as _;
-use std::os::fd::AsFd as _;
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, mkdirat, openat, renameat, symlinkat};
+use rustix::fs::{Dir, FileType, Mode, OFlags, mkdirat, openat, renameat, symlinkat};
 use rustix::io::Errno;
 
 use super::channel::Channel;
@@ -12,6 +12,7 @@ use super::failure::{Failure, Result, Trying as _};
 use super::place::{Place, Root, set};
 use super::remove::remove_at;
 use crate::backend::local::wire::Kind;
+use crate::model::GuestPath;
 
 /// Names that were tried and taken, before it is given up.
 const ATTEMPTS: u32 = 1000;
@@ -165,11 +166,54 @@ pub(super) fn attributes(root: &Root, path: &str, mode: u32, owner: (u32, u32)) 
 
 /// Nothing. Says whether there was something.
 pub(super) fn remove(root: &Root, path: &str) -> Result<bool> {
-    let place = match root.parent(path) {
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
-        place => place.trying(path)?,
+    let first = path
+        .char_indices()
+        .find(|(_, character)| *character == GuestPath::UNSAYABLE);
+    if let Some((at, _)) = first {
+        let end = path[at..].find('/').map_or(path.len(), |length| at + length);
+        let Some(place) = there(root, &path[..end])? else {
+            return Ok(false);
+        };
+        let parts: Vec<&str> = path[end..].split('/').filter(|part| !part.is_empty()).collect();
+        return remove_told(place.folder.as_fd(), place.name, &parts).trying(path);
+    }
+    let Some(place) = there(root, path)? else {
+        return Ok(false);
     };
     let there = place.look().trying(path)?.is_some();
     remove_at(place.folder.as_fd(), place.name).trying(path)?;
+    Ok(there)
+}
+
+/// The place of a path; none where nothing could hold it.
+fn there<'a>(root: &Root, path: &'a str) -> Result<Option<Place<'a>>> {
+    match root.parent(path) {
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        place => place.trying(path).map(Some),
+    }
+}
+
+/// The same of all that is told by these names, the first one in the folder and each of the rest in the one before; see
+/// [`GuestPath::told`].
+fn remove_told(folder: BorrowedFd<'_>, first: &str, rest: &[&str]) -> io::Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = openat(folder, ".", flags, Mode::empty())?;
+    let mut there = false;
+    let found: Vec<_> = Dir::read_from(&opened)?.collect::<rustix::io::Result<_>>()?;
+    for item in found {
+        let name = item.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") || GuestPath::told(name.to_bytes()) != first {
+            continue;
+        }
+        let Some((next, after)) = rest.split_first() else {
+            remove_at(folder, name)?;
+            there = true;
+            continue;
+        };
+        match openat(folder, name, flags, Mode::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+            inner => there |= remove_told(inner?.as_fd(), next, after)?,
+        }
+    }
     Ok(there)
 }

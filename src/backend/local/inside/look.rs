@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::failure::{Failure, Result, Trying as _};
 use super::place::{Place, Root};
 use crate::backend::local::wire::{Entry, EntryShape};
-use crate::model::{Hasher, Inspection};
+use crate::model::{GuestPath, Hasher, Inspection};
 
 /// How much may lie below a folder that is listed, and how deep. A guest can make any number of files.
 const MOST: usize = 100_000;
@@ -34,7 +34,7 @@ pub(super) fn inspect(
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
             opened => {
                 let opened = opened.trying(folder)?;
-                walk(&opened, folder, Names::Sayable, true, 0, &mut found)?;
+                walk(&opened, folder, Names::Told, true, 0, &mut found)?;
             }
         }
     }
@@ -144,12 +144,12 @@ pub(super) fn list(root: &Root, path: &str, recursive: bool) -> Result<Vec<Entry
     Ok(found)
 }
 
-/// Which names are told.
+/// How names are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Names {
-    /// Those that a path of ours could say: others can be neither declared nor compared.
-    Sayable,
-    /// All of them.
+    /// As a path of ours can say them; see [`GuestPath::told`].
+    Told,
+    /// As they are.
     All,
 }
 
@@ -172,10 +172,10 @@ fn walk(
         if matches!(name.to_bytes(), b"." | b"..") {
             continue;
         }
-        let text = name.to_string_lossy();
-        if names == Names::Sayable && (name.to_str().is_err() || text.contains(char::is_control)) {
-            continue;
-        }
+        let text = match names {
+            Names::Told => GuestPath::told(name.to_bytes()),
+            Names::All => name.to_string_lossy().into_owned(),
+        };
         let stat = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => continue,
             stat => stat.trying(path)?,
