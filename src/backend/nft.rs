@@ -1,6 +1,7 @@
 //! This machine's packet filter, by the program nft(8).
 
 use std::io::{self, Write as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -132,6 +133,8 @@ impl Nft {
                 .args(arguments)
                 .env_clear()
                 .current_dir("/")
+                // Ctrl-C is not meant for it.
+                .process_group(0)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())

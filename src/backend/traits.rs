@@ -24,9 +24,9 @@ use super::{
     Streams, Terminal, resolve,
 };
 use crate::model::{
-    Attach, Capabilities, Capability, Content, Destination, EgressMode, Enforcement, EnvironmentName, GuestPath,
-    Inspection, Instance, InstanceName, Labels, Learned, LiveInstance, LivePolicy, LookInside, Mode, Note, NoteKey,
-    Opening, Owner, Ownership, PinnedPolicy, PolicyKey, Protocol, Query, Snapshot, VolumeKey, agent_preset,
+    Attach, Capabilities, Content, Destination, EgressMode, EnvironmentName, GuestPath, Inspection, Instance,
+    InstanceName, Labels, Learned, LiveInstance, LivePolicy, LookInside, Mode, Note, NoteKey, Opening, Owner,
+    Ownership, PinnedPolicy, PolicyKey, Protocol, Query, Snapshot, VolumeKey, agent_preset,
 };
 
 /// Reading instances and snapshots.
@@ -394,10 +394,7 @@ async fn policy_of<T: ReadPolicy + ?Sized>(observe: &T, name: &InstanceName) -> 
     };
     Ok(PinnedPolicy {
         key: PolicyKey::of(&environment, &sandbox, None),
-        enforce: match observe.capabilities().can(Capability::EgressHost) {
-            true => Enforcement::Host,
-            false => Enforcement::Guest,
-        },
+        enforce: observe.capabilities().enforcement(),
         open: BTreeSet::new(),
         addresses: BTreeMap::new(),
     })

@@ -37,7 +37,8 @@ impl Named {
         };
         // A spec where the sandbox would stand: something was forgotten.
         let forgot = others.first().is_some_and(looks_like_a_spec);
-        if others.len() < wanted || forgot {
+        // Options may stand between the words, so that no parser has counted them all.
+        if others.len() != wanted || forgot {
             let names: Vec<&str> = std::iter::once("SANDBOX").chain(rest.iter().copied()).collect();
             return Err(Error::usage(
                 format!("what is wanted here is {}", names.join(" ")),
@@ -186,6 +187,7 @@ impl Found {
         }
         let wanted = desired.sandboxes.get(&self.name).map(|sandbox| sandbox.state);
         let hint = match (self.instance.status, wanted) {
+            (Status::Frozen, Some(Power::Running)) => "its processes are held: `sbx-apply apply` lets them go on",
             (Status::Frozen, _) => "its processes are held: thaw it with the backend's own tools",
             (_, Some(Power::Running)) => "`sbx-apply apply` starts it",
             (_, Some(Power::Stopped)) => "the spec has it stopped: say `state \"running\"` and apply",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::HotPlug;
+use super::{Enforcement, HotPlug};
 
 /// Something a spec may need and a backend may lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -178,6 +178,16 @@ impl Capabilities {
     #[must_use]
     pub fn can(&self, capability: Capability) -> bool {
         self.able.contains(&capability)
+    }
+
+    /// Where an outbound network policy is enforced that does not say: outside the guest, but for backends that can do it
+    /// inside alone.
+    #[must_use]
+    pub fn enforcement(&self) -> Enforcement {
+        match !self.can(Capability::EgressHost) && self.can(Capability::EgressGuest) {
+            true => Enforcement::Guest,
+            false => Enforcement::Host,
+        }
     }
 
     /// Whether a change of that setting takes hold with the next start only.

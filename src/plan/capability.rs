@@ -44,13 +44,9 @@ fn unmarked<'a>(sandbox: &'a Sandbox, capabilities: &Capabilities) -> impl Itera
     })
 }
 
-/// Where a policy is enforced: where it says, else outside the guest where the backend can.
+/// Where a policy is enforced: where it says, else where the backend does it by itself.
 pub(super) fn enforcement(policy: &Policy, capabilities: &Capabilities) -> Enforcement {
-    policy.enforce.unwrap_or(if capabilities.can(Capability::EgressHost) {
-        Enforcement::Host
-    } else {
-        Enforcement::Guest
-    })
+    policy.enforce.unwrap_or_else(|| capabilities.enforcement())
 }
 
 fn needs(sandbox: &Sandbox, capabilities: &Capabilities) -> Vec<(Capability, &'static str, Place)> {
@@ -120,7 +116,7 @@ fn needs(sandbox: &Sandbox, capabilities: &Capabilities) -> Vec<(Capability, &'s
     {
         match policy.enforce {
             Some(Enforcement::Guest) => need(Capability::EgressGuest, "egress rules inside the guest", &policy.at),
-            None if !capabilities.can(Capability::EgressHost) && capabilities.can(Capability::EgressGuest) => {}
+            None if capabilities.enforcement() == Enforcement::Guest => {}
             _ if policy.allow.is_empty() => need(Capability::EgressNone, "egress policies", &policy.at),
             Some(Enforcement::Host) => need(Capability::EgressHost, "egress rules outside the guest", &policy.at),
             None => need(Capability::EgressHost, "egress rules", &policy.at),

@@ -3,7 +3,6 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
 use serde_json::Value;
 
 use super::process::{Running, start};
@@ -48,7 +47,7 @@ fn begun(world: &World, spec: &str) -> Running {
 async fn once_finishes_what_runs_and_starts_nothing_more(place: Place) {
     let (world, spec) = slow("once", place, 3).await;
     let mut running = begun(&world, &spec);
-    running.signal(Signal::INT);
+    running.interrupt();
     assert!(running.until(|event| event["event"] == "interrupted"));
     let ran = running.finish().ended(130);
     let done: Vec<_> = ran
@@ -77,9 +76,9 @@ async fn twice_leaves_at_once_and_the_next_one_goes_on(place: Place) {
     let (world, spec) = slow("twice", place, 60).await;
     let mut running = begun(&world, &spec);
     let begun = Instant::now();
-    running.signal(Signal::INT);
+    running.interrupt();
     assert!(running.until(|event| event["event"] == "interrupted"));
-    running.signal(Signal::INT);
+    running.interrupt();
     running.finish().ended(130);
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     // Nobody holds the lock; that it was left says to look out for what may still run.

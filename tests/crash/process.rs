@@ -1,11 +1,12 @@
 //! The program as a child process that can be ended at a chosen moment.
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
 use crate::support::place::Place;
@@ -67,6 +68,8 @@ pub(super) fn start(place: &Place, arguments: &[&str]) -> Running {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        // As a shell starts it: what is typed on its terminal goes to it and all that it has started.
+        .process_group(0)
         .spawn()
         .expect("the program starts");
     let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
@@ -98,6 +101,12 @@ impl Running {
             }
         }
         false
+    }
+
+    /// Types Ctrl-C.
+    pub(super) fn interrupt(&self) {
+        let group = Pid::from_child(&self.child);
+        kill_process_group(group, Signal::INT).expect("a process that nobody has waited for can be sent signals");
     }
 
     /// Sends it a signal.

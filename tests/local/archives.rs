@@ -86,7 +86,25 @@ async fn archives_may_be_compressed() {
     let folder = folder();
     let plain = archive(&ROOT);
     let zstd = ruzstd::encoding::compress_to_vec(&plain[..], ruzstd::encoding::CompressionLevel::Fastest);
-    for (name, bytes) in [("plain", plain.clone()), ("gzip", gzip(&plain)), ("zstd", zstd)] {
+    // Two frames, the first of which ends where an entry does.
+    let frame = |bytes: &[u8]| ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest);
+    let frames = [frame(&plain[..512]), frame(&plain[512..])].concat();
+    let mut remark = Header::new_ustar();
+    remark.set_entry_type(EntryType::XGlobalHeader);
+    remark.set_path("pax_global_header").expect("a path");
+    remark.set_size(13);
+    remark.set_cksum();
+    let mut remarked = remark.as_bytes().to_vec();
+    remarked.extend_from_slice(b"13 comment=1\n");
+    remarked.resize(1024, 0);
+    remarked.extend_from_slice(&plain);
+    for (name, bytes) in [
+        ("plain", plain.clone()),
+        ("gzip", gzip(&plain)),
+        ("zstd", zstd),
+        ("zstd in frames", frames),
+        ("with a remark", remarked),
+    ] {
         let image = keep(folder.path(), name, &bytes);
         let text = try_image(&image, "/etc/os-release").await.expect(name);
         assert_eq!(text, "ID=tiny\n", "{name}");
@@ -102,6 +120,53 @@ async fn archives_may_be_compressed() {
             .expect("xz");
         assert_eq!(text, "ID=tiny\n");
     }
+}
+
+#[tokio::test]
+async fn an_unpacked_image_goes_when_nothing_has_been_made_of_it_for_a_day() {
+    let folder = folder();
+    let mut items = ROOT.to_vec();
+    let own = format!("{}", std::process::id());
+    items.push(("etc/once", EntryType::Regular, &own));
+    let bytes = archive(&items);
+    let image = keep(folder.path(), "idle", &bytes);
+    let place = namespaces::folder().join(format!("state/images/sha256-{}", Digest::of(&bytes)));
+    try_image(&image, "/etc/once").await.expect("unpacks");
+    assert!(place.exists(), "kept for whoever comes next");
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 3600);
+    let age = || {
+        File::open(&place)
+            .and_then(|place| place.set_modified(long_ago))
+            .expect("ages")
+    };
+    age();
+    try_image(&image, "/etc/once").await.expect("is there");
+    assert!(place.exists(), "used again");
+    age();
+    try_image(&keep(folder.path(), "other", &archive(&ROOT)), "/etc/os-release")
+        .await
+        .expect("unpacks");
+    assert!(!place.exists(), "nobody needs it");
+}
+
+/// As all distributions have them. A user without ranges has nobody to give it to.
+#[tokio::test]
+async fn files_of_others_than_root_are_taken() {
+    let folder = folder();
+    let mut header = Header::new_ustar();
+    header.set_path("etc/shadow").expect("a path");
+    header.set_uid(1000);
+    header.set_gid(42);
+    header.set_mode(0o640);
+    header.set_size(3);
+    header.set_cksum();
+    let mut bytes = archive(&ROOT);
+    bytes.truncate(bytes.len() - 1024);
+    bytes.extend_from_slice(header.as_bytes());
+    bytes.extend_from_slice(b"abc");
+    bytes.resize(bytes.len().next_multiple_of(512) + 1024, 0);
+    let image = keep(folder.path(), "owners", &bytes);
+    assert_eq!(try_image(&image, "/etc/shadow").await.expect("unpacks"), "abc");
 }
 
 #[tokio::test]

@@ -182,6 +182,11 @@ pub(super) const ATTEMPTS: &[(&str, &[Attempt])] = &[
                 NOTHING,
             ),
             by(
+                "what runs this machine, where it is virtual (vsock)",
+                Python("socket.socket(40, socket.SOCK_STREAM)"),
+                "Address family not supported",
+            ),
+            by(
                 "an abstract name",
                 Python("socket.socket(socket.AF_UNIX).connect('\\0ABSTRACT')"),
                 "Connection refused",

@@ -3,11 +3,14 @@
 
 mod archives;
 mod attempts;
+mod closed;
 mod hostile;
 mod limits;
 mod network;
 mod packages;
+mod pasta;
 mod planning;
 mod ports;
 mod reboot;
+mod still;
 mod user;

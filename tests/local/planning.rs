@@ -47,6 +47,26 @@ fn an_image_that_is_not_there_is_refused_at_its_line() {
 }
 
 #[test]
+fn a_state_folder_that_can_hold_no_layers_is_found_out() {
+    let overlay = "mkdir l u w m && mount -t overlay o -o lowerdir=l,upperdir=u,workdir=w,userxattr m";
+    let folder = tempfile::tempdir().expect("a folder");
+    let tried = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "/bin/sh", "-c", overlay])
+        .current_dir(folder.path())
+        .status();
+    if !tried.is_ok_and(|status| status.success()) {
+        skipped("a state folder on an overlay: nobody can mount one here");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let spec = "environment \"e\"\nsandbox \"a\" {\n    image \"host\"\n}\n";
+    // After the first word of what it is put before, `exec`.
+    let before = format!("unshare --mount sh -c '{overlay} && shift && SBX_LOCAL_STATE=$PWD/m/state \"$@\"' sh");
+    let output = plan(folder.path(), spec, &before);
+    refused(&output, &["it lies on an overlay", "SBX_LOCAL_STATE", "sbx.kdl:3:"]);
+}
+
+#[test]
 fn a_machine_without_user_namespaces_is_found_out() {
     let works = Command::new("unshare")
         .args(["--user", "--map-root-user", "true"])

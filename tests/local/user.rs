@@ -49,11 +49,13 @@ fn an_ordinary_user_has_the_same_promises() {
         "crash::kills::on_local::",
         "crash::two::on_local::",
         "local::archives::",
+        "local::closed::",
         "local::hostile::",
         "local::packages::",
         "local::limits::",
         "local::ports::",
         "local::reboot::",
+        "local::still::",
         "trust::saved::on_local::",
         "trust::stale::on_local::",
     ];

@@ -191,6 +191,7 @@ fn capabilities() -> Capabilities {
             C::Mounts,
             C::Volumes,
             C::Ports,
+            C::Network,
         ]),
         concurrency: CONCURRENCY,
         reasons: vec![

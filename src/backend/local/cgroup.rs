@@ -163,27 +163,40 @@ impl Groups {
         }
     }
 
-    /// Holds everything in a sandbox still, or lets it go on. Says whether it can.
-    pub(super) async fn freeze(&self, name: &InstanceName, still: bool) -> Result<bool> {
-        let Some(unified) = &self.unified else { return Ok(false) };
-        let folder = unified.join(format!("sbx-{}-{name}", self.mark));
-        if !folder.join("cgroup.freeze").exists() {
+    /// Holds everything in a sandbox still. Says whether it can.
+    pub(super) async fn freeze(&self, name: &InstanceName) -> Result<bool> {
+        let Some(folder) = self.freezer(name) else {
             return Ok(false);
-        }
+        };
         let cannot = |source| failed(format!("cannot hold `{name}` still"), source);
-        fs::write(folder.join("cgroup.freeze"), if still { "1" } else { "0" }).map_err(cannot)?;
+        fs::write(folder.join("cgroup.freeze"), "1").map_err(cannot)?;
         for _ in 0..2000 {
             let events = fs::read_to_string(folder.join("cgroup.events")).map_err(cannot)?;
-            if events.lines().any(|line| line == format!("frozen {}", u8::from(still))) {
+            if events.lines().any(|line| line == "frozen 1") {
                 return Ok(true);
             }
             sleep(Duration::from_millis(1)).await;
         }
-        let _ = fs::write(folder.join("cgroup.freeze"), "0");
         Err(Error::new(
             ErrorKind::Timeout,
             format!("`{name}` did not stand still within two seconds"),
         ))
+    }
+
+    /// Lets everything in a sandbox go on. Says whether it can.
+    pub(super) fn thaw(&self, name: &InstanceName) -> Result<bool> {
+        let Some(folder) = self.freezer(name) else {
+            return Ok(false);
+        };
+        fs::write(folder.join("cgroup.freeze"), "0")
+            .map_err(|source| failed(format!("cannot let `{name}` go on"), source))?;
+        Ok(true)
+    }
+
+    /// The group by which a sandbox can be held still.
+    fn freezer(&self, name: &InstanceName) -> Option<PathBuf> {
+        let folder = self.unified.as_ref()?.join(format!("sbx-{}-{name}", self.mark));
+        folder.join("cgroup.freeze").exists().then_some(folder)
     }
 }
 

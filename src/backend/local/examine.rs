@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::Local;
 use super::ids::Ids;
-use super::network::Network;
+use super::network::{Network, leads_out};
 use crate::backend::{Error, ErrorKind, Examination, Finding, Observe as _, Settings};
 
 /// Looks at all of it. Leaves nothing behind.
@@ -91,6 +91,11 @@ fn users(ids: Ids) -> Finding {
 fn network(local: &Local) -> Finding {
     match &local.network {
         Network::Nat(nft) => Finding::good("network", format!("outbound, by {}", nft.place())),
+        Network::Pasta(pasta) if !leads_out() => Finding::lacking(
+            "network",
+            format!("{} is there, and this machine has no way out now", pasta.display()),
+            "connect it, and start sandboxes again that have been started meanwhile".to_owned(),
+        ),
         Network::Pasta(pasta) => Finding::good("network", format!("outbound, by {}", pasta.display())),
         Network::Loopback(why) => Finding::lacking("network", "nothing but the loopback device", why.clone()),
     }

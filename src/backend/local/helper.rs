@@ -98,6 +98,8 @@ async fn launch(program: &Path, request: &Request, stdout: Stdio, stderr: Stdio)
         .arg(ENTRY)
         .env_clear()
         .current_dir("/")
+        // What is typed on the tool's terminal, Ctrl-C above all, is the tool's to decide on.
+        .process_group(0)
         .stdin(OwnedFd::from(theirs))
         .stdout(stdout)
         .stderr(stderr);

@@ -150,6 +150,7 @@ impl Local {
         let lock = Lock::take(&self.store.lock(name), true, &format!("`{name}`")).await?;
         match self.store.record(name) {
             Ok(record) => {
+                self.let_go(name)?;
                 if self.store.process(name).is_none() {
                     self.finish_ending(name).await?;
                     self.wait_for_helpers(name).await?;

@@ -117,11 +117,7 @@ impl Local {
         let process = self.store.process(name);
         Instance {
             name: name.clone(),
-            status: if process.is_some() {
-                Status::Running
-            } else {
-                Status::Stopped
-            },
+            status: self.store.status(name),
             addresses: process.map_or_else(Vec::new, |process| addresses(process.pid)),
         }
     }

@@ -195,8 +195,9 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
         C::EgressIpv6,
         "local sandboxes have no IPv6: allow IPv4 addresses, or names that have some".to_owned(),
     ));
-    if network.joins() {
-        able.push(C::Network);
+    match network {
+        Network::Loopback(why) => reasons.push((C::Network, why.clone())),
+        Network::Nat(_) | Network::Pasta(_) => able.push(C::Network),
     }
     Capabilities {
         backend: "local",

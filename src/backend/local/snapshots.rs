@@ -98,30 +98,45 @@ impl Local {
 
     async fn copied(&self, name: &InstanceName, record: &Record, parts: &Parts) -> Result<String> {
         let copy = self.store.new_layer(self.ids, parts)?;
-        self.hold(name, true).await?;
+        let still = self.hold(name).await?;
         let job = Disk::Copy {
             from: self.store.layer(&record.upper).join("up"),
             to: self.store.layer(&copy).join("up"),
         };
         let copied = self.helpers.perform(&Request::Disk(self.ids, job)).await;
-        self.hold(name, false).await?;
+        still.end()?;
         copied.map(|()| copy)
     }
 
-    /// Holds a running sandbox still, or lets it go on: by its control group, or else by its pid 1.
-    async fn hold(&self, name: &InstanceName, still: bool) -> Result<()> {
-        if self.groups.freeze(name, still).await? {
-            return Ok(());
-        }
-        let descriptor = self.store.process(name).and_then(|process| process.open());
-        if let Some(descriptor) = descriptor {
-            let signal = if still { Signal::USR1 } else { Signal::USR2 };
-            // It has ended meanwhile, and then nothing of it moves.
-            let _ = pidfd_send_signal(&descriptor, signal);
+    /// Holds a running sandbox still, until what this gives goes: by its control group, or else by its pid 1. That it is held
+    /// is noted first, for whoever comes after a tool that was killed meanwhile.
+    async fn hold<'a>(&'a self, name: &'a InstanceName) -> Result<Still<'a>> {
+        self.store.note_still(name)?;
+        let still = Still { local: self, name };
+        if !self.groups.freeze(name).await? {
+            self.signal(name, Signal::USR1);
             // Pid 1 passes it on to everybody, who get it with their next step.
             sleep(SETTLING).await;
         }
-        Ok(())
+        Ok(still)
+    }
+
+    /// Lets a sandbox that is locked go on, where somebody has held it still and was killed before its end.
+    pub(super) fn let_go(&self, name: &InstanceName) -> Result<()> {
+        if !self.store.stands_still(name) {
+            return Ok(());
+        }
+        if !self.groups.thaw(name)? {
+            self.signal(name, Signal::USR2);
+        }
+        self.store.forget_still(name)
+    }
+
+    fn signal(&self, name: &InstanceName, signal: Signal) {
+        if let Some(descriptor) = self.store.process(name).and_then(|process| process.open()) {
+            // It has ended meanwhile, and then nothing of it moves.
+            let _ = pidfd_send_signal(&descriptor, signal);
+        }
     }
 
     /// Puts the disk of a sandbox that is locked back to a snapshot.
@@ -143,5 +158,24 @@ impl Local {
             self.power_on(name, &record).await?;
         }
         self.store.sweep(self.ids, &self.helpers).await
+    }
+}
+
+/// A sandbox that stands still for as long as this is there.
+struct Still<'a> {
+    local: &'a Local,
+    name: &'a InstanceName,
+}
+
+impl Still<'_> {
+    fn end(self) -> Result<()> {
+        self.local.let_go(self.name)
+    }
+}
+
+impl Drop for Still<'_> {
+    fn drop(&mut self) {
+        // Where that fails, whoever locks it next tries again.
+        let _ = self.local.let_go(self.name);
     }
 }

@@ -292,7 +292,7 @@ pub(crate) fn layered(sandbox: &Block, problems: &mut Problems) {
                 sandbox.label_at(),
                 "made from nothing",
             )
-            .with_help("add \"image\" or \"clone-from\", here, in a template or in \"defaults\""),
+            .with_help("add \"image\" or \"clone-from\", here, in a template or in \"defaults\"; the backend \"local\" has \"host\""),
         );
     }
     if let Some(user) = sandbox.block("user")

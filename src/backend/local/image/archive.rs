@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::oci;
 use crate::backend::local::Local;
-use crate::backend::local::state::{Image, Lock, entries, failed, id, private};
+use crate::backend::local::state::{Image, Lock, UNPACKED, entries, failed, id, private};
 use crate::backend::local::wire::{Disk, Request, Unpack};
 use crate::backend::{Error, ErrorKind, Result};
 use crate::model::{Digest, Hasher};
@@ -62,7 +62,7 @@ impl Local {
         let source = tokio::task::spawn_blocking(look)
             .await
             .unwrap_or_else(|error| Err(failed("cannot read the image", io::Error::other(error))))?;
-        let key = format!("sha256-{}", source.digest);
+        let key = format!("{UNPACKED}{}", source.digest);
         let place = self.store.images().join(&key);
         if !place.is_dir() {
             // Another may unpack it at the same time.
@@ -71,6 +71,8 @@ impl Local {
                 self.unpack(&source, &place).await?;
             }
         }
+        // It is of use, so that nobody removes it before there is a sandbox that says so.
+        super::host::touch(&place).map_err(|error| failed("cannot use the image", error))?;
         Ok(Image::Unpacked(key))
     }
 

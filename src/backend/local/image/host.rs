@@ -152,7 +152,8 @@ fn current(images: &Path) -> Option<String> {
     (holds && touch(&place).is_ok()).then_some(current.mask)
 }
 
-fn touch(place: &Path) -> io::Result<()> {
+/// Says that an image is of use now.
+pub(super) fn touch(place: &Path) -> io::Result<()> {
     fs::File::open(place)?.set_modified(SystemTime::now())
 }
 

@@ -109,6 +109,10 @@ const REFUSED: &[libc::c_long] = &[
     libc::SYS_fanotify_init,
 ];
 
+/// What sockets may be of: what a sandbox has for itself. Others reach past its network, such as those of a virtual machine to
+/// whoever runs it (vsock(7)), or bring modules into the kernel.
+const FAMILIES: [libc::c_int; 4] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+
 /// Puts the filters in force, for ever. Where there is one id only, changes of owners and groups are answered as
 /// if they had worked: package managers insist on them.
 pub(super) fn filter(single: bool) -> Result<()> {
@@ -136,11 +140,18 @@ fn programs(single: bool) -> Result<Vec<BpfProgram>> {
         SeccompRule::new(vec![condition]).map_err(bad)
     });
     rules.insert(libc::SYS_ioctl, pushes.into_iter().collect::<Result<_>>()?);
+    let other = FAMILIES.map(|family| {
+        let family = u64::try_from(family).unwrap_or_default();
+        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family).map_err(bad)
+    });
+    let other = SeccompRule::new(other.into_iter().collect::<Result<_>>()?).map_err(bad)?;
+    let sockets = [libc::SYS_socket, libc::SYS_socketpair].map(|call| (call, vec![other.clone()]));
     let errno = |number: i32| SeccompAction::Errno(u32::try_from(number).unwrap_or_default());
     let mut filters = vec![
         (rules, errno(libc::EPERM)),
         // Its flags cannot be seen; libraries then use the older call.
         (BTreeMap::from([(libc::SYS_clone3, Vec::new())]), errno(libc::ENOSYS)),
+        (BTreeMap::from(sockets), errno(libc::EAFNOSUPPORT)),
     ];
     if single {
         let calls = [
@@ -154,13 +165,36 @@ fn programs(single: bool) -> Result<Vec<BpfProgram>> {
         ];
         filters.push((calls.into_iter().map(|call| (call, Vec::new())).collect(), errno(0)));
     }
-    filters
-        .into_iter()
-        .map(|(rules, action)| {
-            let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, ARCHITECTURE).map_err(bad)?;
-            BpfProgram::try_from(filter).map_err(bad)
-        })
-        .collect()
+    let filters = filters.into_iter().map(|(rules, action)| {
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, ARCHITECTURE).map_err(bad)?;
+        BpfProgram::try_from(filter).map_err(bad)
+    });
+    let filters = filters.collect::<Result<Vec<_>>>()?;
+    #[cfg(target_arch = "x86_64")]
+    let filters = [filters, vec![only_one_table()]].concat();
+    Ok(filters)
+}
+
+/// Refuses the second table of system calls that x86-64 may have, x32: its calls have the same architecture and other
+/// numbers, so that none of the rules above would meet them.
+#[cfg(target_arch = "x86_64")]
+fn only_one_table() -> BpfProgram {
+    use seccompiler::sock_filter;
+    // The instructions of linux/bpf_common.h: loading a word, comparing, giving an answer. The number comes first in what a
+    // filter is given (seccomp(2)).
+    const LOAD: u16 = 0x20;
+    const IS_AT_LEAST: u16 = 0x35;
+    const ANSWER: u16 = 0x06;
+    const X32: u32 = 0x4000_0000;
+    const ALLOW: u32 = 0x7fff_0000;
+    const ERRNO: u32 = 0x0005_0000;
+    let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
+    vec![
+        step(LOAD, 0, 0, 0),
+        step(IS_AT_LEAST, 0, 1, X32),
+        step(ANSWER, 0, 0, ERRNO | libc::ENOSYS.cast_unsigned()),
+        step(ANSWER, 0, 0, ALLOW),
+    ]
 }
 
 #[cfg(target_arch = "x86_64")]

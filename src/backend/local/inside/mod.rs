@@ -28,6 +28,7 @@ mod start;
 mod sys;
 mod unpack;
 mod users;
+mod zstd;
 
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;

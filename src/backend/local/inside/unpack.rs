@@ -12,14 +12,13 @@ use rustix::fs::{
     symlinkat, utimensat,
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
-use ruzstd::decoding::StreamingDecoder;
 use tar::{Archive, Entry, EntryType};
 
 use super::failure::{Failure, Result, Trying as _};
 use super::place::{Place, Root, set};
 use super::remove::remove_at;
-use super::users;
-use crate::backend::local::ids::Ids;
+use super::{users, zstd};
+use crate::backend::local::ids::{COUNT, Ids};
 use crate::backend::local::wire::{Kind, Unpack};
 
 /// What stands for a removed file, and for a folder of which nothing below shows (OCI image specification,
@@ -48,7 +47,9 @@ pub(super) fn unpack(ids: Ids, unpack: &Unpack) -> Result<()> {
         if unpack.layers {
             each(archive, &mut left.clone(), |entry, path| whiteout(&to, path, entry))?;
         }
-        each(archive, &mut left, |entry, path| one(&to, path, entry, unpack.layers))?;
+        each(archive, &mut left, |entry, path| {
+            one(&to, path, entry, unpack.layers, ids)
+        })?;
     }
     Ok(())
 }
@@ -86,7 +87,8 @@ fn each(
     let mut stream = decompress(archive)?.take(left.bytes.saturating_add(1));
     let mut archive = Archive::new(&mut stream as &mut dyn Read);
     for entry in archive.entries().trying("this is no archive")? {
-        let mut entry = entry.trying("the archive is damaged, or too large")?;
+        // What the library says of a header repeats what stands there, and that may be anything.
+        let mut entry = entry.map_err(|error| damaged(&error))?;
         left.entries = left
             .entries
             .checked_sub(1)
@@ -96,12 +98,26 @@ fn each(
             .bytes
             .checked_sub(entry.size())
             .ok_or_else(|| refused("it holds too many bytes"))?;
+        if entry.header().entry_type() == EntryType::XGlobalHeader {
+            // Remarks on the archive as a whole, such as git's.
+            continue;
+        }
         let path = normal(&entry.path_bytes())?;
         if !path.is_empty() {
             visit(&mut entry, &path)?;
         }
     }
     Ok(())
+}
+
+fn damaged(error: &io::Error) -> Failure {
+    let why = match error.kind() {
+        io::ErrorKind::UnexpectedEof => ": it ends too early".to_owned(),
+        // Texts of its own.
+        io::ErrorKind::Other => String::new(),
+        _ => format!(": {error}"),
+    };
+    super::invalid(format!("it is no archive, or damaged, or too large{why}"))
 }
 
 fn refused(why: &str) -> Failure {
@@ -118,9 +134,7 @@ fn decompress(file: &File) -> Result<Box<dyn Read + '_>> {
     Ok(match &magic[..length] {
         [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(reader)),
         [0xfd, b'7', b'z', b'X', b'Z', 0] => Box::new(XzReader::new(reader, true)),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            Box::new(StreamingDecoder::new(reader).map_err(|error| refused(&format!("bad zstd: {error}")))?)
-        }
+        magic if zstd::is_meant(magic) => Box::new(zstd::Frames::new(reader)),
         _ => Box::new(reader),
     })
 }
@@ -165,14 +179,23 @@ fn whiteout(to: &Root, path: &str, _: &Entry<'_, &mut dyn Read>) -> Result<()> {
     Ok(())
 }
 
-fn one(to: &Root, path: &str, entry: &mut Entry<'_, &mut dyn Read>, layers: bool) -> Result<()> {
+fn one(to: &Root, path: &str, entry: &mut Entry<'_, &mut dyn Read>, layers: bool, ids: Ids) -> Result<()> {
     let name = path.rsplit_once('/').unwrap_or_default().1;
     if layers && name.starts_with(REMOVED) {
         return Ok(());
     }
     let header = entry.header();
     let number = |number: io::Result<u64>| u32::try_from(number.unwrap_or(0)).unwrap_or(u32::MAX);
-    let owner = (number(header.uid()), number(header.gid()));
+    let owner = match (number(header.uid()), number(header.gid())) {
+        // There is nobody else, so all of it is root's, as what is given away inside stays root's.
+        _ if ids.is_single() => (0, 0),
+        (uid, gid) if uid.max(gid) >= COUNT => {
+            let last = COUNT - 1;
+            let why = format!("{path} belongs to {uid}:{gid}, and the ids of a sandbox end at {last}");
+            return Err(refused(&why));
+        }
+        owner => owner,
+    };
     let mode = header.mode().unwrap_or(0o644) & 0o7777;
     let time = header
         .mtime()

@@ -32,6 +32,33 @@ pub(super) fn taken() -> std::io::Result<Vec<Ipv4Net>> {
     Ok(taken.filter(|range| range.prefix_len() > 0).collect())
 }
 
+/// Whether this machine has a way to everywhere.
+pub(in crate::backend::local) fn leads_out() -> bool {
+    let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
+    leads_out_by(&read("/proc/net/route"), &read("/proc/net/ipv6_route"))
+}
+
+/// The tables of routes: device, destination and more; and destination, length and more, the device last.
+fn leads_out_by(four: &str, six: &str) -> bool {
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let to_all = |words: Vec<String>| {
+        words
+            .get(1)
+            .zip(words.get(7))
+            .is_some_and(|both| both == (&zeros(8), &zeros(8)))
+    };
+    let to_all_six = |words: Vec<String>| {
+        words.first() == Some(&zeros(32))
+            && words.get(1) == Some(&zeros(2))
+            && words.last().is_some_and(|last| last != "lo")
+    };
+    four.lines().map(words).any(to_all) || six.lines().map(words).any(to_all_six)
+}
+
+fn zeros(count: usize) -> String {
+    "0".repeat(count)
+}
+
 /// The name servers of this machine that can be reached from elsewhere. Where a resolver of its own stands before
 /// them, those that it asks.
 pub(in crate::backend::local) fn name_servers() -> Vec<IpAddr> {
@@ -117,6 +144,23 @@ mod tests {
             ("10.9.0.0/16", false),
         ];
         assert_eq!(all, expected.map(|(range, local)| (range.to_owned(), local)));
+    }
+
+    #[test]
+    fn a_way_out_is_a_default_route() {
+        let heading = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n";
+        let near = "eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        let far = "eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n";
+        assert!(!leads_out_by(&format!("{heading}{near}"), ""));
+        assert!(leads_out_by(&format!("{heading}{near}{far}"), ""));
+        let none = format!(
+            "{} 00 {} 00 {} ffffffff 00000001 00000000 00200200       lo\n",
+            zeros(32),
+            zeros(32),
+            zeros(32)
+        );
+        assert!(!leads_out_by(heading, &none));
+        assert!(leads_out_by(heading, &none.replace("lo", "eth0")));
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::model::{Capability, Digest, Fault, InstanceName, PinnedPolicy};
 
 pub(super) use crate::backend::netlink::Netlink;
 pub use address::own_addresses;
-pub(super) use address::{addresses, name_servers};
+pub(super) use address::{addresses, leads_out, name_servers};
 
 /// What sandboxes can be joined by.
 #[derive(Debug, Clone)]
@@ -65,6 +65,10 @@ pub(super) struct Subject<'a> {
 /// addresses until it has them.
 #[derive(Debug)]
 pub(super) struct Prepared(Option<(Lock, Ipv4Net)>);
+
+/// What a user wants to know whose machine is offline.
+pub(super) const NO_WAY_OUT: &str = "this machine has no way out now (no default route): what starts before it has one may \
+                                     have the loopback device only, until its next start";
 
 /// Held while an address is looked for: it must not be taken in between, by whatever state folder's sandbox.
 const LOCK: &str = "/run/sbx-apply-network.lock";
@@ -104,6 +108,7 @@ impl Network {
                 "a running sandbox needs net.ipv4.ip_forward=1 on this machine; starting one sets it, until the next boot"
                     .to_owned(),
             ),
+            Self::Pasta(_) if !leads_out() => Some(NO_WAY_OUT.to_owned()),
             Self::Nat(_) | Self::Pasta(_) => None,
         }
     }
@@ -124,8 +129,17 @@ impl Network {
         match (self, prepared.0) {
             // What closes everything for a user is to have no network.
             (Self::Pasta(program), None) if subject.policy.is_none() => {
-                pasta::start(program, &subject.folder.join(PASTA), pid).await?;
-                Ok(None)
+                match pasta::start(program, &subject.folder.join(PASTA), pid).await {
+                    // Where there is nothing to pass on to, older ones give up. A sandbox is of use all the same.
+                    Err(error) if !leads_out() => {
+                        tracing::warn!(
+                            "`{}` has the loopback device only, until it is started again: {error}",
+                            subject.name
+                        );
+                        Ok(None)
+                    }
+                    started => started.map(|()| None),
+                }
             }
             (_, None) => Ok(None),
             (_, Some((_lock, range))) => nat::make(&link(subject), subject, range, pid).await.map(Some),

@@ -36,6 +36,8 @@ pub(super) async fn start(program: &Path, record: &Path, pid: i32) -> Result<()>
         .args(["--netns", &format!("/proc/{pid}/ns/net")])
         .env_clear()
         .current_dir("/")
+        // Ctrl-C is not meant for it.
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .kill_on_drop(true);

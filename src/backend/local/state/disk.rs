@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Lock, Record, Store, failed, private};
 use crate::backend::Result;
@@ -74,14 +75,17 @@ impl Store {
         })
     }
 
-    /// Removes the layers that no record names any more. To be called when something has lost a layer; what is
-    /// left over from an interrupted call goes as well.
+    /// Removes the layers that no record names any more, and unpacked images that nothing has been made of for a day. To be called
+    /// when something has lost a layer; what is left over from an interrupted call goes as well.
     pub(in crate::backend::local) async fn sweep(&self, ids: Ids, helpers: &Helpers) -> Result<()> {
         let names = Lock::take(&self.names(), true, "the layers").await?;
-        let mut named = BTreeSet::new();
+        let (mut named, mut images) = (BTreeSet::new(), BTreeSet::new());
         for name in self.all()? {
             match self.record(&name) {
-                Ok(record) => named.extend(record.named().map(str::to_owned)),
+                Ok(record) => {
+                    named.extend(record.named().map(str::to_owned));
+                    images.extend(record.unpacked().map(str::to_owned));
+                }
                 Err(error) if error.kind() == crate::backend::ErrorKind::NotFound => {}
                 // It might name any of them, so all stay.
                 Err(error) => {
@@ -99,6 +103,12 @@ impl Store {
         for id in entries(&self.layers())? {
             if !named.contains(&id) {
                 self.discard(&self.layer(&id))?;
+            }
+        }
+        for key in entries(&self.images())? {
+            let place = self.images().join(&key);
+            if key.starts_with(UNPACKED) && !images.contains(&key) && is_idle(&place) {
+                self.discard(&place)?;
             }
         }
         drop(names);
@@ -125,6 +135,17 @@ impl Store {
         // Somebody who empties it as well takes nothing from us: what is gone is gone.
         helpers.perform(&Request::Disk(ids, Disk::Remove(folders))).await
     }
+}
+
+/// What names of unpacked images begin with.
+pub(in crate::backend::local) const UNPACKED: &str = "sha256-";
+/// Those that have been of use within this time are kept: what is deleted is often made anew.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// Whether nobody has used an image for long. One of the future has been used.
+fn is_idle(place: &Path) -> bool {
+    let used = fs::metadata(place).and_then(|found| found.modified());
+    used.is_ok_and(|used| used.elapsed().is_ok_and(|age| age > KEPT))
 }
 
 /// The names in a folder.

@@ -71,6 +71,11 @@ impl Lock {
         Ok((own.ino() == current.ino() && own.dev() == current.dev()).then_some(Self(file)))
     }
 
+    /// Whether nobody holds it alone. Makes nothing.
+    pub(in crate::backend::local) fn is_free(path: &Path) -> bool {
+        File::open(path).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared).is_ok())
+    }
+
     /// Removes the file of a lock that is held alone: what it guarded is gone.
     pub(in crate::backend::local) fn remove(self, path: &Path) {
         // One that stays is an empty file and does no harm.

@@ -5,8 +5,9 @@
 //! lock                    held while layers gain or lose names
 //! lock-images, lock-host  held while an image is unpacked, or this machine looked through
 //! locks/NAME              held while a sandbox changes
-//! sandboxes/NAME/         record.json, run.json (its process; ending.json once it is being stopped), ports.json (what
-//!                         forwards its ports), mask (of its image), root and low (mount points)
+//! sandboxes/NAME/         record.json, run.json (its process; ending.json once it is being stopped), still (while it is
+//!                         held still), ports.json (what forwards its ports), mask (of its image), root and low (mount
+//!                         points)
 //! layers/ID/up/PART       what a layer changes, one folder for each overlay; ID/work is the kernel's
 //! images/KEY/PART         what images bring
 //! notes/ENV/KEY           what is kept of environments
@@ -23,7 +24,7 @@ mod lock;
 mod record;
 mod store;
 
-pub(super) use disk::{entries, folder_of, id};
+pub(super) use disk::{UNPACKED, entries, folder_of, id};
 pub(super) use lock::Lock;
 pub(super) use record::{Image, Kept, Record};
 pub(super) use store::{Store, failed, private, sync, write};

@@ -70,6 +70,14 @@ impl Record {
             .map(String::as_str)
     }
 
+    /// The unpacked image that it is made of.
+    pub(in crate::backend::local) fn unpacked(&self) -> Option<&str> {
+        match &self.image {
+            Image::Unpacked(key) => Some(key),
+            Image::Host | Image::Folder(_) => None,
+        }
+    }
+
     /// A snapshot.
     pub(in crate::backend::local) fn kept(&self, label: &str) -> Option<&Kept> {
         self.snapshots.iter().find(|kept| kept.label == label)

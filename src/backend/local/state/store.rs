@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Record;
+use super::{Lock, Record};
 use crate::backend::local::ids::Ids;
 use crate::backend::local::running::Process;
 use crate::backend::{Error, ErrorKind, Result, strict};
@@ -166,8 +166,35 @@ impl Store {
     /// Whether it runs.
     pub(in crate::backend::local) fn status(&self, name: &InstanceName) -> Status {
         match self.process(name) {
+            // Whoever holds it still has it locked: where nobody has, they were killed.
+            Some(_) if self.stands_still(name) && Lock::is_free(&self.lock(name)) => Status::Frozen,
             Some(_) => Status::Running,
             None => Status::Stopped,
+        }
+    }
+
+    /// Where it stands that a sandbox is held still.
+    fn still(&self, name: &InstanceName) -> Result<PathBuf> {
+        Ok(self.sandbox(name)?.join("still"))
+    }
+
+    /// Notes that somebody is about to hold a sandbox still.
+    pub(in crate::backend::local) fn note_still(&self, name: &InstanceName) -> Result<()> {
+        fs::write(self.still(name)?, "").map_err(|source| failed(format!("cannot hold `{name}` still"), source))
+    }
+
+    /// Whether somebody holds a sandbox still, or did when they were killed.
+    pub(in crate::backend::local) fn stands_still(&self, name: &InstanceName) -> bool {
+        self.still(name).is_ok_and(|file| file.exists())
+    }
+
+    /// Takes the note away.
+    pub(in crate::backend::local) fn forget_still(&self, name: &InstanceName) -> Result<()> {
+        match fs::remove_file(self.still(name)?) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed(format!("cannot let `{name}` go on"), error))
+            }
+            _ => Ok(()),
         }
     }
 

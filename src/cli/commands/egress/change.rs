@@ -37,7 +37,7 @@ enum Mode {
 #[command(override_usage = "sbx-apply egress set [OPTIONS] [SPEC] <SANDBOX> <MODE>")]
 pub(super) struct SetArgs {
     /// Spec, as everywhere, the sandbox's name in it, and unrestricted, agent, allowlist or none
-    #[arg(value_name = "SPEC SANDBOX MODE", num_args = 2..=3, required = true)]
+    #[arg(value_name = "SPEC SANDBOX MODE", num_args = 1..=3, required = true)]
     words: Vec<OsString>,
 
     #[command(flatten)]
@@ -49,7 +49,7 @@ pub(super) struct SetArgs {
 #[command(override_usage = "sbx-apply egress allow [OPTIONS] [SPEC] <SANDBOX> <DESTINATION>")]
 pub(super) struct AllowArgs {
     /// Spec, as everywhere, the sandbox's name in it, and a host name, an address or a network
-    #[arg(value_name = "SPEC SANDBOX DESTINATION", num_args = 2..=3, required = true)]
+    #[arg(value_name = "SPEC SANDBOX DESTINATION", num_args = 1..=3, required = true)]
     words: Vec<OsString>,
 
     /// This port or range of ports alone
@@ -70,7 +70,7 @@ pub(super) struct AllowArgs {
 pub(super) struct DenyArgs {
     /// Spec, as everywhere, the sandbox's name in it, and a host name, an address or a network:
     /// every port of it is closed
-    #[arg(value_name = "SPEC SANDBOX DESTINATION", num_args = 2..=3, required = true)]
+    #[arg(value_name = "SPEC SANDBOX DESTINATION", num_args = 1..=3, required = true)]
     words: Vec<OsString>,
 
     #[command(flatten)]
@@ -181,10 +181,7 @@ fn policy_of(found: &Found, backend: &dyn Sandboxes) -> PinnedPolicy {
     }
     PinnedPolicy {
         key: PolicyKey::of(found.environment(), &found.name, None),
-        enforce: match backend.capabilities().can(Capability::EgressHost) {
-            true => Enforcement::Host,
-            false => Enforcement::Guest,
-        },
+        enforce: backend.capabilities().enforcement(),
         open: BTreeSet::new(),
         addresses: BTreeMap::new(),
     }

@@ -21,7 +21,7 @@ Examples:
 #[command(after_help = EXAMPLES, override_usage = "sbx-apply file list [OPTIONS] [SPEC] <SANDBOX> <PATH>")]
 pub(super) struct Args {
     /// Spec, as everywhere, the sandbox's name in it, and a folder inside
-    #[arg(value_name = "SPEC SANDBOX PATH", num_args = 2..=3, required = true)]
+    #[arg(value_name = "SPEC SANDBOX PATH", num_args = 1..=3, required = true)]
     words: Vec<OsString>,
 
     /// With all that lies below; links are not followed

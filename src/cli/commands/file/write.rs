@@ -25,7 +25,7 @@ Examples:
 #[command(after_help = EXAMPLES, override_usage = "sbx-apply file write [OPTIONS] [SPEC] <SANDBOX> <PATH>")]
 pub(super) struct Args {
     /// Spec, as everywhere, the sandbox's name in it, and a path inside
-    #[arg(value_name = "SPEC SANDBOX PATH", num_args = 2..=3, required = true)]
+    #[arg(value_name = "SPEC SANDBOX PATH", num_args = 1..=3, required = true)]
     words: Vec<OsString>,
 
     /// Permissions, in octal digits

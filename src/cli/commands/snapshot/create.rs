@@ -24,7 +24,7 @@ Examples:
 #[command(after_help = EXAMPLES, override_usage = "sbx-apply snapshot create [OPTIONS] [SPEC] <SANDBOX> <LABEL>")]
 pub(super) struct Args {
     /// Spec, as everywhere, the sandbox's name in it, and a name for the snapshot
-    #[arg(value_name = "SPEC SANDBOX LABEL", num_args = 2..=3, required = true)]
+    #[arg(value_name = "SPEC SANDBOX LABEL", num_args = 1..=3, required = true)]
     words: Vec<OsString>,
 
     #[command(flatten)]

@@ -30,7 +30,7 @@ Examples:
 #[command(after_help = EXAMPLES, override_usage = "sbx-apply snapshot restore [OPTIONS] [SPEC] <SANDBOX> <LABEL>")]
 pub(super) struct Args {
     /// Spec, as everywhere, the sandbox's name in it, and the snapshot's
-    #[arg(value_name = "SPEC SANDBOX LABEL", num_args = 2..=3, required = true)]
+    #[arg(value_name = "SPEC SANDBOX LABEL", num_args = 1..=3, required = true)]
     words: Vec<OsString>,
 
     #[command(flatten)]
