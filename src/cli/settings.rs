@@ -76,7 +76,7 @@ const WHO: [&str; 8] = [
 /// The variable that holds the API key of a TrueNAS system.
 const API_KEY: &str = "SBX_TRUENAS_API_KEY";
 
-/// Says who has named the host that an API key is sent to: a spec alone must not.
+/// Says who has named the host that an API key is sent to: a spec or a kept plan alone must not.
 const HOST_FROM: &str = "host-from";
 
 /// Backend settings that the tool's own variables say: `SBX_` and the key.
@@ -180,12 +180,15 @@ impl Settings {
         {
             settings.insert("api-key".to_owned(), key.to_owned());
         }
-        if known.contains(&HOST_FROM) && !self.ambient.contains_key("host") && !self.flags.contains_key("host") {
-            settings.insert(HOST_FROM.to_owned(), "spec".to_owned());
-        }
         if let Some(pinned) = &self.pinned {
             settings.retain(|key, _| WHO.contains(&key.as_str()));
-            settings.extend(pinned.clone());
+            let pinned = pinned.iter().filter(|(key, _)| !WHO.contains(&key.as_str()));
+            settings.extend(pinned.map(|(key, value)| (key.clone(), value.clone())));
+        }
+        let named = self.flags.get("host").or_else(|| self.ambient.get("host"));
+        let by = named_by(named, settings.get("host"), self.pinned.is_some());
+        if let Some(by) = by.filter(|_| known.contains(&HOST_FROM)) {
+            settings.insert(HOST_FROM.to_owned(), by.to_owned());
         }
         settings
     }
@@ -237,6 +240,15 @@ impl Settings {
             pinned: Some(options.connection.clone()),
             ..self.clone()
         })
+    }
+}
+
+/// Who has named the host that a key would be sent to, where the caller has not: a kept plan, or the spec.
+fn named_by(caller: Option<&String>, host: Option<&String>, kept: bool) -> Option<&'static str> {
+    match (caller.is_some() && caller == host, kept) {
+        (true, _) => None,
+        (false, true) => Some("plan"),
+        (false, false) => Some("spec"),
     }
 }
 
@@ -393,6 +405,21 @@ mod tests {
                 ("data", "/home/bob/.local/share"),
             ])
         );
+    }
+
+    #[test]
+    fn a_host_that_the_caller_has_not_named_is_somebody_elses() {
+        let (a, b) = ("a".to_owned(), "b".to_owned());
+        for (caller, host, kept, by) in [
+            (None, &a, false, Some("spec")),
+            (None, &a, true, Some("plan")),
+            (Some(&a), &a, false, None),
+            (Some(&a), &a, true, None),
+            // A kept plan stands over what the caller says now.
+            (Some(&a), &b, true, Some("plan")),
+        ] {
+            assert_eq!(named_by(caller, Some(host), kept), by, "{caller:?} {host} {kept}");
+        }
     }
 
     #[test]

@@ -24,6 +24,9 @@ pub mod workspace {}
 #[doc = include_str!("local.md")]
 pub mod local {}
 
+#[doc = include_str!("conformance.md")]
+pub mod conformance {}
+
 #[doc = include_str!("truenas.md")]
 pub mod truenas {}
 

@@ -8,7 +8,6 @@ use sbx_apply::model::{
 };
 
 use super::fixture::{Fixture, fails, path};
-use crate::support::daemon;
 
 /// An instance that an environment owns, stopped.
 async fn owned(f: &Fixture) -> CreateOpts {
@@ -43,7 +42,7 @@ fn volume() -> Attach {
 
 pub(crate) async fn what_is_attached_comes_back_and_goes(f: &Fixture) {
     if !f.able(Capability::Mounts) {
-        return daemon::skipped("attaching: this backend has none of it");
+        return f.unsupported("attaching: this backend has none of it");
     }
     owned(f).await;
     let name = f.name("one");
@@ -95,7 +94,7 @@ pub(crate) async fn what_is_attached_comes_back_and_goes(f: &Fixture) {
 
 pub(crate) async fn a_volume_outlives_its_instance(f: &Fixture) {
     if !f.able(Capability::Volumes) {
-        return daemon::skipped("volumes: this backend has none");
+        return f.unsupported("volumes: this backend has none");
     }
     let opts = owned(f).await;
     let name = f.name("one");
@@ -123,8 +122,8 @@ pub(crate) async fn a_volume_outlives_its_instance(f: &Fixture) {
 }
 
 pub(crate) async fn what_is_no_capability_is_not_attached(f: &Fixture) {
-    if f.able(Capability::Volumes) {
-        return daemon::skipped("no attaching: this backend can");
+    if f.can(Capability::Volumes) {
+        return f.not_applicable("no attaching: this backend can");
     }
     owned(f).await;
     fails(

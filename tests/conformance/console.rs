@@ -9,7 +9,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::sync::{oneshot, watch};
 
 use super::fixture::{Fixture, fails};
-use crate::support::daemon;
 
 /// What a check does at the caller's end of a session.
 struct Caller {
@@ -50,7 +49,7 @@ fn script(text: &str) -> ConsoleOpts {
 /// Whether there are terminals at all.
 fn can(f: &Fixture) -> bool {
     if !f.real_exec {
-        daemon::skipped("sessions: there are no terminals here");
+        f.unsupported("sessions: there are no terminals here");
     }
     f.real_exec
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use sbx_apply::backend::{ErrorKind, ExecOpts, Output, Streams};
 
 use super::fixture::{Fixture, fails, file, file_as, folder, shell};
-use crate::support::daemon;
 
 pub(crate) async fn exit_codes_pass_through(f: &Fixture) {
     let name = f.running("one").await;
@@ -22,7 +21,7 @@ pub(crate) async fn exit_codes_pass_through(f: &Fixture) {
 
 pub(crate) async fn a_signal_is_128_and_its_number(f: &Fixture) {
     if !f.real_exec {
-        daemon::skipped("a signal is 128 and its number: commands are simulated here, and get no signals");
+        f.unsupported("a signal is 128 and its number: commands are simulated here, and get no signals");
         return;
     }
     let name = f.running("one").await;
@@ -157,7 +156,7 @@ pub(crate) async fn a_command_that_takes_too_long_times_out(f: &Fixture) {
 
 pub(crate) async fn a_command_that_times_out_leaves_nothing_behind(f: &Fixture) {
     if !f.real_exec {
-        daemon::skipped("a command that times out leaves nothing behind: there are no processes here");
+        f.unsupported("a command that times out leaves nothing behind: there are no processes here");
         return;
     }
     let name = f.running("one").await;
@@ -180,7 +179,7 @@ pub(crate) async fn a_command_that_times_out_leaves_nothing_behind(f: &Fixture) 
 
 pub(crate) async fn a_command_that_is_ended_leaves_nothing_behind(f: &Fixture) {
     if !f.real_exec {
-        daemon::skipped("a command that is ended leaves nothing behind: there are no processes here");
+        f.unsupported("a command that is ended leaves nothing behind: there are no processes here");
         return;
     }
     let name = f.running("one").await;

@@ -1,9 +1,10 @@
 //! What a check is given: a backend, and what it needs to know to use it.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -16,6 +17,7 @@ use sbx_apply::model::{
     Status,
 };
 
+use super::table;
 use crate::support::{daemon, namespaces};
 use crate::truenas::shared as simulated;
 use crate::truenas::sim::{Dialect, Sim};
@@ -32,6 +34,12 @@ pub(crate) struct Fixture {
     pub(crate) image: &'static str,
     /// Whether commands really run. Where they do not, some checks say that they cannot be made.
     pub(crate) real_exec: bool,
+    /// Its column in the table of outcomes; none where it is none of the product's.
+    column: Option<&'static str>,
+    /// What the check asked for and the backend lacks.
+    lacks: Mutex<BTreeSet<Capability>>,
+    /// Why nothing of the check was tried, in a word.
+    untried: Mutex<Option<&'static str>>,
     /// What the names of this check's instances start with; also the name of its environment.
     prefix: String,
     /// What the backend needs for as long as it is used.
@@ -48,13 +56,13 @@ pub(crate) async fn memory() -> Option<Fixture> {
 pub(crate) async fn incus() -> Option<Fixture> {
     let daemon = daemon::find()?;
     let backend = daemon::open(&daemon).await?;
-    Some(Fixture::new(backend, "busybox", true))
+    Some(Fixture::new(backend, "busybox", true).in_column("incus"))
 }
 
 /// Sandboxes of this machine, where it can make them.
 pub(crate) async fn local() -> Option<Fixture> {
     let (backend, image) = namespaces::open()?;
-    Some(Fixture::new(backend, image, true))
+    Some(Fixture::new(backend, image, true).in_column("local"))
 }
 
 /// A simulated TrueNAS 25.04, whose containers are real, where there is a daemon for them.
@@ -77,19 +85,46 @@ async fn truenas(dialect: Dialect) -> Option<Fixture> {
         return None;
     }
     let (sim, backend) = simulated::open(dialect).await;
-    let mut fixture = Fixture::new(backend, simulated::IMAGE, true);
+    let column = match dialect {
+        Dialect::V25_04 => "truenas 25.04",
+        Dialect::V25_10 => "truenas 25.10",
+        Dialect::V26 => "truenas 26",
+    };
+    let mut fixture = Fixture::new(backend, simulated::IMAGE, true).in_column(column);
     fixture._held = Some(sim);
     Some(fixture)
 }
 
 /// Makes one check, and deletes its instances afterwards, whether it held or not.
 pub(crate) async fn run(fixture: Option<Fixture>, check: impl AsyncFnOnce(&Fixture)) {
+    made(fixture, None, check).await;
+}
+
+/// The same for a check of the suite, by its room and its name: how it ended stands in the table.
+pub(super) async fn run_listed(
+    fixture: Option<Fixture>,
+    listed: (&'static str, &'static str),
+    check: impl AsyncFnOnce(&Fixture),
+) {
+    made(fixture, Some(listed), check).await;
+}
+
+async fn made(
+    fixture: Option<Fixture>,
+    listed: Option<(&'static str, &'static str)>,
+    check: impl AsyncFnOnce(&Fixture),
+) {
     let Some(fixture) = fixture else { return };
     let outcome = AssertUnwindSafe(check(&fixture)).catch_unwind().await;
+    let recorded = match (fixture.column, listed) {
+        (Some(column), Some((room, name))) => table::record(column, room, name, &fixture.outcome(outcome.is_ok())),
+        _ => Ok(()),
+    };
     fixture.clean().await;
     if let Err(panic) = outcome {
         resume_unwind(panic);
     }
+    recorded.expect("the table is true");
 }
 
 impl Fixture {
@@ -100,14 +135,55 @@ impl Fixture {
             backend,
             image,
             real_exec,
+            column: None,
+            lacks: Mutex::default(),
+            untried: Mutex::default(),
             prefix,
             _held: None,
         }
     }
 
-    /// Whether the backend can.
+    fn in_column(mut self, column: &'static str) -> Self {
+        self.column = Some(column);
+        self
+    }
+
+    /// Whether the backend can. What it lacks is told with the outcome.
     pub(crate) fn able(&self, capability: Capability) -> bool {
+        let able = self.can(capability);
+        if !able {
+            self.lacks.lock().expect("no panic").insert(capability);
+        }
+        able
+    }
+
+    /// The same where the check is whole without it.
+    pub(crate) fn can(&self, capability: Capability) -> bool {
         self.backend.capabilities().can(capability)
+    }
+
+    /// Says that nothing of the check can be tried here, and why.
+    pub(crate) fn unsupported(&self, why: &str) {
+        *self.untried.lock().expect("no panic") = Some("unsupported");
+        daemon::skipped(why);
+    }
+
+    /// Says that the check is for backends that lack what this one has.
+    pub(crate) fn not_applicable(&self, why: &str) {
+        *self.untried.lock().expect("no panic") = Some("not applicable");
+        daemon::skipped(why);
+    }
+
+    /// How the check ended, in a word, and without what.
+    fn outcome(&self, held: bool) -> String {
+        let lacks = self.lacks.lock().expect("no panic");
+        let lacks: Vec<&str> = lacks.iter().map(|capability| capability.as_str()).collect();
+        match (held, *self.untried.lock().expect("no panic")) {
+            (false, _) => "fail".to_owned(),
+            (true, Some(word)) => word.to_owned(),
+            (true, None) if lacks.is_empty() => "pass".to_owned(),
+            (true, None) => format!("pass without {}", lacks.join(", ")),
+        }
     }
 
     /// The name of one of the check's instances.
@@ -127,7 +203,7 @@ impl Fixture {
 
     /// Somebody who may own files: the unprivileged account, where the backend can give anything to others than root.
     pub(crate) fn user(&self) -> Owner {
-        match self.able(Capability::Owners) {
+        match self.can(Capability::Owners) {
             true => USER,
             false => Owner::ROOT,
         }
@@ -160,7 +236,7 @@ impl Fixture {
 
     /// Makes an instance that takes files: a stopped one, where the backend reaches those.
     pub(crate) async fn with_files(&self, name: &str) -> InstanceName {
-        match self.able(Capability::FilesWhenStopped) {
+        match self.can(Capability::FilesWhenStopped) {
             true => self.stopped(name).await,
             false => self.running(name).await,
         }
@@ -169,7 +245,7 @@ impl Fixture {
     /// Does something with the files of an instance that may be stopped. Where the backend reaches running ones only, it
     /// runs meanwhile.
     async fn reaching<T>(&self, name: &InstanceName, what: impl Future<Output = T>) -> T {
-        let reaches = self.able(Capability::FilesWhenStopped)
+        let reaches = self.can(Capability::FilesWhenStopped)
             || self.backend.get(name).await.expect("is there").status == Status::Running;
         if reaches {
             return what.await;

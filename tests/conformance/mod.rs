@@ -19,4 +19,5 @@ mod reading;
 mod settings;
 mod snapshots;
 mod suite;
+mod table;
 mod writing;

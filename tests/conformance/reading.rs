@@ -4,7 +4,6 @@ use sbx_apply::backend::{ErrorKind, FileEntry};
 use sbx_apply::model::{GuestPath, Owner};
 
 use super::fixture::{Fixture, fails, file, file_as, folder, link, mode, path};
-use crate::support::daemon;
 
 pub(crate) async fn reading_stops_at_its_bound(f: &Fixture) {
     let name = f.with_files("one").await;
@@ -94,7 +93,7 @@ pub(crate) async fn a_listing_may_be_of_everything_below(f: &Fixture) {
 
 pub(crate) async fn a_listing_hides_no_name(f: &Fixture) {
     if !f.real_exec {
-        daemon::skipped("a listing hides no name: odd ones cannot be made here");
+        f.unsupported("a listing hides no name: odd ones cannot be made here");
         return;
     }
     let name = f.running("one").await;

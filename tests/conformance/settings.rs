@@ -6,7 +6,6 @@ use sbx_apply::backend::{Changes, CreateOpts, ErrorKind};
 use sbx_apply::model::{Bytes, Capability, Labels, Memory};
 
 use super::fixture::{Fixture, fails};
-use crate::support::daemon;
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs
@@ -74,7 +73,7 @@ pub(crate) async fn settings_come_back_in_normal_form(f: &Fixture) {
 
 pub(crate) async fn shares_of_memory_come_back(f: &Fixture) {
     if !f.able(Capability::MemoryShare) {
-        daemon::skipped("shares of memory come back: this backend takes none here");
+        f.unsupported("shares of memory come back: this backend takes none here");
         return;
     }
     let mut opts = f.opts("one");

@@ -155,15 +155,22 @@ macro_rules! suite {
         }
     };
     ($backend:ident; $($room:ident { $($check:ident,)+ })+) => {
+        /// Every check with its room.
+        #[allow(dead_code, reason = "all backends have the same")]
+        pub(crate) const CHECKS: &[(&str, &str)] = &[$($((stringify!($room), stringify!($check)),)+)+];
+
         $(mod $room {
             use crate::conformance::{fixture, $room};
             $(#[tokio::test]
             async fn $check() {
-                fixture::run(fixture::$backend().await, $room::$check).await;
+                let check = (stringify!($room), stringify!($check));
+                fixture::run_listed(fixture::$backend().await, check, $room::$check).await;
             })+
         })+
     };
 }
+
+pub(super) use on_memory::CHECKS;
 
 mod on_memory {
     suite!(memory);

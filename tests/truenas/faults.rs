@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::sim::{Cut, Dialect, Knobs, Sim};
+use super::sim::{Cut, Dialect, Knobs, Login, Sim};
 use super::whole::Program;
 use crate::support::daemon::tell;
 
@@ -143,5 +143,71 @@ async fn restarts_forget_jobs_and_leave_what_they_did() {
             "restarts, {dialect:?}: exit {code}, {} connections",
             sim.connections()
         ));
+    }
+}
+
+/// Systems take snapshots of whole pools by the clock, of notes and of containers as well. They are in nobody's way.
+#[tokio::test]
+async fn snapshots_of_everything_are_taken_meanwhile() {
+    if !Sim::has_containers().await {
+        return;
+    }
+    for dialect in Dialect::ALL {
+        let sim = Sim::start(dialect, Knobs::default()).await;
+        let program = Program::new(&sim, SPEC);
+        let clock = async {
+            for number in 0.. {
+                sim.snapshot_all(&format!("auto-{number}")).await;
+                tokio::time::sleep(Duration::from_secs(3)).await;
+            }
+        };
+        let work = async {
+            program.does(&["apply", "--yes"], 0).await;
+            program.does(&["plan", "--detailed-exitcode"], 0).await;
+            assert_eq!(
+                sim.datasets_with("/lock").await,
+                Vec::<String>::new(),
+                "nobody holds the lock"
+            );
+            program.does(&["destroy", "--yes", "--allow-data-loss"], 0).await;
+        };
+        tokio::select! {
+            () = work => {}
+            () = clock => {}
+        }
+        let left = sim.datasets_with(&format!("sbx-apply/{}", program.environment())).await;
+        assert_eq!(left, Vec::<String>::new());
+        assert_eq!(sim.violations(), Vec::<String>::new());
+    }
+}
+
+/// A key that runs out in the middle ends the apply, which says so; with a good one, the next goes on from there.
+#[tokio::test]
+async fn a_key_runs_out_in_the_middle() {
+    if !Sim::has_containers().await {
+        return;
+    }
+    for dialect in Dialect::ALL {
+        let sim = Sim::start(dialect, Knobs::default()).await;
+        let program = Program::new(&sim, SPEC);
+        let expiry = async {
+            // Something has begun, and it is not at its end.
+            while !sim.requests().iter().any(|request| request.method.ends_with(".create")) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            sim.turn(|knobs| {
+                knobs.login = Login::Expired;
+                knobs.session_calls = Some(0);
+            });
+        };
+        let ((code, said), ()) = tokio::join!(program.run(&["apply", "--yes"]), expiry);
+        assert_eq!(code, 1, "{dialect:?}: {said}");
+        assert!(said.contains("has expired, or was revoked"), "{dialect:?}: {said}");
+        sim.turn(|knobs| {
+            knobs.login = Login::Normal;
+            knobs.session_calls = None;
+        });
+        program.does(&["apply", "--yes", "--allow-data-loss"], 0).await;
+        is_whole(&program, &sim, "a key that ran out").await;
     }
 }

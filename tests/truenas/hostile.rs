@@ -19,7 +19,7 @@ fn opts(name: &str) -> CreateOpts {
     }
 }
 
-fn root(script: &str) -> ExecOpts {
+fn root_says(script: &str) -> ExecOpts {
     ExecOpts {
         command: ["/bin/sh", "-ec", script].map(str::to_owned).to_vec(),
         account: Account::root(),
@@ -47,7 +47,7 @@ async fn links_inside_lead_no_write_to_the_system() {
             .expect("takes commands");
         let plant = "mkdir /away; cp -a /root/.ssh/authorized_keys /away; rm -rf /root/.ssh; ln -s /away /root/.ssh; \
             ln -s /etc /link; echo planted";
-        let planted = backend.output(&name, &root(plant)).await.expect("runs");
+        let planted = backend.output(&name, &root_says(plant)).await.expect("runs");
         assert_eq!(planted.stdout, b"planted\n");
         let writes = || {
             let requests = sim.requests().into_iter();
@@ -82,6 +82,46 @@ async fn links_inside_lead_no_write_to_the_system() {
         for name in [&clone, &name] {
             backend.delete(name).await.expect("deletes");
         }
+        backend.close().await.expect("closes");
+    }
+}
+
+/// An image in which the key would be written through a link gets none, wherever that leads.
+#[tokio::test]
+async fn no_key_is_written_through_an_images_links() {
+    if !Sim::has_containers().await {
+        return;
+    }
+    for dialect in Dialect::ALL {
+        let (sim, backend) = shared::open(dialect).await;
+        for (number, (at, to)) in [
+            ("root/.ssh", "/etc"),
+            ("root/.ssh", "../tmp"),
+            ("root/.ssh/authorized_keys", "../../etc/passwd"),
+            ("root", "home"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let name = InstanceName::observed(format!("linked-{}-{number}", std::process::id()));
+            backend.create(&opts(name.as_str())).await.expect("creates");
+            let root = sim.root(name.as_str()).expect("a daemon");
+            let link = root.join(at);
+            if link.is_dir() {
+                std::fs::remove_dir_all(&link).expect("is removed");
+            }
+            std::fs::create_dir_all(link.parent().expect("has one")).expect("makes folders");
+            std::os::unix::fs::symlink(to, &link).expect("links");
+            backend.start(&name).await.expect("starts");
+            let error = backend.output(&name, &root_says("true")).await.expect_err("is refused");
+            assert!(error.to_string().contains("is a link"), "{at} to {to}: {error}");
+            let written = sim.requests().into_iter().any(|request| {
+                request.method == "filesystem.file_receive" && request.params.to_string().contains(name.as_str())
+            });
+            assert!(!written, "{at} to {to}");
+            backend.delete(&name).await.expect("deletes");
+        }
+        assert_eq!(sim.violations(), Vec::<String>::new());
         backend.close().await.expect("closes");
     }
 }

@@ -2,10 +2,12 @@
 
 mod faults;
 mod fenced;
+mod hold;
 mod hostile;
 mod knobs;
 pub(crate) mod plain;
 mod rare;
+mod requests;
 mod secure;
 pub(crate) mod shared;
 pub(crate) mod sim;

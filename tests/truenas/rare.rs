@@ -51,6 +51,57 @@ sandbox "task" { clone-from "base" snapshot="ready"; run "check" command="grep -
     }
 }
 
+/// A snapshot that has clones is set aside where the version can, and goes with the last of them.
+#[tokio::test]
+async fn a_snapshot_with_clones_is_taken_anew() {
+    if !Sim::has_containers().await {
+        return;
+    }
+    let spec = r#"
+environment "NAME"
+backend "truenas"
+sandbox "base" { image "debian/bookworm"; state "stopped"; file "/etc/motd" content="1\n"; snapshot "ready"; }
+sandbox "task" { clone-from "base" snapshot="ready"; state "stopped"; }
+"#;
+    for (dialect, method) in [
+        (Dialect::V25_10, "pool.snapshot.rename"),
+        (Dialect::V26, "zfs.resource.snapshot.rename"),
+    ] {
+        let sim = Sim::start(dialect, Knobs::default()).await;
+        let program = Program::new(&sim, spec);
+        program.does(&["apply", "--yes"], 0).await;
+        program.write(&spec.replace("1\\n", "2\\n"));
+        program.does(&["apply", "--yes", "--allow-data-loss"], 0).await;
+        program.does(&["plan", "--detailed-exitcode"], 0).await;
+        let asked = sim.requests();
+        assert!(asked.iter().any(|request| request.method == method), "{method}");
+        let list = program.does(&["snapshot", "list", "base"], 0).await;
+        assert!(list.contains("ready") && !list.contains("sbx-apply-"), "{list}");
+        program.does(&["destroy", "--yes", "--allow-data-loss"], 0).await;
+        let left = sim.snapshots_with(program.environment()).await;
+        assert_eq!(left, Vec::<String>::new(), "{dialect:?}");
+        assert_eq!(sim.violations(), Vec::<String>::new());
+    }
+}
+
+/// What somebody else has put below an environment's notes stays.
+#[tokio::test]
+async fn only_notes_go_with_their_environment() {
+    if !Sim::has_containers().await {
+        return;
+    }
+    let sim = Sim::start(Dialect::V25_10, Knobs::default()).await;
+    let program = Program::new(&sim, &one("file \"/etc/motd\" content=\"1\\n\";"));
+    program.does(&["apply", "--yes"], 0).await;
+    let folder = format!("{}/sbx-apply/{}", sim.pool(), program.environment());
+    let theirs = format!("{folder}/theirs");
+    let mut plain = Plain::connect(&sim).await;
+    let made = json!([{ "name": theirs, "type": "FILESYSTEM" }]);
+    plain.call("pool.dataset.create", made).await;
+    program.does(&["destroy", "--yes", "--allow-data-loss"], 0).await;
+    assert_eq!(sim.datasets_with(&folder).await, [folder.clone(), theirs]);
+}
+
 /// A dataset that is not a clone's rest stays, and is told of.
 #[tokio::test]
 async fn a_dataset_in_the_way_is_left_alone() {

@@ -4,6 +4,7 @@ use sbx_apply::backend::{ErrorKind, Registry, Settings};
 
 use super::shared;
 use super::sim::{Dialect, Knobs, Login, Peer, Sim};
+use super::whole::Program;
 
 /// The settings for the TLS port, and some more.
 fn settings(sim: &Sim, more: &[(&str, &str)]) -> Settings {
@@ -104,4 +105,34 @@ async fn doctor_says_what_is_there_and_what_is_missing() {
             .any(|line| line.starts_with("network Broken") && line.contains("nowhere0")),
         "{said:?}"
     );
+}
+
+const SPEC: &str = "environment \"NAME\"\nbackend \"truenas\"\nsandbox \"one\" { image \"debian/bookworm\"; }\n";
+
+/// However much is said, the key is not; the harness looks at all of it.
+#[tokio::test]
+async fn the_program_tells_how_logging_in_ended_and_never_the_key() {
+    for (login, words) in [
+        (Login::Normal, "one"),
+        (Login::Expired, "expired"),
+        (Login::Otp, "one-time password"),
+        (Login::Unsupported, "takes no API keys"),
+        (Login::RateLimited, "Rate Limit Exceeded"),
+        (Login::Redirect, "another one"),
+    ] {
+        let knobs = Knobs {
+            login,
+            ..Knobs::default()
+        };
+        let sim = Sim::start(Dialect::V25_10, knobs).await;
+        let program = Program::new(&sim, SPEC);
+        for words_before in [&["plan", "-vvv"][..], &["doctor", "-vvv"]] {
+            let (code, said) = program.run(words_before).await;
+            if login != Login::Normal {
+                assert_eq!(code, 1, "{login:?}: {said}");
+                assert!(said.contains(words), "{login:?}: {said}");
+            }
+            assert!(said.contains("auth.login_ex"), "calls are told: {said}");
+        }
+    }
 }

@@ -199,7 +199,8 @@ async fn a_container_of_26_leaves_its_dataset_when_it_has_snapshots() {
     assert!(found.get("aliases").is_none() && found.get("memory").is_none());
     let taken = json!([{ "dataset": scene.dataset("one"), "name": "s" }]);
     scene.plain.call("pool.snapshot.create", taken).await;
-    scene.plain.call("container.delete", json!([id])).await;
+    let error = scene.plain.fail("container.delete", json!([id])).await;
+    assert_eq!(error["data"]["extra"][0][2], 39);
     let error = scene.plain.fail("container.get_instance", json!([id])).await;
     assert_eq!(error["data"]["extra"][0][2], 2);
     let left = scene

@@ -72,6 +72,11 @@ impl<'a> Program<'a> {
         std::fs::write(path, format!("127.0.0.1 localhost\n{address} {name}\n")).expect("writes");
     }
 
+    /// The name of its environment.
+    pub(super) fn environment(&self) -> &str {
+        &self.environment
+    }
+
     /// The instance of a sandbox.
     pub(super) fn instance(&self, sandbox: &str) -> String {
         format!("{}-{sandbox}", self.environment)
@@ -79,6 +84,18 @@ impl<'a> Program<'a> {
 
     /// Gives the exit code and all that it said.
     pub(super) async fn run(&self, arguments: &[&str]) -> (i32, String) {
+        // The spec comes after the words of the command.
+        let words = match arguments[0] {
+            "egress" | "file" | "snapshot" => 2,
+            _ => 1,
+        };
+        let spec = self.spec.display().to_string();
+        let all = [&arguments[..words], &[spec.as_str()], &arguments[words..]].concat();
+        self.run_as_is(&all).await
+    }
+
+    /// The same with nothing added to what is typed.
+    async fn run_as_is(&self, arguments: &[&str]) -> (i32, String) {
         let program = env!("CARGO_BIN_EXE_sbx-apply");
         let mut command = match &self.hosts {
             None => Command::new(program),
@@ -92,15 +109,8 @@ impl<'a> Program<'a> {
                 command
             }
         };
-        // The spec comes after the words of the command.
-        let words = match arguments[0] {
-            "egress" | "file" | "snapshot" => 2,
-            _ => 1,
-        };
         command
-            .args(&arguments[..words])
-            .arg(&self.spec)
-            .args(&arguments[words..])
+            .args(arguments)
             .env_clear()
             .env("SBX_HOST", self.sim.host())
             .env("SBX_PORT", self.sim.port().to_string())
@@ -176,13 +186,28 @@ async fn round(dialect: Dialect) {
         .await;
     assert_eq!(read, "one of two\n");
     program.does(&["exec", "task-2", "--", "sh", "-c", "exit 7"], 7).await;
+    program.does(&["snapshot", "create", "task-1", "before"], 0).await;
+    program
+        .does(
+            &["exec", "task-1", "--root", "--", "sh", "-c", "echo lost > /srv/lost"],
+            0,
+        )
+        .await;
+    program
+        .does(&["snapshot", "restore", "task-1", "before", "--allow-data-loss"], 0)
+        .await;
+    let listed = program.does(&["file", "list", "task-1", "/srv"], 0).await;
+    assert!(!listed.contains("lost"), "{listed}");
+    let read = program.does(&["file", "read", "task-1", "/etc/task"], 0).await;
+    assert_eq!(read, "one of two\n");
+    program
+        .does(&["snapshot", "delete", "task-1", "before", "--yes"], 0)
+        .await;
+    program.does(&["check"], 0).await;
+    program.does(&["doctor"], 0).await;
     program.does(&["destroy", "--yes", "--allow-data-loss"], 0).await;
     assert_eq!(sim.violations(), Vec::<String>::new());
-    // Each request of a full run, for whoever wants to read them.
-    if let Some(folder) = std::env::var_os("SBX_TEST_REQUESTS") {
-        let file = std::path::Path::new(&folder).join(format!("{dialect:?}.txt"));
-        std::fs::write(file, sim.summary()).expect("writes");
-    }
+    super::requests::check(&sim, program.environment());
     sim.forget();
     assert!(program.does(&["show"], 0).await.contains("base"));
 }

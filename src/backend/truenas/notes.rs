@@ -126,18 +126,25 @@ impl TrueNas {
         }
     }
 
-    /// Deletes a dataset; no error where there is none.
+    /// Deletes a dataset of ours; no error where there is none. A system that takes snapshots of a whole pool by the clock
+    /// has taken some of this one, too; there is nothing in them, and they go before it.
     async fn drop_dataset(&self, dataset: &str) -> Result<()> {
         let params = json!([dataset, { "recursive": false, "force": false }]);
         let mut left = TRIES;
         loop {
-            match self.client.change("pool.dataset.delete", params.clone()).await {
+            let error = match self.client.change("pool.dataset.delete", params.clone()).await {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Busy && left > 0 => {
-                    left -= 1;
-                    sleep(LOOK).await;
-                }
-                answer => return answer.map(drop),
+                Err(error) => error,
+                Ok(_) => return Ok(()),
+            };
+            if left == 0 || matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Unauthorised) {
+                return Err(error);
+            }
+            left -= 1;
+            match error.kind() {
+                ErrorKind::Busy => sleep(LOOK).await,
+                _ if self.drop_snapshots_of_note(dataset).await? => {}
+                _ => return Err(error),
             }
         }
     }
@@ -218,6 +225,16 @@ impl TrueNas {
     }
 }
 
+/// Whether a name below an environment's folder, `/KEY` or `/KEY_VERSION_NUMBER`, is one that is given here.
+fn is_note(name: &str) -> bool {
+    const KEYS: [NoteKey; 4] = [NoteKey::Lock, NoteKey::SecretKey, NoteKey::SshKey, NoteKey::SpecFiles];
+    let name = name.trim_start_matches('/');
+    KEYS.iter().any(|key| {
+        let rest = name.strip_prefix(key.as_str());
+        rest.is_some_and(|rest| rest.is_empty() || (rest.starts_with('_') && !rest.contains('/')))
+    })
+}
+
 fn texts(note: &Note) -> Result<BTreeMap<String, String>> {
     Ok(BTreeMap::from([
         (TEXT.to_owned(), note.as_str().to_owned()),
@@ -295,10 +312,15 @@ impl KeepNotes for TrueNas {
             let (folder, _) = lock.rsplit_once('/').unwrap_or((&lock, ""));
             let below = json!([[["id", "^", format!("{folder}/")]]]);
             let found: Vec<Dataset> = self.client.read("pool.dataset.query", below).await?;
-            let mut found: Vec<String> = found.into_iter().map(|dataset| dataset.id).collect();
-            found.retain(|dataset| *dataset != lock);
-            self.drop_datasets(found).await?;
-            self.drop_datasets(vec![lock.clone(), folder.to_owned()]).await
+            let (mut ours, theirs): (Vec<String>, Vec<String>) = found
+                .into_iter()
+                .map(|dataset| dataset.id)
+                .partition(|dataset| dataset.strip_prefix(folder).is_some_and(is_note));
+            ours.retain(|dataset| *dataset != lock);
+            ours.push(lock.clone());
+            // What somebody else has put there stays, and so does the folder.
+            ours.extend(theirs.is_empty().then(|| folder.to_owned()));
+            self.drop_datasets(ours).await
         };
         deleted.await.map_err(within("delete", environment))
     }

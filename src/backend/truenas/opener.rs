@@ -44,7 +44,10 @@ const SETTINGS: &[(&str, &str)] = &[
     ),
     ("insecure", "`true` to take any certificate; never from a spec"),
     ("plain", "`true` for no TLS, on this machine only; never from a spec"),
-    ("host-from", "who has named the host: `spec` where nobody else has"),
+    (
+        "host-from",
+        "who has named the host: `spec` or `plan` where nobody else has",
+    ),
 ];
 
 /// The longest that a file with a key may be.
@@ -107,13 +110,13 @@ impl TrueNas {
             || host
                 .parse::<std::net::IpAddr>()
                 .is_ok_and(|address| address.is_loopback());
-        if setting("host-from") == Some("spec") && !loopback {
+        if let Some(by) = setting("host-from").filter(|_| !loopback) {
             return Err(Error::new(
                 ErrorKind::Unauthorised,
-                format!("only the spec says that your API key is for `{host}`"),
+                format!("only the {by} says that your API key is for `{host}`"),
             )
             .with_hint(format!(
-                "a spec could send it anywhere: say so yourself, with `--host {host}` or SBX_HOST={host}"
+                "a {by} could send it anywhere: say so yourself, with `--host {host}` or SBX_HOST={host}"
             )));
         }
         let trust = match (is_set("insecure"), setting("server-certificate")) {
@@ -200,6 +203,10 @@ mod tests {
             (
                 vec![("host", "nas.example"), ("host-from", "spec"), key],
                 "only the spec says",
+            ),
+            (
+                vec![("host", "nas.example"), ("host-from", "plan"), key],
+                "only the plan says",
             ),
             (vec![("host", "nas.example"), ("port", "0"), key], "no port"),
             (

@@ -14,7 +14,7 @@ use super::convert::{self, own};
 use super::dialect::Machine;
 use super::notes::value_of;
 use crate::backend::marked::mark;
-use crate::backend::retry::retry;
+use crate::backend::retry::{retry, retry_when};
 use crate::backend::{Error, ErrorKind, Result, Stop};
 use crate::model::{InstanceName, Labels, LiveSnapshot, Snapshot, Status};
 
@@ -182,29 +182,40 @@ impl TrueNas {
     pub(super) async fn drop_snapshot(&self, name: &InstanceName, label: &str) -> Result<()> {
         let machine = self.machine(name).await?;
         let taken = self.one_taken(&machine, label).await?;
-        let delete = |defer: bool, id: String| async move {
-            let params = json!([id, { "defer": defer, "recursive": false }]);
-            let method = self.snapshot_method("delete");
-            match retry(|| self.client.change(&method, params.clone())).await {
-                // The one that was not heard of has worked.
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-                answer => answer.map(drop),
-            }
-        };
-        let Err(error) = delete(false, taken.id.clone()).await else {
+        let Err(error) = self.destroy(&taken.id, false).await else {
             return Ok(());
         };
-        if !error.to_string().to_lowercase().contains("clone") {
+        if !has_clones(&error) {
             return Err(error);
         }
         // Its clones need it. It gets out of the way, and goes with the last of them.
         let hidden = format!("{}@{HIDDEN}{}", machine.dataset, mark()?);
-        let params = json!([taken.id, { "new_name": hidden, "force": true }]);
-        match self.client.change(&self.snapshot_method("rename"), params).await {
-            Ok(_) => delete(true, hidden).await,
-            Err(_) => Err(error.with_hint(
+        let Some((method, params)) = self.dialect.rename_snapshot(&taken.id, &hidden) else {
+            return Err(error.with_hint(
                 "clones of it are there, and this version of TrueNAS cannot set it aside: delete them first; 25.10 can",
-            )),
+            ));
+        };
+        self.client
+            .change(method, params)
+            .await
+            .map_err(|error| error.within("cannot set it aside for its clones"))?;
+        self.destroy(&hidden, true).await
+    }
+
+    /// Deletes a snapshot, now or, deferred, with the last of its clones. That there is none is no error: the try that was
+    /// not heard of has worked.
+    async fn destroy(&self, id: &str, defer: bool) -> Result<()> {
+        let params = json!([id, { "defer": defer, "recursive": false }]);
+        let method = self.snapshot_method("delete");
+        let mut lost = 0;
+        let again = |error: &Error| {
+            lost += u32::from(error.kind() == ErrorKind::Unreachable);
+            // 26 calls one that has clones busy, and it stays so.
+            error.kind().is_transient() && lost <= 2 && !has_clones(error)
+        };
+        match retry_when(|| self.client.change(&method, params.clone()), again).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            answer => answer.map(drop),
         }
     }
 
@@ -254,20 +265,26 @@ impl TrueNas {
     /// Deletes every snapshot of an instance that is about to be deleted; a clone of one takes it over first.
     pub(super) async fn drop_snapshots(&self, machine: &Machine) -> Result<()> {
         for taken in self.listed(&[&machine.dataset]).await? {
-            let params = json!([taken.id, { "defer": false, "recursive": false }]);
-            let method = self.snapshot_method("delete");
-            let Err(error) = retry(|| self.client.change(&method, params.clone())).await else {
+            let Err(error) = self.destroy(&taken.id, false).await else {
                 continue;
             };
-            if error.kind() == ErrorKind::NotFound {
-                continue;
-            }
             let clones: Vec<Cloned> = self.client.read("pool.dataset.query", json!([])).await?;
             let clone = clones.into_iter().find(|clone| clone.is_of(&taken.id));
             let Some(clone) = clone else { return Err(error) };
             self.client.change("pool.dataset.promote", json!([clone.id])).await?;
         }
         Ok(())
+    }
+
+    /// Deletes every snapshot of a note's dataset. Tells whether there were any.
+    pub(super) async fn drop_snapshots_of_note(&self, dataset: &str) -> Result<bool> {
+        let taken = self.listed(&[dataset]).await?;
+        let gone = taken.iter().map(|taken| async {
+            let gone = self.destroy(&taken.id, false).await;
+            gone.map_err(|error| error.within(format_args!("cannot delete the snapshot `{}`", taken.id)))
+        });
+        futures_util::future::try_join_all(gone).await?;
+        Ok(!taken.is_empty())
     }
 
     /// Whether a snapshot is this instance's: promotion leaves those of a source with its clone.
@@ -284,6 +301,14 @@ impl TrueNas {
         let kept = own_of_source.iter().filter(|(word, _)| kept.contains(&word.as_str()));
         kept.map(|(word, value)| (word.clone(), value.clone())).collect()
     }
+}
+
+/// Whether a snapshot was not deleted because of its clones. Each version has its own number and its own words for that.
+fn has_clones(error: &Error) -> bool {
+    let words = error.to_string();
+    ["dependent clones", "following clones"]
+        .iter()
+        .any(|known| words.contains(known))
 }
 
 #[derive(Debug, Deserialize)]

@@ -73,6 +73,19 @@ pub(super) fn walk(root: &Path, below: &str) -> Place {
     Place::Inside(root.join(at.join("/")))
 }
 
+/// A path without `.` and `..`.
+pub(super) fn normal(path: &Path) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for part in path.to_string_lossy().split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part.to_owned()),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
 /// Writes a file, and makes the folders that it needs.
 pub(super) fn write(
     place: &Path,

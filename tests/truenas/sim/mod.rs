@@ -181,6 +181,38 @@ impl Sim {
         Some(self.server.daemon.disk(name)?.join("rootfs"))
     }
 
+    /// Takes a snapshot of everything in all pools, as systems do by the clock. Nobody is asked, and nothing is recorded.
+    pub(crate) async fn snapshot_all(&self, label: &str) {
+        let mut tree = self.server.tree().await;
+        let all: Vec<String> = tree.datasets.keys().cloned().collect();
+        for dataset in all {
+            // Nobody goes back to these: without the disks.
+            tree.snapshot(&dataset, label, Default::default(), None)
+                .await
+                .expect("takes");
+        }
+    }
+
+    /// The snapshots of datasets whose names have a word in them.
+    pub(crate) async fn snapshots_with(&self, word: &str) -> Vec<String> {
+        let tree = self.server.tree().await;
+        let names = tree.snapshots.keys();
+        names
+            .filter(|name| name.split('@').next().is_some_and(|dataset| dataset.contains(word)))
+            .cloned()
+            .collect()
+    }
+
+    /// The datasets whose names have a word in them.
+    pub(crate) async fn datasets_with(&self, word: &str) -> Vec<String> {
+        let tree = self.server.tree().await;
+        tree.datasets
+            .keys()
+            .filter(|name| name.contains(word))
+            .cloned()
+            .collect()
+    }
+
     /// Changes the knobs from now on.
     pub(crate) fn turn(&self, change: impl FnOnce(&mut Knobs)) {
         change(&mut self.server.knobs());

@@ -420,6 +420,27 @@ impl Tree {
         Ok(())
     }
 
+    /// Gives a snapshot another name. Its clones stay its clones.
+    pub(super) fn rename_snapshot(&mut self, from: &str, to: &str) -> Done {
+        let label = to.split('@').nth(1).unwrap_or_default();
+        if !good_name(label) || label.contains('/') {
+            return Err(Refused::Name(to.to_owned()));
+        }
+        if self.snapshots.contains_key(to) {
+            return Err(Refused::Exists(to.to_owned()));
+        }
+        let Some(snapshot) = self.snapshots.remove(from) else {
+            return Err(Refused::Missing(from.to_owned()));
+        };
+        self.snapshots.insert(to.to_owned(), snapshot);
+        for dataset in self.datasets.values_mut() {
+            if dataset.origin.as_deref() == Some(from) {
+                dataset.origin = Some(to.to_owned());
+            }
+        }
+        Ok(())
+    }
+
     /// Gives a dataset and all below it another name.
     pub(super) fn rename(&mut self, from: &str, to: &str) -> Done {
         if !self.datasets.contains_key(from) {

@@ -140,7 +140,7 @@ impl Client {
 
     /// A token for another connection to the same system, such as that of a shell; good for so many seconds.
     pub(super) async fn token(&self, seconds: u32) -> Result<String> {
-        self.read("auth.generate_token", json!([seconds, {}, true])).await
+        self.read("auth.generate_token", json!([seconds, {}, true, true])).await
     }
 
     /// A stream to the system, for another WebSocket than that of calls.

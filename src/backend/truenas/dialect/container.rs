@@ -194,6 +194,13 @@ impl Dialect for Container {
         ("zfs.resource.snapshot.query".to_owned(), json!([query]))
     }
 
+    fn rename_snapshot(&self, from: &str, to: &str) -> Option<(&'static str, Value)> {
+        // `pool.snapshot.rename` is there, and refuses every snapshot (26.0.0-BETA.3): it passes them on to the method
+        // that renames datasets.
+        let query = json!({ "current_name": from, "new_name": to });
+        Some(("zfs.resource.snapshot.rename", json!([query])))
+    }
+
     fn jobs(&self) -> &'static [&'static str] {
         &["container.create", "container.stop"]
     }

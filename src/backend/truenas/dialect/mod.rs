@@ -100,6 +100,9 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync {
     /// The call that lists the snapshots of some datasets with their properties, those of users too.
     fn list_snapshots(&self, datasets: &[&str]) -> (String, Value);
 
+    /// The call that gives a snapshot another name, both `DATASET@LABEL`; none where the version has no such.
+    fn rename_snapshot(&self, from: &str, to: &str) -> Option<(&'static str, Value)>;
+
     /// The methods that run as jobs.
     fn jobs(&self) -> &'static [&'static str];
 

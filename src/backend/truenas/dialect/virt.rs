@@ -230,6 +230,13 @@ impl Dialect for Virt {
         (format!("{}.query", self.snapshots()), json!([filter]))
     }
 
+    fn rename_snapshot(&self, from: &str, to: &str) -> Option<(&'static str, Value)> {
+        match self.minor {
+            4 => None,
+            _ => Some(("pool.snapshot.rename", json!([from, { "new_name": to, "force": true }]))),
+        }
+    }
+
     fn jobs(&self) -> &'static [&'static str] {
         &[
             "virt.instance.create",

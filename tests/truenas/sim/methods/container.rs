@@ -386,7 +386,16 @@ async fn delete(call: Call) -> Outcome {
         )));
     }
     call.server.rows().remove(&number);
+    let has_snapshots = !call.server.tree().await.snapshots_of(&old.dataset).is_empty();
     containers::delete_and_leave(&call.server, &old.name, &old.dataset).await?;
+    if has_snapshots {
+        // The container is gone by then, and its dataset stays.
+        let text = format!("'{}' has snapshots. Set recursive=True to remove them.", old.dataset);
+        return Err(Failure::One(Fault {
+            errno: errno::ENOTEMPTY,
+            ..Fault::new("zfs.resource.destroy", text)
+        }));
+    }
     Ok(Value::Null)
 }
 

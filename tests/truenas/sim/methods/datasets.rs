@@ -439,6 +439,15 @@ async fn delete_dataset(call: Call) -> Outcome {
         let text = format!("Failed to delete dataset: cannot destroy '{name}': filesystem has children");
         return Err(Failure::call(errno::ENOTEMPTY, text));
     }
+    if call.server.dialect == Dialect::V26 && !recursive && !tree.snapshots_of(name).is_empty() {
+        return Err(Failure::One(Fault {
+            errno: errno::ENOTEMPTY,
+            ..Fault::new(
+                "zfs.resource.destroy",
+                format!("'{name}' has snapshots. Set recursive=True to remove them."),
+            )
+        }));
+    }
     let done = tree.destroy(name, recursive).await;
     if call.server.dialect == Dialect::V26 {
         if let (Err(Refused::Clones(clones)), true) = (&done, recursive) {

@@ -138,20 +138,25 @@ async fn stat(call: Call) -> Outcome {
         };
     };
     let root = server.daemon.disk(&container).ok_or_else(missing)?.join("rootfs");
-    let Place::Inside(place) = hostfiles::walk(&root, &below) else {
+    // Links above it are followed, and it itself is not.
+    let (above, last) = below.rsplit_once('/').unwrap_or(("", &below));
+    let Place::Inside(folder) = hostfiles::walk(&root, above) else {
         server.violation(format!(
             "{path} was looked at through a link that leads out of {container}"
         ));
         return Err(missing());
     };
-    let found = std::fs::symlink_metadata(place).map_err(|_| missing())?;
+    let place = folder.join(last);
+    let found = std::fs::symlink_metadata(&place).map_err(|_| missing())?;
+    let mode = std::os::unix::fs::MetadataExt::mode(&found);
+    if let Ok(target) = std::fs::read_link(&place) {
+        let at = std::path::Path::new(path).parent().unwrap_or(std::path::Path::new("/"));
+        let real = hostfiles::normal(&at.join(target));
+        return Ok(shown(&real, "SYMLINK", mode, found.len()));
+    }
     let kind = if found.is_dir() { "DIRECTORY" } else { "FILE" };
-    Ok(shown(
-        path,
-        kind,
-        std::os::unix::fs::MetadataExt::mode(&found),
-        found.len(),
-    ))
+    // Only of a link is it looked up where it leads.
+    Ok(shown(path, kind, mode, found.len()))
 }
 
 fn shown(path: &str, kind: &str, mode: u32, size: u64) -> Value {

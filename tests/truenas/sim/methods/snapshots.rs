@@ -50,6 +50,26 @@ const ROLLBACK: Shape = Shape::Object(
         default("recursive_rollback", Shape::Bool, "false"),
     ],
 );
+const RENAME_25_10: Shape = Shape::Object(
+    "PoolSnapshotRenameOptions",
+    &[required("new_name", SOME_TEXT), default("force", Shape::Bool, "false")],
+);
+const RENAME: Shape = Shape::Object(
+    "PoolSnapshotRenameOptions",
+    &[
+        required("new_name", SOME_TEXT),
+        default("force", Shape::Bool, "false"),
+        default("recursive", Shape::Bool, "false"),
+    ],
+);
+const RENAME_RESOURCE: Shape = Shape::Object(
+    "ZFSResourceSnapshotRenameQuery",
+    &[
+        required("current_name", SOME_TEXT),
+        required("new_name", SOME_TEXT),
+        default("recursive", Shape::Bool, "false"),
+    ],
+);
 const CLONE: Shape = Shape::Object(
     "PoolSnapshotClone",
     &[
@@ -105,7 +125,20 @@ pub(super) fn methods(dialect: Dialect) -> Vec<Method> {
             ];
             if dialect == Dialect::V26 {
                 let params = const { &[default("data", RESOURCES, "{}")] };
-                methods.push(Method::read("zfs.resource.snapshot.query", params, run!(resources)));
+                let rename = const { &[required("id", SOME_TEXT), required("options", RENAME)] };
+                let rename_resource = const { &[required("data", RENAME_RESOURCE)] };
+                methods.extend([
+                    Method::read("zfs.resource.snapshot.query", params, run!(resources)),
+                    Method::write("pool.snapshot.rename", rename, run!(rename_nothing)),
+                    Method::write(
+                        "zfs.resource.snapshot.rename",
+                        rename_resource,
+                        run!(rename_resource_snapshot),
+                    ),
+                ]);
+            } else {
+                let rename = const { &[required("id", SOME_TEXT), required("options", RENAME_25_10)] };
+                methods.push(Method::write("pool.snapshot.rename", rename, run!(rename_snapshot)));
             }
             methods
         }
@@ -356,6 +389,77 @@ async fn rollback(call: Call) -> Outcome {
         other => Failure::fault(format!("{other:?}")),
     })?;
     Ok(Value::Null)
+}
+
+/// What both names of `pool.snapshot.rename` are checked for.
+fn check_rename(call: &Call) -> Result<(String, String), Failure> {
+    let (from, options) = (call.text(0).to_owned(), &call.params[1]);
+    let to = options["new_name"].as_str().unwrap_or_default().to_owned();
+    if options["force"] != true {
+        let text = "No safety checks are performed when renaming ZFS resources; this may break existing usages. If \
+                    you understand the risks, please set force and proceed.";
+        return Err(Failure::One(Fault::new("pool.snapshot.rename.force", text)));
+    }
+    if from.split('@').next() != to.split('@').next() {
+        let text = "Old and new snapshot must be part of the same ZFS dataset";
+        return Err(Failure::One(Fault::new("pool.snapshot.rename.new_name", text)));
+    }
+    Ok((from, to))
+}
+
+async fn rename_snapshot(call: Call) -> Outcome {
+    let (from, to) = check_rename(&call)?;
+    let done = call.server.tree().await.rename_snapshot(&from, &to);
+    done.map_err(|refused| {
+        Failure::fault(match refused {
+            Refused::Missing(path) => {
+                format!("Failed to rename snapshot: cannot open '{path}': dataset does not exist")
+            }
+            Refused::Exists(path) => {
+                format!("Failed to rename snapshot: cannot rename to '{path}': dataset already exists")
+            }
+            other => format!("Failed to rename snapshot: {other:?}"),
+        })
+    })?;
+    Ok(Value::Null)
+}
+
+/// 26.0.0-BETA.3 passes snapshots on to what renames datasets, which takes none.
+async fn rename_nothing(call: Call) -> Outcome {
+    check_rename(&call)?;
+    Err(Failure::One(Fault::new(
+        "zfs.resource.rename",
+        "Use `zfs.resource.snapshot.rename` to rename snapshots.",
+    )))
+}
+
+async fn rename_resource_snapshot(call: Call) -> Outcome {
+    let data = &call.params[0];
+    let name = |key: &str| data[key].as_str().unwrap_or_default();
+    let (from, to) = (name("current_name"), name("new_name"));
+    let fault = |number: i64, text: String| {
+        Err(Failure::One(Fault {
+            errno: number,
+            ..Fault::new("zfs.resource.snapshot.rename", text)
+        }))
+    };
+    for (key, name) in [("current_name", from), ("new_name", to)] {
+        if !name.contains('@') {
+            let text = format!("{key} must be a snapshot path (containing '@').");
+            return fault(errno::EINVAL, text);
+        }
+    }
+    let dataset = from.split('@').next().unwrap_or_default();
+    if to.split('@').next() != Some(dataset) {
+        let text = format!("Cannot rename snapshot to a different dataset. Dataset must remain '{dataset}'.");
+        return fault(errno::EINVAL, text);
+    }
+    match call.server.tree().await.rename_snapshot(from, to) {
+        Ok(()) => Ok(Value::Null),
+        Err(Refused::Missing(path)) => fault(errno::ENOENT, format!("'{path}' not found")),
+        Err(Refused::Exists(path)) => fault(errno::EEXIST, format!("'{path}' already exists")),
+        Err(other) => fault(errno::EFAULT, format!("{other:?}")),
+    }
 }
 
 async fn clone_snapshot(call: Call) -> Outcome {
