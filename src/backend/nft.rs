@@ -1,5 +1,6 @@
 //! This machine's packet filter, by the program nft(8).
 
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use tokio::process::Child;
 use tokio::time::{sleep, timeout};
 
 use super::{Error, ErrorKind, Result};
-use crate::model::{PinnedPolicy, PortRange, Protocol};
+use crate::model::{Opening, PinnedPolicy, PortRange, Protocol};
 
 /// Every port.
 const ALL: PortRange = PortRange {
@@ -193,15 +194,46 @@ pub(super) fn without(table: &str) -> String {
 /// lets such connections in, and what answers them out, and needs to know nothing more of them.
 pub(super) const PEER: &str = "0x73627870";
 
+/// What may come back to whoever has a policy, from the sandboxes that it opens by their names, and that nothing else
+/// may by such a connection: what a policy no longer opens ends for both of its ends. In the words of nft(8), verdicts
+/// included.
+pub(super) fn answers(policy: Option<&PinnedPolicy>) -> Vec<String> {
+    let mut rules = Vec::new();
+    let mut peers = BTreeSet::new();
+    let named = policy.into_iter().flat_map(|policy| {
+        let open = policy.open.iter().filter(|opening| opening.to.sandbox().is_some());
+        open.flat_map(|opening| {
+            let networks = opening.networks(&policy.addresses);
+            networks.map(move |network| (opening, network.addr()))
+        })
+    });
+    let back = format!("ct direction reply ct mark {PEER}");
+    for (opening, address) in named {
+        let ports = opening.ports.unwrap_or(ALL);
+        let protocols = protocols(opening).into_iter();
+        rules.extend(protocols.map(|protocol| format!("ip saddr {address} {protocol} sport {ports} {back} accept")));
+        peers.insert(address);
+    }
+    // That nobody listens there.
+    let errors = peers.into_iter();
+    rules.extend(errors.map(|address| format!("ip saddr {address} icmp type destination-unreachable {back} accept")));
+    rules.push(format!("{back} drop"));
+    rules
+}
+
+fn protocols(opening: &Opening) -> Vec<Protocol> {
+    match opening.protocol {
+        Some(protocol) => vec![protocol],
+        None => vec![Protocol::Tcp, Protocol::Udp],
+    }
+}
+
 /// What a policy opens, a match for each network and protocol, in the words in which nft(8) prints it. What leads to
 /// other sandboxes is marked.
 pub(super) fn opened(policy: &PinnedPolicy) -> Vec<String> {
     let mut rules = Vec::new();
     for opening in &policy.open {
-        let protocols = match opening.protocol {
-            Some(protocol) => vec![protocol],
-            None => vec![Protocol::Tcp, Protocol::Udp],
-        };
+        let protocols = protocols(opening);
         let ports = opening.ports.unwrap_or(ALL);
         for network in opening.networks(&policy.addresses) {
             let to = match network.prefix_len() {
@@ -220,4 +252,41 @@ pub(super) fn opened(policy: &PinnedPolicy) -> Vec<String> {
         }
     }
     rules
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::model::{Enforcement, EnvironmentName, PolicyKey};
+
+    #[test]
+    fn only_what_is_open_comes_back() {
+        let open = ["sandbox/db:5432/tcp", "sandbox/cache:53", "192.0.2.1:80/tcp"];
+        let address = |text: &str| BTreeSet::from([text.parse().expect("an address")]);
+        let policy = PinnedPolicy {
+            key: PolicyKey {
+                environment: EnvironmentName::new("demo").expect("a name"),
+                name: "web".to_owned(),
+            },
+            enforce: Enforcement::Host,
+            open: open.iter().map(|text| text.parse().expect("an opening")).collect(),
+            addresses: BTreeMap::from([
+                ("sandbox/db".to_owned(), address("10.0.0.2")),
+                ("sandbox/cache".to_owned(), address("10.0.0.6")),
+            ]),
+        };
+        let back = format!("ct direction reply ct mark {PEER}");
+        let expected = [
+            format!("ip saddr 10.0.0.6 tcp sport 53 {back} accept"),
+            format!("ip saddr 10.0.0.6 udp sport 53 {back} accept"),
+            format!("ip saddr 10.0.0.2 tcp sport 5432 {back} accept"),
+            format!("ip saddr 10.0.0.2 icmp type destination-unreachable {back} accept"),
+            format!("ip saddr 10.0.0.6 icmp type destination-unreachable {back} accept"),
+            format!("{back} drop"),
+        ];
+        assert_eq!(answers(Some(&policy)), expected);
+        assert_eq!(answers(None), expected[5..]);
+    }
 }

@@ -331,6 +331,12 @@ pub trait NetworkPolicy: ReadPolicy {
         Ok(Learned::default())
     }
 
+    /// Removes what policies of an environment have left that nobody is under any more, as where an instance was deleted
+    /// by hand. Little to do where there is none.
+    async fn tidy(&self, _environment: &EnvironmentName) -> Result<()> {
+        Ok(())
+    }
+
     /// Sets the mode: `unrestricted` lifts the policy, `none` closes all, `agent` opens what the preset lists, and
     /// `allowlist` keeps what is open, which is nothing where there was no policy.
     async fn set_egress_mode(&self, name: &InstanceName, mode: EgressMode) -> Result<()> {

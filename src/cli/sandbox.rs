@@ -83,6 +83,16 @@ pub(super) struct Found {
 /// [`Error::Refused`] where its name is held by what is not ours, and where two instances claim to be it;
 /// [`Error::Usage`] where there is none.
 pub(super) async fn find(reader: &dyn Reader, loaded: &Loaded, name: &str) -> Result<Found, Error> {
+    find_made(reader, loaded, name).await?.ok_or_else(|| {
+        Error::usage(
+            format!("`{name}` is in the spec, but there is no such sandbox yet"),
+            "make it with `sbx-apply apply`",
+        )
+    })
+}
+
+/// The same; none where the spec names it and it has not been made yet.
+pub(super) async fn find_made(reader: &dyn Reader, loaded: &Loaded, name: &str) -> Result<Option<Found>, Error> {
     let desired = &loaded.desired;
     let mut scope = scope_of(desired);
     // One that the spec does not name may be there all the same, ours or not.
@@ -109,44 +119,39 @@ pub(super) async fn find(reader: &dyn Reader, loaded: &Loaded, name: &str) -> Re
         })
         .collect();
     match (&found[..], SandboxName::new(name)) {
-        ([instance], Ok(name)) => Ok(Found {
+        ([instance], Ok(name)) => Ok(Some(Found {
             name,
             instance: (*instance).clone(),
             environment: desired.environment.clone(),
             live,
-        }),
+        })),
         ([one, other, ..], _) => Err(refused(
             loaded,
             "plan::two-instances",
             format!("`{name}` has two instances: `{}` and `{}`", one.name, other.name),
             "delete one of them, or take its `sbx-apply` labels off",
         )),
-        ([], Ok(sandbox)) => Err(absent(loaded, &live, &sandbox)),
+        ([], Ok(sandbox)) => absent(loaded, &live, &sandbox).map_or(Ok(None), Err),
         _ => Err(unknown(desired, &live, name)),
     }
 }
 
-/// Why there is no such sandbox.
-fn absent(loaded: &Loaded, live: &Live, sandbox: &SandboxName) -> Error {
+/// Why there is no such sandbox; none where it has not been made yet.
+fn absent(loaded: &Loaded, live: &Live, sandbox: &SandboxName) -> Option<Error> {
     let desired = &loaded.desired;
     let taken = InstanceName::of(&desired.environment, sandbox)
         .ok()
         .filter(|name| live.instances.contains_key(name));
     if let Some(name) = taken {
-        return refused(
+        return Some(refused(
             loaded,
             "plan::foreign",
             format!("`{name}` is an instance that this environment does not own"),
             "nothing is done to it, or read from it; rename the sandbox, or take the instance over with `adopt`",
-        );
+        ));
     }
-    if desired.sandboxes.contains_key(sandbox) {
-        return Error::usage(
-            format!("`{sandbox}` is in the spec, but there is no such sandbox yet"),
-            "make it with `sbx-apply apply`",
-        );
-    }
-    unknown(desired, live, sandbox.as_str())
+    let declared = desired.sandboxes.contains_key(sandbox);
+    (!declared).then(|| unknown(desired, live, sandbox.as_str()))
 }
 
 fn unknown(desired: &Desired, live: &Live, name: &str) -> Error {
@@ -252,6 +257,14 @@ impl Found {
             .into_iter()
             .filter(|(name, instance)| **name == self.name || under(instance));
         sharing.map(|(name, _)| name.to_string()).collect()
+    }
+
+    /// The instance of another sandbox of the environment.
+    pub(super) fn instance_of(&self, sandbox: &SandboxName) -> Option<&InstanceName> {
+        let matched = Matched::owned_by(&self.environment, &self.live);
+        let mut all = matched.in_order().into_iter();
+        let found = all.find(|(name, _)| *name == sandbox)?.1;
+        self.live.instances.get(&found.name).map(|instance| &instance.name)
     }
 
     /// The instances under a policy.

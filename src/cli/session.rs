@@ -185,15 +185,23 @@ fn unknown_sandbox(flag: &str, name: &str, desired: &Desired) -> Error {
     )
 }
 
+/// The settings to open it with, after what is worth knowing of them.
+fn connection(settings: &Settings, choice: &BackendChoice) -> BTreeMap<String, String> {
+    if let Some(note) = settings.passed_over(choice) {
+        settings.output.note(&note);
+    }
+    settings.connection(choice)
+}
+
 /// Opens the backend for changing.
 pub(super) async fn open(settings: &Settings, choice: &BackendChoice) -> Result<Arc<dyn Sandboxes>, Error> {
-    let connection = settings.connection(choice);
+    let connection = connection(settings, choice);
     Ok(settings.registry.open(&choice.name, &connection).await?)
 }
 
 /// Opens the backend for reading.
 pub(super) async fn open_reader(settings: &Settings, choice: &BackendChoice) -> Result<Arc<dyn Reader>, Error> {
-    let connection = settings.connection(choice);
+    let connection = connection(settings, choice);
     Ok(settings.registry.open_reader(&choice.name, &connection).await?)
 }
 

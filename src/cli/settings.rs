@@ -79,6 +79,9 @@ const API_KEY: &str = "SBX_TRUENAS_API_KEY";
 /// Says who has named the host that an API key is sent to: a spec or a kept plan alone must not.
 const HOST_FROM: &str = "host-from";
 
+/// Backend settings that say where a daemon is; one of them at a time.
+const WHERE: [&str; 3] = ["socket", "remote", "url"];
+
 /// Backend settings that the tool's own variables say: `SBX_` and the key.
 const VARIABLES: [&str; 18] = [
     "socket",
@@ -193,6 +196,17 @@ impl Settings {
         settings
     }
 
+    /// What to say where a variable of the environment goes before what the spec says of the place of the daemon: whoever
+    /// reads the spec alone would look for it elsewhere.
+    pub(super) fn passed_over(&self, choice: &BackendChoice) -> Option<String> {
+        let is_typed = WHERE.iter().any(|key| self.flags.contains_key(*key));
+        if is_typed || self.pinned.is_some() || !self.registry.settings(&choice.name).any(|key| key == WHERE[1]) {
+            return None;
+        }
+        let is_set = |name: &str| self.caller.variable(name).is_some_and(|value| !value.is_empty());
+        passed_over(&choice.settings, &self.ambient, is_set)
+    }
+
     /// Where the backend is, without who asks there.
     pub(super) fn place(&self, choice: &BackendChoice) -> BTreeMap<String, String> {
         let mut settings = self.connection(choice);
@@ -252,10 +266,33 @@ fn named_by(caller: Option<&String>, host: Option<&String>, kept: bool) -> Optio
     }
 }
 
+/// What a spec says of the place of a daemon, where the environment says something else.
+fn passed_over(
+    spec: &BTreeMap<String, String>,
+    ambient: &BTreeMap<String, String>,
+    is_set: impl Fn(&str) -> bool,
+) -> Option<String> {
+    let (key, wanted) = WHERE.iter().find_map(|key| Some((*key, spec.get(*key)?)))?;
+    let mut all = WHERE.iter().chain(["incus-dir"].iter());
+    let (by, place) = all.find_map(|key| Some((*key, ambient.get(*key)?)))?;
+    // The folder says where the socket is, and nothing of what is elsewhere.
+    if (key, wanted) == (by, place) || (by == "incus-dir" && key != "socket") {
+        return None;
+    }
+    let ours = format!("SBX_{}", by.to_uppercase());
+    let variable = match by {
+        "socket" if !is_set(&ours) => "INCUS_SOCKET",
+        "incus-dir" => "INCUS_DIR",
+        _ => &ours,
+    };
+    Some(format!(
+        "note: {variable} goes before the spec: `{key} \"{wanted}\"` is passed over, and the daemon is the one at {place}"
+    ))
+}
+
 /// Lays settings over others. Who says where the daemon is says all of it: an address from a weaker source
 /// would contradict it.
 fn over(settings: &mut BTreeMap<String, String>, nearer: BTreeMap<String, String>) {
-    const WHERE: [&str; 3] = ["socket", "remote", "url"];
     if WHERE.iter().any(|key| nearer.contains_key(*key)) {
         WHERE.iter().for_each(|key| drop(settings.remove(*key)));
     }
@@ -420,6 +457,27 @@ mod tests {
         ] {
             assert_eq!(named_by(caller, Some(host), kept), by, "{caller:?} {host} {kept}");
         }
+    }
+
+    #[test]
+    fn what_a_variable_passes_over_is_told() {
+        let told = |spec: &[(&str, &str)], ambient: &[(&str, &str)], set: &str| {
+            passed_over(&map(spec), &map(ambient), |name| name == set)
+        };
+        let remote = [("remote", "far"), ("project", "p")];
+        let said = told(&remote, &[("socket", "/s")], "INCUS_SOCKET").expect("told");
+        assert!(
+            said.starts_with("note: INCUS_SOCKET ") && said.contains("`remote \"far\"`") && said.contains(" /s"),
+            "{said}"
+        );
+        let said = told(&remote, &[("remote", "near")], "SBX_REMOTE").expect("told");
+        assert!(said.starts_with("note: SBX_REMOTE "), "{said}");
+        let said = told(&[("socket", "/a")], &[("incus-dir", "/d")], "INCUS_DIR").expect("told");
+        assert!(said.starts_with("note: INCUS_DIR "), "{said}");
+        for ambient in [("remote", "far"), ("incus-dir", "/d"), ("project", "q")] {
+            assert_eq!(told(&remote, &[ambient], ""), None, "{ambient:?}");
+        }
+        assert_eq!(told(&[("project", "p")], &[("socket", "/s")], "INCUS_SOCKET"), None);
     }
 
     #[test]

@@ -75,6 +75,13 @@ impl Destination {
         }
     }
 
+    /// The destination whose addresses a policy keeps under a name: the other way round.
+    #[must_use]
+    pub fn of_pinned(name: &str) -> Self {
+        let sandbox = name.strip_prefix(SANDBOX).and_then(|name| SandboxName::new(name).ok());
+        sandbox.map_or_else(|| Self::Domain(name.to_owned()), Self::Sandbox)
+    }
+
     /// The other sandbox that it leads to.
     #[must_use]
     pub fn sandbox(&self) -> Option<&SandboxName> {
@@ -294,6 +301,12 @@ impl PinnedPolicy {
         names.map(|(name, all)| (name.strip_prefix(SANDBOX).unwrap_or(name), all))
     }
 
+    /// The other sandboxes that it has addresses of, by their names in the spec.
+    pub fn peers(&self) -> impl Iterator<Item = (&str, &BTreeSet<IpAddr>)> {
+        let all = self.addresses.iter();
+        all.filter_map(|(name, all)| Some((name.strip_prefix(SANDBOX)?, all)))
+    }
+
     /// The other sandboxes that it opens.
     #[must_use]
     pub fn sandboxes(&self) -> BTreeSet<SandboxName> {
@@ -365,6 +378,15 @@ pub struct Policy {
     pub enforce: Option<Enforcement>,
     /// Where the sandbox says so.
     pub at: Place,
+}
+
+impl Policy {
+    /// Makes an allowlist without any rule what it is, and what a spec can say: nothing.
+    pub fn settle(&mut self) {
+        if self.mode == EgressMode::Allowlist && self.allow.is_empty() {
+            self.mode = EgressMode::None;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ impl Learned {
             }
             let destinations: Vec<Destination> = match names.is_empty() {
                 true => vec![Destination::Network(IpNet::from(IpAddr::V4(connection.to)))],
-                false => names.into_iter().cloned().map(Destination::Domain).collect(),
+                false => names.into_iter().map(|name| Destination::of_pinned(name)).collect(),
             };
             for to in destinations {
                 // An address that is open does not make a name that leads there known.

@@ -138,7 +138,7 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
         let Some(origin) = origin(wanted, before, now) else {
             continue;
         };
-        let origin = egress::origin(field, (before, now), origin);
+        let origin = egress::origin(field, [wanted, before, now], origin);
         // What an apply that did not finish has left is nobody's doing but ours.
         let origin = if complete { origin } else { Origin::Pending };
         if wanted.is_none() && !undone(subject, field, [&desired, &applied, &live], &going, &mut notices) {

@@ -179,6 +179,12 @@ pub fn recorded_inside(instance: &LiveInstance) -> Option<LivePolicy> {
     })
 }
 
+/// Whether a record says that a policy which closes was put in force.
+pub(super) fn is_recorded(applied: &Facts) -> bool {
+    let mode = applied.get(&field(MODE));
+    mode.is_some_and(|mode| mode != EgressMode::Unrestricted.as_str())
+}
+
 /// Whether a record says that a policy is enforced inside.
 pub(super) fn is_recorded_inside(applied: &Facts) -> bool {
     applied.get(&field(ENFORCED)) == Some(INSIDE)
@@ -278,9 +284,10 @@ pub(super) fn live(facts: &mut Facts, instance: &LiveInstance, desired: &Facts, 
     }
 }
 
-/// Which side moved. That a name leads elsewhere is neither the spec's doing nor that of anybody here: drift.
-pub(super) fn origin(field: &Field, (applied, live): (Option<&str>, Option<&str>), origin: Origin) -> Origin {
-    let moved = is_address(field) && applied.is_some() || is_peer(field) && live.is_some();
+/// Which side moved. That a name leads elsewhere is neither the spec's doing nor that of anybody here: drift. That it is
+/// to lead nowhere any more is the spec's.
+pub(super) fn origin(field: &Field, [wanted, applied, live]: [Option<&str>; 3], origin: Origin) -> Origin {
+    let moved = wanted.is_some() && (is_address(field) && applied.is_some() || is_peer(field) && live.is_some());
     match origin {
         Origin::Pending | Origin::Conflict if moved => Origin::Drift,
         _ => origin,

@@ -265,16 +265,31 @@ fn policy(sandbox: &mut Sandbox, instance: &LiveInstance, record: &Facts, left_o
         preset: false,
         at: Place::nowhere(),
     };
-    sandbox.egress = Some(Policy {
+    let mut policy = Policy {
         name: shared.then(|| key.name.clone()),
-        mode: match live.policy.open.is_empty() {
-            true => EgressMode::None,
-            false => EgressMode::Allowlist,
-        },
+        mode: EgressMode::Allowlist,
         allow: live.policy.open.iter().map(rule).collect(),
         enforce: (live.policy.enforce == Enforcement::Guest).then_some(Enforcement::Guest),
         at: Place::nowhere(),
-    });
+    };
+    policy.settle();
+    sandbox.egress = Some(policy);
+}
+
+/// A policy opens sandboxes of the same spec.
+fn cut_openings(desired: &mut Desired, left_out: &mut impl FnMut(&SandboxName, String)) {
+    let there: BTreeSet<SandboxName> = desired.sandboxes.keys().cloned().collect();
+    for (name, sandbox) in &mut desired.sandboxes {
+        let Some(policy) = &mut sandbox.egress else { continue };
+        policy.allow.retain(|rule| {
+            let stranger = rule.to.sandbox().filter(|peer| !there.contains(*peer));
+            if let Some(peer) = stranger {
+                left_out(name, format!("its egress policy opens {peer}, which is not exported"));
+            }
+            stranger.is_none()
+        });
+        policy.settle();
+    }
 }
 
 /// A shared policy stands in a spec once: where sandboxes that share one are under different rules by now, none has it.
@@ -418,6 +433,7 @@ pub fn make_whole(
     now: u64,
 ) -> Desired {
     cut_references(&mut desired, left_out);
+    cut_openings(&mut desired, left_out);
     unite_policies(&mut desired, left_out);
     inherit_users(&mut desired);
     let mut live = live.clone();

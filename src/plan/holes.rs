@@ -7,9 +7,11 @@ use ipnet::IpNet;
 
 use super::capability::enforcement;
 use super::diff::Subject;
-use super::egress::{closing, usable};
+use super::egress::{closing, is_recorded, usable};
 use super::{Action, Change};
-use crate::model::{Capability, Destination, EgressRule, Enforcement, Kind, Opening, Policy, SandboxName};
+use crate::model::{
+    Capability, Destination, EgressRule, Enforcement, Kind, Labels, LiveInstance, Opening, Policy, SandboxName,
+};
 
 /// Link-local addresses at which clouds tell an instance its credentials.
 const METADATA: [&str; 2] = ["169.254.169.254", "fd00:ec2::254"];
@@ -43,6 +45,17 @@ pub(super) fn notices(subject: &Subject<'_>, changes: &[Change]) -> Vec<String> 
             notices.extend(easily_overlooked(subject, policy, rule));
         }
         notices.extend(overlapping(policy));
+    }
+    let is_lifted = |instance: &LiveInstance| {
+        let applied = instance.labels.applied();
+        instance.egress.is_none() && is_recorded(&applied) && instance.labels.is_true(Labels::COMPLETE)
+    };
+    if subject.instance.is_some_and(is_lifted) && !subject.unseen {
+        notices.push(
+            "egress: its policy was lifted by somebody's hand, or its card put on another network: until an apply, everything \
+             is open to it"
+                .to_owned(),
+        );
     }
     let asleep = policy.allow.iter().filter_map(|rule| rule.to.sandbox());
     let asleep: BTreeSet<&SandboxName> = asleep.filter(|peer| subject.dormant.contains(*peer)).collect();

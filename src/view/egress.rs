@@ -16,6 +16,8 @@ pub struct Egress {
     format_version: &'static str,
     /// The sandbox, by its name in the spec.
     sandbox: String,
+    /// Whether there is such a sandbox, or the spec alone.
+    made: bool,
     /// What the spec says.
     declared: Option<&'static str>,
     /// The policy's name within the environment; none where none is in force.
@@ -49,6 +51,16 @@ impl Egress {
     /// From what the spec says and what is in force.
     #[must_use]
     pub fn of(sandbox: &SandboxName, declared: Option<&Policy>, live: Option<&LivePolicy>) -> Self {
+        Self::told(sandbox.as_str(), declared, live, true)
+    }
+
+    /// From what the spec says of a sandbox that has not been made yet.
+    #[must_use]
+    pub fn to_be(sandbox: &str, declared: Option<&Policy>) -> Self {
+        Self::told(sandbox, declared, None, false)
+    }
+
+    fn told(sandbox: &str, declared: Option<&Policy>, live: Option<&LivePolicy>, made: bool) -> Self {
         let mut rows: BTreeMap<Opening, Row> = BTreeMap::new();
         let mut row = |opening: &Opening, declared: bool, by: String| {
             let open = live.is_some_and(|live| live.policy.open.contains(opening));
@@ -74,7 +86,8 @@ impl Egress {
         }
         Self {
             format_version: json::FORMAT_VERSION,
-            sandbox: sandbox.to_string(),
+            sandbox: sandbox.to_owned(),
+            made,
             declared: declared.map(|policy| policy.mode.as_str()),
             policy: live.map(|live| live.policy.key.name.clone()),
             in_force: live.is_some(),
@@ -102,7 +115,8 @@ impl Egress {
                 short(policy, 80)
             ),
             Some(policy) => format!("in force as {}", short(policy, 80)),
-            None => "nothing is closed".to_owned(),
+            None if self.made => "nothing is closed".to_owned(),
+            None => "not made yet".to_owned(),
         };
         let mut text = format!("{}: {declared} by the spec; {in_force}", self.sandbox);
         if let Some(fault) = &self.fault {
@@ -119,7 +133,8 @@ impl Egress {
                 let state = match (row.declared, row.open) {
                     (_, true) => "open",
                     (true, false) if self.in_force => "closed",
-                    _ => "not closed",
+                    _ if self.made => "not closed",
+                    _ => "to be open",
                 };
                 let addresses = match row.addresses.as_slice() {
                     [] => "-".to_owned(),

@@ -82,7 +82,11 @@ fn kdl<'a>(text: &mut String, group: Group<'_>, open: impl Iterator<Item = (&'a 
     };
     let _ = writeln!(text, "{head}");
     for (opening, count) in open {
-        let _ = write!(text, "{indent}// {}\n{indent}allow \"{}\"", times(*count), opening.to);
+        let _ = write!(text, "{indent}// {}\n{indent}allow ", times(*count));
+        let _ = match opening.to.sandbox() {
+            Some(name) => write!(text, "sandbox=\"{name}\""),
+            None => write!(text, "\"{}\"", opening.to),
+        };
         if let Some(ports) = opening.ports {
             let _ = write!(text, " port={ports}");
         }
@@ -101,7 +105,11 @@ fn yaml<'a>(text: &mut String, group: Group<'_>, open: impl Iterator<Item = (&'a
     };
     let _ = writeln!(text, "{head}");
     for (opening, count) in open {
-        let _ = writeln!(text, "{indent}# {}\n{indent}- to: '{}'", times(*count), opening.to);
+        let _ = write!(text, "{indent}# {}\n{indent}- ", times(*count));
+        let _ = match opening.to.sandbox() {
+            Some(name) => writeln!(text, "sandbox: {name}"),
+            None => writeln!(text, "to: '{}'", opening.to),
+        };
         if let Some(ports) = opening.ports {
             let _ = writeln!(text, "{indent}  port: '{ports}'");
         }
@@ -116,7 +124,11 @@ mod tests {
     use super::*;
 
     fn missing() -> Missing {
-        let open = [("example.com:443/tcp", 3), ("198.51.100.20:53/udp", 1)];
+        let open = [
+            ("example.com:443/tcp", 3),
+            ("198.51.100.20:53/udp", 1),
+            ("sandbox/db:5432/tcp", 1),
+        ];
         let open = open.map(|(text, count)| (text.parse().expect("an opening"), count));
         Missing {
             open: open.into(),
@@ -170,13 +182,13 @@ mod tests {
         );
         reads(
             &text,
-            "environment \"x\"\nsandbox \"a\" { image \"i\"; egress \"web\"; }",
+            "environment \"x\"\nsandbox \"a\" { image \"i\"; egress \"web\"; }\nsandbox \"db\" { image \"i\"; }",
             "x.kdl",
         );
         let text = shown(shared, EgressMode::Allowlist, Format::Yaml);
         reads(
             &text,
-            "environment: x\nsandboxes:\n  a:\n    image: i\n    egress: web",
+            "environment: x\nsandboxes:\n  a:\n    image: i\n    egress: web\n  db: { image: i }",
             "x.yaml",
         );
     }
@@ -185,8 +197,14 @@ mod tests {
     fn a_sandbox_has_its_own() {
         let text = shown(Group::Sandbox("a"), EgressMode::None, Format::Kdl);
         assert!(text.contains("The spec says none"), "{text}");
-        reads(&text, "environment \"x\"\ndefaults { image \"i\"; }", "x.kdl");
+        assert!(
+            text.contains("        allow sandbox=\"db\" port=5432 protocol=\"tcp\"\n"),
+            "{text}"
+        );
+        let rest = "sandbox \"db\"\nenvironment \"x\"\ndefaults { image \"i\"; }";
+        reads(&text, rest, "x.kdl");
         let text = shown(Group::Sandbox("a"), EgressMode::Unrestricted, Format::Yaml);
-        reads(&text, "environment: x\ndefaults:\n  image: i", "x.yaml");
+        let rest = "  db: {}\nenvironment: x\ndefaults:\n  image: i";
+        reads(&text, rest, "x.yaml");
     }
 }

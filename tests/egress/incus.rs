@@ -307,6 +307,20 @@ fn policies_come_go_and_leave_nothing() {
 }
 
 #[test]
+fn what_hands_have_left_goes_with_the_next_apply() {
+    let Some(scene) = Scene::on_incus("left") else { return };
+    let other = "sandbox \"other\" { egress { allow \"192.0.2.1\"; }; }";
+    scene.apply(&format!("sandbox \"one\" {{ egress {{ mode \"none\"; }}; }}\n{other}"));
+    assert_eq!(scene.networks().len(), 4);
+    scene.client(&["delete", "--force", &scene.instance("one")]);
+    scene.write(other);
+    assert!(scene.says(0, &["plan"]).contains("No changes"));
+    scene.says(0, &["apply", "--yes"]);
+    assert_eq!(scene.networks().len(), 2, "the other one's stay");
+    assert!(scene.says(0, &["check"]).contains("No changes"));
+}
+
+#[test]
 fn a_clone_has_its_own_policy() {
     let Some(scene) = Scene::on_incus("clone") else { return };
     scene.apply(

@@ -1,14 +1,17 @@
 //! Sandboxes that policies open to others by their names.
 
+use std::thread;
+use std::time::Duration;
+
 use super::internet::CANARY;
-use super::scene::{On, Scene, comes_true};
+use super::scene::{On, Scene, comes_true, connect};
 
 /// `web` may ask `db`, which is closed itself, and `open`, which is not; `cache` is nobody's.
 const SPEC: &str = r#"
 sandbox "db" { egress { mode "none"; }; }
 sandbox "cache" { egress { mode "none"; }; }
 sandbox "open"
-sandbox "web" { egress { allow sandbox="db" port=5432 protocol="tcp"; allow sandbox="open" port=5432; }; }
+sandbox "web" { egress { allow sandbox="db" port=5432 protocol="tcp"; allow sandbox="open" port=5432 protocol="tcp"; }; }
 "#;
 
 /// Has a sandbox answer on two ports.
@@ -70,12 +73,44 @@ fn named_sandboxes_are_reached_and_no_others(scene: &Scene) {
         "{probed}"
     );
 
+    let exported = scene.says(
+        0,
+        &[
+            "export",
+            "--backend",
+            scene.backend(),
+            "--environment",
+            scene.environment(),
+        ],
+    );
+    assert!(
+        exported.contains("allow sandbox=\"db\" port=5432 protocol=\"tcp\""),
+        "{exported}"
+    );
+
     // Made anew, it is somewhere else, or may be: the policy follows.
     remove(scene, "db");
     scene.says(0, &["apply", "--yes"]);
     assert!(scene.says(0, &["check"]).contains("No changes"));
     serve(scene, "db");
     assert!(scene.comes_to_reach("web", "db", 5432));
+
+    // By hand, too, which is drift.
+    scene.says(0, &["egress", "deny", "web", "sandbox/db"]);
+    assert!(!scene.reaches("web", "db", 5432));
+    assert!(scene.says(3, &["check"]).contains("+ sandbox/db:5432/tcp (drift)"));
+    let allow = [
+        "egress",
+        "allow",
+        "web",
+        "sandbox/db",
+        "--port",
+        "5432",
+        "--protocol",
+        "tcp",
+    ];
+    scene.says(0, &allow);
+    assert!(scene.comes_to_reach("web", "db", 5432) && scene.says(0, &["check"]).contains("No changes"));
 
     // Taken out, it is closed, while the other stays open.
     let fewer = SPEC.replace("allow sandbox=\"db\" port=5432 protocol=\"tcp\";", "");
@@ -85,6 +120,7 @@ fn named_sandboxes_are_reached_and_no_others(scene: &Scene) {
         plan.contains("- sandbox/db:5432/tcp  no longer reachable (pending)") && !plan.contains("restart"),
         "{plan}"
     );
+    assert!(!plan.contains("drift") && !plan.contains("conflict"), "{plan}");
     scene.says(0, &["apply", "--yes"]);
     assert!(scene.says(0, &["plan"]).contains("No changes"));
     assert!(!scene.reaches("web", &address(scene, "db"), 5432) && scene.comes_to_reach("web", "open", 5432));
@@ -113,6 +149,87 @@ fn remove(scene: &Scene, sandbox: &str) {
     }
 }
 
+/// What is closed ends for both of its ends: also for the one that sends by a connection that was open.
+fn what_is_closed_ends_on_both_sides(scene: &Scene) {
+    let open = "sandbox \"db\" { egress { mode \"none\"; }; }\n\
+                sandbox \"web\" { egress { allow sandbox=\"db\" port=5432 protocol=\"tcp\"; allow \"192.0.2.1\"; }; }\n";
+    scene.apply(open);
+    let speaks = "(while true; do (while echo REACHED; do sleep 0.1; done) | nc -l -p 5432; done) >/dev/null 2>&1 &";
+    scene.inside("db", speaks);
+    assert!(scene.comes_to_reach("web", "db", 5432));
+    let heard = |scene: &Scene| {
+        scene
+            .inside("web", "wc -l </tmp/heard")
+            .trim()
+            .parse::<u64>()
+            .unwrap_or(0)
+    };
+    scene.inside("web", "(sleep 600 | nc db 5432 >/tmp/heard) >/dev/null 2>&1 &");
+    assert!(comes_true(|| heard(scene) > 5));
+    scene.apply(&open.replace("allow sandbox=\"db\" port=5432 protocol=\"tcp\"; ", ""));
+    // What was on its way has arrived.
+    thread::sleep(Duration::from_secs(1));
+    let before = heard(scene);
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(heard(scene), before, "nothing comes by it any more");
+}
+
+/// What a policy opens to other sandboxes stays open while somebody learns, and no more of them is.
+fn learning_leaves_them_open(scene: &Scene) {
+    scene.apply(SPEC);
+    for sandbox in ["db", "cache"] {
+        serve(scene, sandbox);
+    }
+    assert!(scene.comes_to_reach("web", "db", 5432));
+    let (db, cache) = (address(scene, "db"), address(scene, "cache"));
+    let script = format!(
+        "{}; {}; {}; echo; {}; {}; {}",
+        connect("db", 5432),
+        connect(&db, 5432),
+        connect(CANARY, 8080),
+        connect(&db, 7000),
+        connect(&cache, 5432),
+        connect(&cache, 7000),
+    );
+    let learn = [
+        "egress", "learn", "web", "--yes", "--root", "--", "/bin/sh", "-c", &script,
+    ];
+    let output = scene.run(&learn);
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(out.matches("REACHED").count(), 3, "{out}{said}");
+    assert!(
+        out.contains("    allow sandbox=\"db\" port=7000 protocol=\"tcp\"\n")
+            && !out.contains("sandbox=\"db\" port=5432"),
+        "{out}{said}"
+    );
+    let check = scene.says(0, &["check"]);
+    assert!(check.contains("No changes"), "{check}");
+    assert!(scene.comes_to_reach("web", "db", 5432) && !scene.reaches("web", CANARY, 8080));
+}
+
+/// Where nobody can reach the table of the daemon's host, its ACLs alone keep it.
+fn an_incus_of_another_machine_keeps_them_too(scene: &Scene) {
+    scene.apply(SPEC);
+    assert!(scene.says(0, &["plan"]).contains("No changes"));
+    for sandbox in ["db", "cache", "web"] {
+        serve(scene, sandbox);
+    }
+    assert!(scene.comes_to_reach("web", "db", 5432));
+    let (db, cache, web) = (address(scene, "db"), address(scene, "cache"), address(scene, "web"));
+    let closed = [
+        ("web", &db, 7000),
+        ("web", &cache, 5432),
+        ("db", &web, 5432),
+        ("cache", &db, 5432),
+    ];
+    for (from, to, port) in closed {
+        assert!(!scene.reaches(from, to, port), "{from} to {to}:{port}");
+    }
+    scene.apply(&SPEC.replace("allow sandbox=\"db\" port=5432 protocol=\"tcp\";", ""));
+    assert!(!scene.reaches("web", &db, 5432));
+}
+
 /// Each opens the other, and one depends on the other: neither waits for ever.
 fn two_that_open_each_other(scene: &Scene) {
     scene.apply(
@@ -137,6 +254,16 @@ mod on_local {
     }
 
     #[test]
+    fn what_is_closed_ends_on_both_sides() {
+        Scene::on_local("ends").inspect(super::what_is_closed_ends_on_both_sides);
+    }
+
+    #[test]
+    fn learning_leaves_them_open() {
+        Scene::on_local("learns").inspect(super::learning_leaves_them_open);
+    }
+
+    #[test]
     fn two_that_open_each_other() {
         Scene::on_local("each").inspect(super::two_that_open_each_other);
     }
@@ -148,6 +275,22 @@ mod on_incus {
     #[test]
     fn named_sandboxes_are_reached_and_no_others() {
         Scene::on_incus("peers").inspect(super::named_sandboxes_are_reached_and_no_others);
+    }
+
+    #[test]
+    fn what_is_closed_ends_on_both_sides() {
+        Scene::on_incus("ends").inspect(super::what_is_closed_ends_on_both_sides);
+    }
+
+    #[test]
+    fn learning_leaves_them_open() {
+        Scene::on_incus("learns").inspect(super::learning_leaves_them_open);
+    }
+
+    #[test]
+    fn an_incus_of_another_machine_keeps_them_too() {
+        let scene = Scene::on_incus("remote").map(Scene::by_https);
+        scene.inspect(super::an_incus_of_another_machine_keeps_them_too);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(super) struct Scene {
     pub(super) on: On,
     environment: String,
     folder: TempDir,
+    /// Whether the daemon is reached as one of another machine is.
+    remote: bool,
 }
 
 impl Scene {
@@ -60,7 +62,14 @@ impl Scene {
             on,
             environment: format!("egress-{name}-{}", std::process::id()),
             folder,
+            remote: false,
         }
+    }
+
+    /// The same, by HTTPS: for the program, the daemon's host is another machine.
+    pub(super) fn by_https(mut self) -> Self {
+        self.remote = true;
+        self
     }
 
     /// Where the spec is.
@@ -68,7 +77,11 @@ impl Scene {
         self.folder.path()
     }
 
-    fn backend(&self) -> &'static str {
+    pub(super) fn environment(&self) -> &str {
+        &self.environment
+    }
+
+    pub(super) fn backend(&self) -> &'static str {
         match self.on {
             On::Incus(_) => "incus",
             On::Local(_) => "local",
@@ -96,6 +109,15 @@ impl Scene {
         let mut command = self.internet.command(arguments);
         command.current_dir(self.folder.path());
         match &self.on {
+            On::Incus(daemon) if self.remote => {
+                let folder = daemon.socket.parent().expect("its folder").join("client");
+                command
+                    .env_remove("INCUS_SOCKET")
+                    .env("SBX_URL", std::env::var("SBX_TEST_HTTPS").expect("a daemon's address"))
+                    .env("SBX_CLIENT_CERTIFICATE", folder.join("client.crt"))
+                    .env("SBX_CLIENT_KEY", folder.join("client.key"))
+                    .env("SBX_SERVER_CERTIFICATE", folder.join("server.crt"))
+            }
             On::Incus(daemon) => command.env("SBX_SOCKET", &daemon.socket),
             On::Local(state) => command.env("SBX_LOCAL_STATE", state),
         };

@@ -76,6 +76,43 @@ async fn each_destination_is_a_field_and_an_edit_is_live() {
 }
 
 #[tokio::test]
+async fn a_name_that_leaves_the_spec_is_the_specs_doing() {
+    let named = "egress { allow \"localhost\" port=443; allow \"192.0.2.1\"; }";
+    let memory = applied(named).await;
+    assert_eq!(fields(&memory, named).await.0, Vec::<String>::new());
+    let (found, how) = fields(&memory, "egress { allow \"192.0.2.1\"; }").await;
+    assert_eq!(
+        found,
+        [
+            "egress.addresses:localhost 127.0.0.1>- pending",
+            "egress.allow:localhost:443 open>- pending"
+        ]
+    );
+    assert_eq!(how, "update spec-changed live");
+}
+
+#[tokio::test]
+async fn what_a_policy_opens_is_shown_before_there_is_a_sandbox() {
+    let memory = Memory::new();
+    let agent = spec("egress { mode \"agent\"; allow \"192.0.2.1\" port=443; }");
+    let shown = program_with(&memory, &["egress", "show", "-", "one"], &agent).await;
+    assert_eq!(shown.code, 0, "{}", shown.stderr);
+    assert!(
+        shown.stdout.starts_with("one: agent by the spec; not made yet\n"),
+        "{}",
+        shown.stdout
+    );
+    for said in ["192.0.2.1:443", "to be open", "the spec", "pypi.org:443/tcp", "agent: "] {
+        assert!(shown.stdout.contains(said), "{said}: {}", shown.stdout);
+    }
+    let json = program_with(&memory, &["egress", "show", "-", "one", "--json"], &agent).await;
+    let json: Value = serde_json::from_str(&json.stdout).expect("JSON");
+    assert!(json["made"] == false && json["in_force"] == false, "{json}");
+    let none = program_with(&memory, &["egress", "show", "-", "nobody"], &agent).await;
+    assert_eq!(none.code, 1, "{}", none.stdout);
+}
+
+#[tokio::test]
 async fn a_policy_that_comes_or_goes_restarts() {
     let memory = applied("").await;
     let (_, how) = fields(&memory, "egress { mode \"none\"; }").await;

@@ -324,3 +324,32 @@ fn formats_are_told_from_names_and_texts() {
     assert_eq!(codes(&Request::file("spec.toml")), ["spec::unreadable"]);
     assert_eq!(codes(&Request::file("nowhere.kdl")), ["spec::unreadable"]);
 }
+
+#[test]
+fn rules_that_open_sandboxes_are_told_apart_by_them() {
+    let three = "defaults { image \"i\"; }\nsandbox \"db\"\nsandbox \"cache\" count=2\n";
+    let rules = "allow sandbox=\"db\" port=5432; allow sandbox=\"cache\" port=5432; allow \"db\" port=5432;";
+    let text = format!("{three}sandbox \"web\" {{ egress {{ {rules} }}; }}");
+    let web = sandbox(&text, "web");
+    let open = web.egress.iter().flat_map(|policy| &policy.allow);
+    let open: Vec<String> = open.map(|rule| rule.opening().to_string()).collect();
+    assert_eq!(
+        open,
+        [
+            "sandbox/db:5432",
+            "sandbox/cache-1:5432",
+            "sandbox/cache-2:5432",
+            "db:5432"
+        ]
+    );
+    let twice = text.replace("allow \"db\"", "allow sandbox=\"db\"");
+    assert_eq!(codes(&request(&twice)), ["spec::duplicate-name"]);
+}
+
+#[test]
+fn counts_that_are_opened_to_counts_are_bounded() {
+    let all = ["a", "b", "c"];
+    let rules = all.map(|name| format!("allow sandbox=\"{name}\" port=1;")).concat();
+    let text = all.map(|name| format!("sandbox \"{name}\" count=900 {{ image \"i\"; egress {{ {rules} }}; }}\n"));
+    assert_eq!(codes(&request(&text.concat())), ["spec::too-large"]);
+}

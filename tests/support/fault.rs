@@ -362,6 +362,10 @@ impl NetworkPolicy for Faulty {
         self.change(self.inner.set_policy(name, policy)).await
     }
 
+    async fn tidy(&self, environment: &EnvironmentName) -> Result<()> {
+        self.change(self.inner.tidy(environment)).await
+    }
+
     async fn set_egress_mode(&self, name: &InstanceName, mode: EgressMode) -> Result<()> {
         self.change(self.inner.set_egress_mode(name, mode)).await
     }

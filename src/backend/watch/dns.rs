@@ -26,6 +26,9 @@ const ADDRESS: [u8; 4] = [0, 1, 0, 1];
 
 type Names = Arc<Mutex<BTreeMap<String, Lookup>>>;
 
+/// Names that this machine need not resolve: those of other sandboxes, which a policy opens.
+pub(super) type Known = BTreeMap<String, BTreeSet<Ipv4Addr>>;
+
 /// It answers as long as this is there.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -36,13 +39,13 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts at an address, on a port of the kernel's choice.
-    pub(super) async fn start(at: Ipv4Addr) -> Result<Self> {
+    pub(super) async fn start(at: Ipv4Addr, known: Known) -> Result<Self> {
         let cannot =
             |source: io::Error| Error::new(ErrorKind::Failed, format!("cannot answer DNS at {at}")).with_source(source);
         let socket = UdpSocket::bind((at, 0)).await.map_err(cannot)?;
         let port = socket.local_addr().map_err(cannot)?.port();
         let names = Names::default();
-        let task = tokio::spawn(serve(Arc::new(socket), names.clone()));
+        let task = tokio::spawn(serve(Arc::new(socket), names.clone(), Arc::new(known)));
         Ok(Self { port, names, task })
     }
 
@@ -63,7 +66,7 @@ impl Drop for Server {
     }
 }
 
-async fn serve(socket: Arc<UdpSocket>, names: Names) {
+async fn serve(socket: Arc<UdpSocket>, names: Names, known: Arc<Known>) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut buffer = [0; 1_500];
     loop {
@@ -77,12 +80,13 @@ async fn serve(socket: Arc<UdpSocket>, names: Names) {
         let Ok(place) = places.clone().acquire_owned().await else {
             return;
         };
-        let (socket, names) = (socket.clone(), names.clone());
+        let (socket, names, known) = (socket.clone(), names.clone(), known.clone());
         tokio::spawn(async move {
-            let found = match question.wants_addresses {
-                true => look_up(&question.name, &names).await,
+            let found = match (question.wants_addresses, known.get(&question.name)) {
+                (true, Some(known)) => Some(known.clone()),
+                (true, None) => look_up(&question.name, &names).await,
                 // There may be such a name; there is nothing else of it.
-                false => Some(BTreeSet::new()),
+                (false, _) => Some(BTreeSet::new()),
             };
             let _ = socket.send_to(&question.answer(found.as_ref()), from).await;
             drop(place);

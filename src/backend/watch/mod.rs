@@ -9,14 +9,15 @@ mod connections;
 mod dns;
 mod seen;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::Result;
 use super::nft::{Held, Nft};
-use crate::model::{Connection, Learned};
+use crate::model::{Connection, Learned, PinnedPolicy};
 
-/// Marks of packets and connections: these bits, and a port's number.
-const MARK: u32 = 0x7362_0000;
+/// Marks of packets and connections: these bits, and a port's number. None of them is what opens sandboxes to each other
+/// (`nft::PEER`).
+const MARK: u32 = 0x7377_0000;
 
 /// What lets a watched sandbox's packets through.
 #[derive(Debug, Clone)]
@@ -72,8 +73,20 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Begins: for what comes from a device of this machine with an address, whose other end has the address `gateway`.
-    pub(super) async fn begin(nft: &Nft, device: &str, address: Ipv4Addr, gateway: Ipv4Addr) -> Result<Self> {
-        let dns = dns::Server::start(gateway).await?;
+    /// `policy` is what is in force, whose other sandboxes go on having names.
+    pub(super) async fn begin(
+        nft: &Nft,
+        device: &str,
+        (address, gateway): (Ipv4Addr, Ipv4Addr),
+        policy: Option<&PinnedPolicy>,
+    ) -> Result<Self> {
+        let four = |address: &IpAddr| match address {
+            IpAddr::V4(four) => Some(*four),
+            IpAddr::V6(_) => None,
+        };
+        let peers = policy.into_iter().flat_map(PinnedPolicy::peers);
+        let known = peers.map(|(name, all)| (name.to_owned(), all.iter().filter_map(four).collect()));
+        let dns = dns::Server::start(gateway, known.collect()).await?;
         let pass = Pass {
             mark: MARK | u32::from(dns.port()),
             server: gateway,
@@ -110,5 +123,17 @@ impl Watch {
             names: self.dns.end(),
             connections,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::nft::PEER;
+
+    #[test]
+    fn no_pass_opens_another_sandbox() {
+        let peer = u32::from_str_radix(PEER.trim_start_matches("0x"), 16).expect("a number");
+        assert_ne!(peer >> 16, MARK >> 16);
     }
 }

@@ -14,7 +14,7 @@ use super::super::session::{self, Made, PlanArgs, SpecArg};
 use super::super::settings::Settings;
 use crate::apply::{Lock, Report, apply, keep_key, keep_spec_record, observe, observe_scope, scope_of, verify};
 use crate::backend::Sandboxes;
-use crate::model::{Desired, Diagnostic, Live, SandboxName, SpecRecord};
+use crate::model::{Desired, Diagnostic, EnvironmentName, Live, SandboxName, SpecRecord};
 use crate::plan::{Plan, spec_record};
 use crate::spec::{Loaded, Source, read_again};
 use crate::view::{Outcome, Output, Verdict, View, human, json};
@@ -365,6 +365,9 @@ impl Job<'_> {
                 return Err(error);
             }
         }
+        if matches!(ended, Verdict::Done | Verdict::NothingToDo) && lock.loss().is_none() {
+            self.tidy(environment).await;
+        }
         let code = ending.tell(view, ended);
         let code = match code {
             Code::Done if self.args.probe.probe => self.probe(&made, view).await?,
@@ -388,6 +391,14 @@ impl Job<'_> {
         let record = self.settled_record(&made.plan.selected, &after);
         keep_spec_record(self.backend, &desired.environment, kept, record.as_ref()).await?;
         Ok(())
+    }
+
+    /// Removes what instances that somebody else has deleted have left. That it stays does no harm.
+    async fn tidy(&self, environment: &EnvironmentName) {
+        if let Err(error) = self.backend.tidy(environment).await {
+            let text = format!("note: {error}; `sbx-apply destroy` does, or the next apply");
+            self.given.settings.output.note(&text);
+        }
     }
 
     /// Looks out of what was applied.

@@ -9,8 +9,9 @@ use crate::spec::syntax::{Name, Value};
 
 use super::{Block, Content, Entry};
 
-/// What must not come twice: a form, the label of one that repeats, and what else tells two of them apart.
-type Key = (&'static str, String, Option<String>, Option<String>);
+/// What must not come twice: a form, the label of one that repeats or the sandbox that stands in its place, and what else
+/// tells two of them apart.
+type Key = (&'static str, String, [Option<String>; 3]);
 
 /// Puts a block's entries into the text's order, joins and reports what is there twice. `word` spells a form's
 /// name as the file's format does.
@@ -57,9 +58,12 @@ fn key(entry: &Entry) -> Key {
         // Two rules for one destination are not the same, when they let different ports through.
         (Content::Block(inner), Some(body)) if body.written.repeats() => {
             let text = |field| inner.text(field).map(str::to_owned);
-            (name, inner.name().to_owned(), text("port"), text("protocol"))
+            let label = Some(inner.name()).filter(|label| !label.is_empty());
+            let label = label.or(inner.text("sandbox")).unwrap_or_default();
+            let apart = ["port", "protocol", "sandbox"].map(text);
+            (name, label.to_owned(), apart)
         }
-        _ => (name, String::new(), None, None),
+        _ => (name, String::new(), [const { None }; 3]),
     }
 }
 

@@ -35,6 +35,8 @@ const SANDBOX_LIMIT: u64 = 5_000;
 const TEXT_LIMIT: u64 = 256 << 20;
 /// How many `depends-on` one spec may have, counts expanded.
 const DEPENDENCY_LIMIT: u64 = 1_000_000;
+/// Openings of egress policies, where a count is opened to a count.
+const RULE_LIMIT: u64 = 1_000_000;
 /// How many entries the trees of all sandboxes may have together, counts expanded.
 const ENTRY_LIMIT: u64 = 1_000_000;
 
@@ -337,7 +339,7 @@ fn expand(
         .map(|declared| (declared.block.name(), declared.count))
         .collect();
     let mut result = IndexMap::new();
-    let mut dependencies = 0;
+    let (mut dependencies, mut rules) = (0, 0);
     for (sandbox, declared) in built {
         let mut sandbox = sandbox?;
         let mut depends_on = std::collections::BTreeSet::new();
@@ -358,6 +360,15 @@ fn expand(
         }
         sandbox.depends_on = depends_on;
         if let Some(policy) = &mut sandbox.egress {
+            let counts = policy
+                .allow
+                .iter()
+                .map(|rule| count_of(rule, &names).map_or(1, |(_, count)| count));
+            rules += counts.sum::<u64>() * times;
+            if rules > RULE_LIMIT {
+                problems.push(too_large(declared, "openings of egress policies", RULE_LIMIT));
+                return None;
+            }
             policy.allow = each_of(&policy.allow, &names);
         }
         let Some(count) = declared.count else {
@@ -398,12 +409,17 @@ fn expand(
     Some(result)
 }
 
+/// The counted sandboxes that a rule opens by their base name, and how many.
+fn count_of<'a>(rule: &'a EgressRule, counts: &BTreeMap<&str, Option<u64>>) -> Option<(&'a str, u64)> {
+    let named = rule.to.sandbox()?.as_str();
+    Some((named, (*counts.get(named)?)?))
+}
+
 /// The rules of a policy, where one that names a counted sandbox is one for each of them.
 fn each_of(rules: &[EgressRule], counts: &BTreeMap<&str, Option<u64>>) -> Vec<EgressRule> {
     let mut all = Vec::new();
     for rule in rules {
-        let named = rule.to.sandbox().map(SandboxName::as_str);
-        let Some((base, count)) = named.and_then(|name| Some((name, (*counts.get(name)?)?))) else {
+        let Some((base, count)) = count_of(rule, counts) else {
             all.push(rule.clone());
             continue;
         };

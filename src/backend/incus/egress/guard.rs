@@ -14,7 +14,7 @@ use ipnet::Ipv4Net;
 use tokio::task::spawn_blocking;
 
 use super::remains;
-use crate::backend::nft::{Nft, PEER, opened, without, words};
+use crate::backend::nft::{Nft, PEER, answers, opened, without, words};
 use crate::backend::watch::Pass;
 use crate::backend::{Error, ErrorKind, Result};
 use crate::model::PinnedPolicy;
@@ -134,6 +134,7 @@ fn rules(network: &str, range: Ipv4Net, policy: &PinnedPolicy) -> String {
     let open: String = open
         .map(|rule| format!("    iifname \"{network}\" {rule} accept\n"))
         .collect();
+    let back = back(network, policy);
     format!(
         "table inet {} {{
   chain to-host {{
@@ -146,7 +147,7 @@ fn rules(network: &str, range: Ipv4Net, policy: &PinnedPolicy) -> String {
     type filter hook forward priority filter - 10; policy accept;
 {open}    iifname \"{network}\" ct direction reply ct mark {PEER} accept
     iifname \"{network}\" drop
-  }}
+{back}  }}
 }}
 ",
         table(network),
@@ -154,13 +155,24 @@ fn rules(network: &str, range: Ipv4Net, policy: &PinnedPolicy) -> String {
     )
 }
 
-/// The table while somebody is watched: the same, and what the network's ACL keeps otherwise.
+/// What may come back from other sandboxes.
+fn back(network: &str, policy: &PinnedPolicy) -> String {
+    let rules = answers(Some(policy)).into_iter();
+    rules
+        .map(|rule| format!("    oifname \"{network}\" {rule}\n"))
+        .collect()
+}
+
+/// The table while somebody is watched: the same, and what the network's ACL keeps otherwise. What is open to other
+/// sandboxes goes by their mark, and so before the pass.
 fn watched(network: &str, range: Ipv4Net, policy: &PinnedPolicy, pass: &Pass) -> String {
     let from = format!("iifname \"{network}\"");
     let own = range.addr();
-    let open = opened(policy).into_iter().map(|rule| format!("{rule} accept"));
+    let open = opened(policy).into_iter();
+    let (to_peers, open): (Vec<String>, Vec<String>) = open.partition(|rule| rule.ends_with(PEER));
+    let accepted = |rules: Vec<String>| rules.into_iter().map(|rule| format!("{rule} accept"));
     let answers = format!("ct direction reply ct mark {PEER} accept");
-    let open: Vec<String> = open.chain([answers, "drop".to_owned()]).collect();
+    let open: Vec<String> = accepted(open).chain([answers, "drop".to_owned()]).collect();
     let own_services = [
         "ct state established,related accept".to_owned(),
         "meta nfproto ipv6 drop".to_owned(),
@@ -169,17 +181,19 @@ fn watched(network: &str, range: Ipv4Net, policy: &PinnedPolicy, pass: &Pass) ->
         format!("ip daddr {own} tcp dport 53 accept"),
         format!("ip daddr != {own} drop"),
     ];
-    let chain = |name: &str, hook: &str, rules: Vec<String>| {
+    let chain = |name: &str, hook: &str, rules: Vec<String>, back: &str| {
         let rules: String = rules.into_iter().map(|rule| format!("    {from} {rule}\n")).collect();
-        format!("  chain {name} {{\n    type filter hook {hook} priority filter - 10; policy accept;\n{rules}  }}\n")
+        format!(
+            "  chain {name} {{\n    type filter hook {hook} priority filter - 10; policy accept;\n{rules}{back}  }}\n"
+        )
     };
     let ipv6 = vec!["meta nfproto ipv6 drop".to_owned()];
     let to_host = [pass.to_machine(), own_services.to_vec(), open.clone()].concat();
-    let through = [ipv6, pass.through(), open].concat();
+    let through = [ipv6, accepted(to_peers).collect(), pass.through(), open].concat();
     format!(
         "table inet {} {{\n{}{}}}\n",
         table(network),
-        chain("to-host", "input", to_host),
-        chain("through", "forward", through)
+        chain("to-host", "input", to_host, ""),
+        chain("through", "forward", through, &back(network, policy))
     )
 }

@@ -48,7 +48,8 @@ impl Incus {
             return Err(Error::new(ErrorKind::Invalid, message).with_hint("`sbx-apply apply` repairs that"));
         }
         let gateway = spot.range.addr();
-        let watch = Watch::begin(nft, &spot.network, spot.address, gateway).await?;
+        let in_force = policy.as_ref().map(|live| &live.policy);
+        let watch = Watch::begin(nft, &spot.network, (spot.address, gateway), in_force).await?;
         let opened = match &policy {
             Some(live) => self.let_through(&spot, live, &watch).await,
             None => Ok(()),

@@ -76,6 +76,23 @@ impl NetworkPolicy for Incus {
             .map_err(|error: Error| error.within(format_args!("cannot set the egress policy of `{name}`")))
     }
 
+    async fn tidy(&self, environment: &EnvironmentName) -> Result<()> {
+        let tidied = async {
+            // Their names alone are quickly told.
+            for what in ["networks", "network-acls"] {
+                let (all, _): (Vec<String>, Etag) = self.client.get(&self.client.url([what])).await?;
+                let mut names = all.iter().map(|url| url.rsplit('/').next().unwrap_or_default());
+                if names.any(|name| network::may_be_ours(name.split('?').next().unwrap_or_default())) {
+                    return self.prune(std::slice::from_ref(environment)).await;
+                }
+            }
+            Ok(())
+        };
+        tidied
+            .await
+            .map_err(|error: Error| error.within("cannot remove the networks that nobody is on any more"))
+    }
+
     fn may_learn(&self) -> Result<()> {
         self.guard.program().map(drop)
     }

@@ -174,7 +174,8 @@ impl Network {
         self.watches()?;
         match (self, address(pid)) {
             (Self::Nat(nft), Some(address)) => {
-                Watch::begin(nft, &link(subject), address, range::gateway_of(address)).await
+                let ends = (address, range::gateway_of(address));
+                Watch::begin(nft, &link(subject), ends, subject.policy.as_ref()).await
             }
             _ => Err(Error::new(ErrorKind::Invalid, "it has no address")
                 .with_hint("start it again: what joined it to this machine's network is gone")),

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::backend::nft::{PEER, opened};
+use crate::backend::nft::{PEER, answers, opened};
 use crate::backend::watch::Pass;
 use crate::model::PinnedPolicy;
 
@@ -16,7 +16,8 @@ pub(super) fn name(link: &str) -> String {
 /// this machine, only its name servers answer, and under a policy nobody; link-local addresses are not to be routed
 /// (RFC 3927) and are where clouds keep their secrets.
 ///
-/// Nobody gets in but who comes from a sandbox whose own policy opens this one by its name: what has its mark.
+/// Nobody gets in but who comes from a sandbox whose own policy opens this one by its name: what has its mark. What
+/// answers comes back as long as that is open.
 ///
 /// While it is watched, what has a pass goes through.
 pub(super) fn table(
@@ -61,6 +62,11 @@ pub(super) fn table(
     }
     machine.push(format!("{from} meta l4proto tcp reject with tcp reset"));
     machine.push(format!("{from} reject"));
+    through.extend(
+        answers(policy)
+            .into_iter()
+            .map(|rule| format!("oifname \"{link}\" {rule}")),
+    );
     through.push(format!("oifname \"{link}\" ct state new ct mark != {PEER} reject"));
     // Before the rules of whoever it leads to are asked.
     let to_peers = policy.map(opened).unwrap_or_default().into_iter();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr};
 
 use clap::ValueEnum;
 
@@ -15,7 +16,7 @@ use super::super::super::settings::Settings;
 use crate::apply::{Lock, scope_of};
 use crate::backend::{Sandboxes, resolve};
 use crate::model::{
-    Capability, Destination, Enforcement, Opening, PinnedPolicy, PolicyKey, Protocol, Status, agent_preset,
+    Capability, Destination, Enforcement, Opening, PinnedPolicy, PolicyKey, Protocol, SandboxName, Status, agent_preset,
 };
 use crate::spec;
 
@@ -48,7 +49,8 @@ pub(super) struct SetArgs {
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "sbx-apply egress allow [OPTIONS] [SPEC] <SANDBOX> <DESTINATION>")]
 pub(super) struct AllowArgs {
-    /// Spec, as everywhere, the sandbox's name in it, and a host name, an address or a network
+    /// Spec, as everywhere, the sandbox's name in it, and a host name, an address, a network, or
+    /// sandbox/NAME for another sandbox
     #[arg(value_name = "SPEC SANDBOX DESTINATION", num_args = 1..=3, required = true)]
     words: Vec<OsString>,
 
@@ -68,8 +70,8 @@ pub(super) struct AllowArgs {
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "sbx-apply egress deny [OPTIONS] [SPEC] <SANDBOX> <DESTINATION>")]
 pub(super) struct DenyArgs {
-    /// Spec, as everywhere, the sandbox's name in it, and a host name, an address or a network:
-    /// every port of it is closed
+    /// Spec, as everywhere, the sandbox's name in it, and a host name, an address, a network, or
+    /// sandbox/NAME for another sandbox: every port of it is closed
     #[arg(value_name = "SPEC SANDBOX DESTINATION", num_args = 1..=3, required = true)]
     words: Vec<OsString>,
 
@@ -98,7 +100,7 @@ pub(super) async fn set(args: &SetArgs, settings: &Settings) -> Result<Code, Err
         if mode == Mode::Agent {
             for opening in agent_preset().iter().flat_map(|entry| &entry.open) {
                 // What does not resolve stays closed: nobody asked for it by its name.
-                let _ = open(&mut policy, opening, backend).await;
+                let _ = open(&mut policy, opening, found, backend).await;
             }
         }
         Ok(Some(policy))
@@ -127,7 +129,7 @@ pub(super) async fn allow(args: &AllowArgs, settings: &Settings) -> Result<Code,
     let opening = Opening { to, ports, protocol };
     change(settings, &named, &args.lock, async |found, backend| {
         let mut policy = closed(found)?;
-        open(&mut policy, &opening, backend).await?;
+        open(&mut policy, &opening, found, backend).await?;
         Ok(Some(policy))
     })
     .await
@@ -160,6 +162,11 @@ pub(super) async fn deny(args: &DenyArgs, settings: &Settings) -> Result<Code, E
 }
 
 fn destination(text: &str) -> Result<Destination, Error> {
+    // As it is shown.
+    let of_sandbox = Destination::of_pinned(text);
+    if of_sandbox.sandbox().is_some() {
+        return Ok(of_sandbox);
+    }
     spec::destination(text).map_err(|(message, help)| Error::usage(message, help))
 }
 
@@ -187,7 +194,17 @@ fn policy_of(found: &Found, backend: &dyn Sandboxes) -> PinnedPolicy {
     }
 }
 
-async fn open(policy: &mut PinnedPolicy, opening: &Opening, backend: &dyn Sandboxes) -> Result<(), Error> {
+async fn open(
+    policy: &mut PinnedPolicy,
+    opening: &Opening,
+    found: &Found,
+    backend: &dyn Sandboxes,
+) -> Result<(), Error> {
+    if let Destination::Sandbox(peer) = &opening.to {
+        let address = address_of(policy, peer, found, backend).await?;
+        let pinned = BTreeSet::from([IpAddr::V4(address)]);
+        policy.addresses.insert(opening.to.to_string(), pinned);
+    }
     if let Destination::Domain(name) = &opening.to {
         let ipv6 = backend.capabilities().can(Capability::EgressIpv6);
         let found = resolve(name).await;
@@ -204,6 +221,40 @@ async fn open(policy: &mut PinnedPolicy, opening: &Opening, backend: &dyn Sandbo
     }
     policy.open.insert(opening.clone());
     Ok(())
+}
+
+/// Where another sandbox is, if the policy can open it.
+async fn address_of(
+    policy: &PinnedPolicy,
+    peer: &SandboxName,
+    found: &Found,
+    backend: &dyn Sandboxes,
+) -> Result<Ipv4Addr, Error> {
+    if policy.enforce == Enforcement::Guest {
+        return Err(Error::usage(
+            "a policy that is enforced inside cannot open another sandbox".to_owned(),
+            "that needs rules outside of both",
+        ));
+    }
+    let instance = found.instance_of(peer).ok_or_else(|| {
+        Error::usage(
+            format!("no sandbox is named `{peer}`"),
+            "is it spelt right, and is it made?",
+        )
+    })?;
+    if *instance == found.instance.name || found.under(&policy.key).any(|other| other == instance) {
+        return Err(Error::usage(
+            format!("`{peer}` is under this very policy, and those that share one do not reach each other"),
+            "give it a policy of its own",
+        ));
+    }
+    let address = backend.address_of(instance).await?;
+    address.ok_or_else(|| {
+        Error::usage(
+            format!("`{peer}` has no address that its host knows of"),
+            "does it run, on a network of the backend's own?",
+        )
+    })
 }
 
 /// Changes a policy under the lock, and says whom that concerns.

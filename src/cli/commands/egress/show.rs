@@ -5,14 +5,15 @@ use std::ffi::OsString;
 use super::super::super::Code;
 use super::super::super::error::Error;
 use super::super::super::interrupt::Interrupts;
-use super::super::super::sandbox::{Named, find};
+use super::super::super::sandbox::{Named, find_made};
 use super::super::super::session;
 use super::super::super::settings::Settings;
 use crate::view::egress;
 
 const EXAMPLES: &str = "\
 Every destination that the spec opens, those of the agent preset included, with the addresses that
-are pinned; and what is in force and the spec does not say.
+are pinned; and what is in force and the spec does not say. Of a sandbox that has not been made yet,
+what the spec opens.
 
 Examples:
   sbx-apply egress show task-1
@@ -38,12 +39,19 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     let interrupts = Interrupts::listen();
     let found = interrupts.guard(async {
         let reader = session::open_reader(settings, &loaded.desired.backend).await?;
-        find(&*reader, &loaded, &named.sandbox).await
+        find_made(&*reader, &loaded, &named.sandbox).await
     });
     let found = found.await??;
-    let declared = loaded.desired.sandboxes.get(&found.name);
+    let all = &loaded.desired.sandboxes;
+    let declared = match &found {
+        Some(found) => all.get(&found.name),
+        None => all.values().find(|sandbox| sandbox.name.as_str() == named.sandbox),
+    };
     let declared = declared.and_then(|sandbox| sandbox.egress.as_ref());
-    let shown = egress::Egress::of(&found.name, declared, found.instance.egress.as_ref());
+    let shown = match &found {
+        Some(found) => egress::Egress::of(&found.name, declared, found.instance.egress.as_ref()),
+        None => egress::Egress::to_be(&named.sandbox, declared),
+    };
     settings.output.result(&match args.json {
         true => shown.json(),
         false => shown.text(),
