@@ -21,7 +21,7 @@ pub use event::{Event, Stream};
 pub use executor::{Interrupt, apply};
 pub use lock::{Claim, Clock, Holder, Lock, LockError, Loss, Process, Standing};
 pub use observe::{
-    look_inside, observe, observe_environment, observe_owned, observe_scope, observe_with, scope_of,
+    find_volumes, look_inside, observe, observe_environment, observe_owned, observe_scope, observe_with, scope_of,
     scope_of_environment,
 };
 pub use report::{Failure, Report};

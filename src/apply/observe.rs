@@ -9,7 +9,7 @@ use super::{secrets, spec_files};
 use crate::backend::{ErrorKind, Reader, Result, Scope, is_untouched, own_addresses, resolve};
 use crate::model::{
     Capability, Desired, Destination, EnvironmentName, Field, GuestPath, InstanceName, Kind, Live, LiveInstance,
-    Origin, Ownership, Resolved, Sandbox, SandboxName, Status,
+    Origin, Ownership, Resolved, Sandbox, SandboxName, Status, VolumeKey,
 };
 
 /// How many names are looked up at once.
@@ -81,7 +81,7 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
     live.names.extend(peers(reader, desired, &live, selected).await?);
     look_inside(reader, &mut live, inside).await?;
     if has_volumes(desired, &live) {
-        live.volumes = reader.volumes(&desired.environment).await?;
+        find_volumes(reader, &desired.environment, &mut live).await?;
     }
     let chosen = desired
         .sandboxes
@@ -90,6 +90,10 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
     let ports = plan::wanted_ports(chosen, &live.instances);
     if !ports.is_empty() {
         live.taken_ports = reader.taken_ports(&ports).await?;
+    }
+    let mounts = |sandbox: &&Sandbox| selected.contains(&sandbox.name) && !sandbox.mounts.is_empty();
+    if desired.sandboxes.values().any(|sandbox| mounts(&sandbox)) {
+        live.host_mounts = reader.host_mounts().await?;
     }
     live.refused_settings = refused_settings(reader, desired, selected);
     live.missing_images = missing_images(reader, images_to_make(desired, selected, &live)).await;
@@ -153,6 +157,32 @@ fn has_volumes(desired: &Desired, live: &Live) -> bool {
     let declared = desired.sandboxes.values().any(|sandbox| !sandbox.volumes.is_empty());
     let recorded = |instance: &LiveInstance| instance.labels.applied().names(Kind::Volume).next().is_some();
     declared || live.instances.values().any(recorded)
+}
+
+/// Adds the volumes of an environment, those of sandboxes that are no more, too; they cost a request.
+///
+/// # Errors
+/// Whatever the backend says.
+pub async fn find_volumes(reader: &dyn Reader, environment: &EnvironmentName, live: &mut Live) -> Result<()> {
+    if !reader.capabilities().can(Capability::Volumes) {
+        return Ok(());
+    }
+    live.volumes = reader.volumes(environment).await?;
+    for (name, instance) in &mut live.instances {
+        let Ownership::Owned { environment, sandbox } = instance.labels.ownership(name) else {
+            continue;
+        };
+        let sizes = instance.workspace.volumes.keys().filter_map(|volume| {
+            let key = VolumeKey {
+                environment: environment.clone(),
+                sandbox: sandbox.clone(),
+                name: volume.clone(),
+            };
+            Some((volume.clone(), live.volumes.get(&key)?.clone()?))
+        });
+        instance.workspace.volume_sizes = sizes.collect();
+    }
+    Ok(())
 }
 
 /// What the names in the policies of selected sandboxes resolve to, as this machine sees it.
@@ -285,9 +315,7 @@ async fn missing_images(reader: &dyn Reader, images: BTreeSet<String>) -> BTreeM
 /// Whatever the backend says.
 pub async fn observe_environment(reader: &dyn Reader, environment: &EnvironmentName) -> Result<Live> {
     let mut live = observe_scope(reader, &scope_of_environment(environment)).await?;
-    if reader.capabilities().can(Capability::Volumes) {
-        live.volumes = reader.volumes(environment).await?;
-    }
+    find_volumes(reader, environment, &mut live).await?;
     Ok(live)
 }
 

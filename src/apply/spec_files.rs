@@ -6,9 +6,10 @@ use crate::backend::{Error, ErrorKind, Reader, Result, Sandboxes};
 use crate::model::{Desired, EnvironmentName, NoteKey, SpecRecord};
 
 /// The records of all environments: whoever writes the spec can write another environment's name into it. One request
-/// where there may be some.
+/// where there may be some, or where there is something to record.
 pub(super) async fn records(reader: &dyn Reader, desired: &Desired) -> Result<BTreeMap<EnvironmentName, SpecRecord>> {
-    if desired.files.is_empty() {
+    let mounts = desired.sandboxes.values().any(|sandbox| !sandbox.mounts.is_empty());
+    if desired.files.is_empty() && !mounts {
         return Ok(BTreeMap::new());
     }
     let notes = reader.notes(NoteKey::SpecFiles).await?;

@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fstat, mkdirat, openat2};
 use rustix::io::Errno;
 
 use super::{Error, ErrorKind, Result};
 use crate::model::Protocol;
+
+/// What is the matter with a port that only root may open.
+pub(in crate::backend) const ROOTS: &str = "is root's to open; those from 1024 on are everybody's";
 
 /// Opens what stands at a real path, to be attached: a folder or a regular file. Links that were put there since the path
 /// was found, in its place or in that of a folder above it, are refused, and so are devices, sockets and pipes.
@@ -35,6 +38,29 @@ pub(in crate::backend) fn open_source(path: &Path) -> Result<OwnedFd> {
         FileType::Symlink => Err(refuse("it has become a link".to_owned())),
         _ => Err(refuse("it is a device, a socket or a pipe".to_owned())),
     }
+}
+
+/// The real path of something that may not be there yet: as far as there is something, links are resolved.
+pub(in crate::backend) fn real(path: &Path) -> PathBuf {
+    let mut parts = path.ancestors();
+    let there = parts.find_map(|above| Some((above, above.canonicalize().ok()?)));
+    match there {
+        Some((above, real)) => {
+            path.strip_prefix(above)
+                .map_or(real.clone(), |rest| match rest.as_os_str().is_empty() {
+                    true => real,
+                    false => real.join(rest),
+                })
+        }
+        None => path.to_owned(),
+    }
+}
+
+/// The folder beside the state folder in which Incus finds copies of what is guarded in mounts.
+pub(in crate::backend) fn guards_beside(state: &Path) -> PathBuf {
+    let mut name = state.as_os_str().to_owned();
+    name.push(".guarded");
+    name.into()
 }
 
 /// Makes the folders of a path below a source, where there is nothing, so that something can be mounted there: 0755, and of
@@ -77,27 +103,33 @@ pub(in crate::backend) fn make_below(source: &Path, below: &str) -> Result<()> {
     Ok(())
 }
 
-/// Which of these ports somebody listens on here, at 127.0.0.1 or ::1.
-pub(in crate::backend) fn taken(ports: &BTreeSet<(u16, Protocol)>) -> BTreeMap<(u16, Protocol), String> {
+/// Whether this process opens a port itself, and not a daemon with rights of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::backend) enum Opens {
+    Itself,
+    ByDaemon,
+}
+
+/// Which of these ports cannot be opened here, at 127.0.0.1 or ::1, each with what is the matter with it.
+pub(in crate::backend) fn taken(ports: &BTreeSet<(u16, Protocol)>, opens: Opens) -> BTreeMap<(u16, Protocol), String> {
     let mut taken = BTreeMap::new();
     for (port, protocol) in ports {
         let addresses = [
             SocketAddr::from((Ipv4Addr::LOCALHOST, *port)),
             SocketAddr::from((Ipv6Addr::LOCALHOST, *port)),
         ];
-        let in_use = addresses.into_iter().find(|address| {
+        let why = addresses.into_iter().find_map(|address| {
             let tried = match protocol {
                 Protocol::Tcp => TcpListener::bind(address).map(drop),
                 Protocol::Udp => UdpSocket::bind(address).map(drop),
             };
-            tried.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+            match tried.err()?.kind() {
+                io::ErrorKind::AddrInUse => Some(format!("is taken: somebody listens on {address} ({protocol})")),
+                io::ErrorKind::PermissionDenied if opens == Opens::Itself => Some(ROOTS.to_owned()),
+                _ => None,
+            }
         });
-        if let Some(address) = in_use {
-            taken.insert(
-                (*port, *protocol),
-                format!("somebody listens on {address} ({protocol})"),
-            );
-        }
+        taken.extend(why.map(|why| ((*port, *protocol), why)));
     }
     taken
 }
@@ -141,8 +173,8 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listens");
         let port = listener.local_addr().expect("has one").port();
         let ports = BTreeSet::from([(port, Protocol::Tcp)]);
-        assert!(taken(&ports)[&(port, Protocol::Tcp)].contains(&format!("127.0.0.1:{port}")));
+        assert!(taken(&ports, Opens::ByDaemon)[&(port, Protocol::Tcp)].contains(&format!("127.0.0.1:{port}")));
         drop(listener);
-        assert!(taken(&ports).is_empty());
+        assert!(taken(&ports, Opens::Itself).is_empty());
     }
 }

@@ -24,8 +24,8 @@ use super::{
     Streams, Terminal, resolve,
 };
 use crate::model::{
-    Attach, Capabilities, Content, Destination, EgressMode, EnvironmentName, GuestPath, Inspection, Instance,
-    InstanceName, Labels, Learned, LiveInstance, LivePolicy, LookInside, Mode, Note, NoteKey, Opening, Owner,
+    Attach, Capabilities, Content, Destination, EgressMode, EnvironmentName, GuestPath, HostMount, Inspection,
+    Instance, InstanceName, Labels, Learned, LiveInstance, LivePolicy, LookInside, Mode, Note, NoteKey, Opening, Owner,
     Ownership, PinnedPolicy, PolicyKey, Protocol, Query, Snapshot, VolumeKey, agent_preset,
 };
 
@@ -83,13 +83,20 @@ pub trait Observe: Debug + Send + Sync {
         Ok(())
     }
 
-    /// The volumes that an environment owns, attached or not. Incus: one request for each storage pool.
-    async fn volumes(&self, _environment: &EnvironmentName) -> Result<BTreeSet<VolumeKey>> {
-        Ok(BTreeSet::new())
+    /// The volumes that an environment owns, attached or not, each with how much it may hold; see
+    /// [`crate::model::Workspace::volume_sizes`]. Incus: one request, and one for each storage pool.
+    async fn volumes(&self, _environment: &EnvironmentName) -> Result<BTreeMap<VolumeKey, Option<String>>> {
+        Ok(BTreeMap::new())
     }
 
-    /// Which of these ports of the host, on 127.0.0.1 or ::1, somebody has; each with what is known of it. None where
-    /// nobody can tell without opening them.
+    /// What instances have mounted of this machine, whosever they are and whoever mounted it. Nothing of a backend that holds on
+    /// to what it has once looked at: there nobody can turn a source into a link to something else. Incus: one request.
+    async fn host_mounts(&self) -> Result<BTreeMap<InstanceName, Vec<HostMount>>> {
+        Ok(BTreeMap::new())
+    }
+
+    /// Which of these ports of the host, on 127.0.0.1 or ::1, cannot be had; each with what is the matter with it, as in `is
+    /// taken: somebody listens there`. None where nobody can tell without opening them.
     async fn taken_ports(&self, _ports: &BTreeSet<(u16, Protocol)>) -> Result<BTreeMap<(u16, Protocol), String>> {
         Ok(BTreeMap::new())
     }

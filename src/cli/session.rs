@@ -10,7 +10,7 @@ use super::Code;
 use super::error::Error;
 use super::interrupt::Interrupts;
 use super::settings::Settings;
-use crate::apply::observe;
+use crate::apply::{find_volumes, observe};
 use crate::backend::{Reader, Sandboxes};
 use crate::model::{BackendChoice, Desired, EnvironmentName, Live, Place};
 use crate::plan::{self, Options, Plan, RefusalKind};
@@ -257,7 +257,11 @@ pub(super) async fn make_plan(
     };
     let unknown = |error: plan::UnknownTarget| unknown_sandbox("--target", &error.0, desired);
     let selected = plan::select(desired, &options.targets).map_err(unknown)?;
-    let live = observe(reader, desired, &selected).await?;
+    let mut live = observe(reader, desired, &selected).await?;
+    if options.prune {
+        // What nothing names any more is found by nothing else.
+        find_volumes(reader, &desired.environment, &mut live).await?;
+    }
     let plan = plan::plan(desired, &live, reader.capabilities(), &options).map_err(unknown)?;
     tracing::info!(changes = plan.changes.len(), steps = plan.steps.len(), "planned");
     Ok(Made { plan, live, options })

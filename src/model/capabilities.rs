@@ -1,6 +1,7 @@
 //! What a backend can do, as data.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use super::{Enforcement, HotPlug};
 
@@ -51,6 +52,8 @@ pub enum Capability {
     Mounts,
     /// Disks that survive a replacement.
     Volumes,
+    /// A bound on what a volume may hold.
+    VolumeSize,
     /// Ports on 127.0.0.1 of the host.
     Ports,
     /// Deletion of what has outlived its time.
@@ -59,7 +62,7 @@ pub enum Capability {
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Snapshots,
         Self::CloneFromDisk,
         Self::CloneFromSnapshot,
@@ -82,6 +85,7 @@ impl Capability {
         Self::EgressIpv6,
         Self::Mounts,
         Self::Volumes,
+        Self::VolumeSize,
         Self::Ports,
         Self::Expiry,
     ];
@@ -112,6 +116,7 @@ impl Capability {
             Self::EgressIpv6 => "egress-ipv6",
             Self::Mounts => "mounts",
             Self::Volumes => "volumes",
+            Self::VolumeSize => "volume-size",
             Self::Ports => "ports",
             Self::Expiry => "expiry",
         }
@@ -163,6 +168,9 @@ pub struct Capabilities {
     /// Whether the spec's files in folders of a mount stay what they are: where not, only those right in it do, for a
     /// guest could move such a folder away.
     pub guards_folders: bool,
+    /// Real paths on this machine that the backend works with, such as the folder that it keeps sandboxes in, or its daemon's
+    /// socket: who can get at one of these from inside can have the backend do anything.
+    pub own_paths: Vec<PathBuf>,
     /// What binds what it can do.
     pub bounds: Bounds,
     /// What a user wants to know of each of these before they are attached, by capability: shown in plans that do so.
@@ -196,6 +204,13 @@ impl Capabilities {
         self.restart_config
             .iter()
             .any(|known| *known == key || (known.ends_with('.') && key.starts_with(known)))
+    }
+
+    /// What the backend works with that a mount of this source would show.
+    #[must_use]
+    pub fn own_path_in(&self, source: &Path) -> Option<&Path> {
+        let mut own = self.own_paths.iter().map(PathBuf::as_path);
+        own.find(|own| own.starts_with(source) || source.starts_with(own))
     }
 
     /// Why it cannot, where there is more to say than that.

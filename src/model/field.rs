@@ -69,7 +69,7 @@ impl Kind {
             Self::File => &["content", "mode", "owner", "seed"],
             Self::Run => &["digest"],
             Self::Snapshot => &["exists", "recipe"],
-            Self::Volume => &["path"],
+            Self::Volume => &["path", "size"],
             Self::Mount => &["source", "readonly", "guarded"],
             Self::Port => &["host"],
             _ => &[],

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{
@@ -199,6 +200,15 @@ impl Inspection {
     }
 }
 
+/// A folder or a file of this machine that an instance has mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostMount {
+    /// Its path on this machine.
+    pub source: PathBuf,
+    /// Whether the instance may only read it.
+    pub readonly: bool,
+}
+
 /// Everything that a plan is made from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Live {
@@ -223,9 +233,14 @@ pub struct Live {
     pub names: BTreeMap<String, Resolved>,
     /// The addresses of the machine that plans, where there are such policies.
     pub machine: BTreeSet<IpAddr>,
-    /// The volumes that the environment owns, whether attached or not. Looked for only where there may be some.
-    pub volumes: BTreeSet<VolumeKey>,
-    /// Ports of the host that somebody else has, of those that are yet to be opened; each with what is known of it.
+    /// The volumes that the environment owns, whether attached or not, each with how much it may hold; see
+    /// [`Workspace::volume_sizes`]. Looked for only where there may be some.
+    pub volumes: BTreeMap<VolumeKey, Option<String>>,
+    /// What instances have mounted of this machine, whosever they are and whoever mounted it. Looked for only where something
+    /// is to be mounted, and where the backend looks for sources by their paths again when a guest restarts.
+    pub host_mounts: BTreeMap<InstanceName, Vec<HostMount>>,
+    /// Ports of the host that cannot be had, of those that are yet to be opened; each with what is the matter with it, as in
+    /// `is taken: somebody listens there`.
     pub taken_ports: BTreeMap<(u16, Protocol), String>,
     /// What is recorded of the spec's own files, by every environment of the backend. Looked for only where the spec was
     /// read from files.

@@ -48,7 +48,9 @@ pub use ignored::{Date, Ignored};
 pub use label::{Labels, Ownership};
 pub use learned::{Connection, Learned, Lookup, Missing};
 pub use lifetime::Lifetime;
-pub use live::{Found, Inspection, Instance, Live, LiveInstance, LiveSnapshot, Query, Shape, Snapshot, Status};
+pub use live::{
+    Found, HostMount, Inspection, Instance, Live, LiveInstance, LiveSnapshot, Query, Shape, Snapshot, Status,
+};
 pub use mask::Mask;
 pub use name::{EnvironmentName, InstanceName, InvalidName, SandboxName, SnapshotName, StepName};
 pub use notes::{Note, NoteKey};

@@ -30,13 +30,14 @@ impl SpecFile {
     }
 }
 
-/// What of a spec's own files sandboxes of an environment could write to when it was last applied. Kept as a note.
+/// What sandboxes of an environment could write to when it was last applied, and what of its spec's own files sandboxes, of
+/// others too, could. Kept as a note.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpecRecord {
     /// Real paths of folders and files that sandboxes have mounted to write to, each with those sandboxes.
     pub writable: BTreeMap<String, BTreeSet<String>>,
-    /// The spec's files that lie in them.
+    /// The spec's files that lie in them, or in what sandboxes of other environments can write to.
     pub files: BTreeSet<SpecEntry>,
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::{EnvironmentName, GuestPath, Owner, Place, Protocol, SandboxName};
+use super::{Bytes, EnvironmentName, GuestPath, Owner, Place, Protocol, SandboxName};
 
 /// A folder or a file of the repository, live inside the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Mount {
 pub struct Volume {
     /// Where it is mounted in the sandbox.
     pub path: GuestPath,
+    /// How much it may hold, and where the spec says so; as much as there is room for when none.
+    pub size: Option<(Bytes, Place)>,
     /// Where the spec says so.
     pub at: Place,
 }
@@ -101,6 +103,8 @@ pub struct AttachedVolume {
     pub path: GuestPath,
     /// Whose its folder is when it is made.
     pub owner: Owner,
+    /// How much it may hold; what it may hold already, or as much as there is room for, when none.
+    pub size: Option<Bytes>,
 }
 
 /// What is attached to an instance, of all that a spec could have declared; what hands have attached is not in here.
@@ -111,6 +115,9 @@ pub struct Workspace {
     /// Volumes by name, each with the path where it is; words that say what is odd instead of a path where it is not
     /// as we would attach it.
     pub volumes: BTreeMap<String, String>,
+    /// How much each of them may hold, in the normal form of [`Bytes`], or as the backend has it; nothing where nothing bounds
+    /// it. Known where volumes were looked for.
+    pub volume_sizes: BTreeMap<String, String>,
     /// The port of the host that leads to each; words that say what is odd instead of a number.
     pub ports: BTreeMap<GuestPort, String>,
     /// The ports of the host at which something of these listens while it runs, those that are odd too.

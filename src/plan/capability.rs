@@ -105,6 +105,9 @@ fn needs(sandbox: &Sandbox, capabilities: &Capabilities) -> Vec<(Capability, &'s
     }
     for volume in sandbox.volumes.values() {
         need(Capability::Volumes, "volumes", &volume.at);
+        if let Some((_, at)) = volume.size.as_ref().filter(|_| capabilities.can(Capability::Volumes)) {
+            need(Capability::VolumeSize, "sizes of volumes", at);
+        }
     }
     for port in &sandbox.ports {
         need(Capability::Ports, "ports", &port.at);

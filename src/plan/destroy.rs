@@ -13,7 +13,7 @@ pub fn destroy(environment: &EnvironmentName, backend: &str, live: &Live) -> Pla
     let matched = Matched::owned_by(environment, live);
     let selected: BTreeSet<SandboxName> = matched.owned.keys().cloned().collect();
     let (mut changes, mut steps, mut refusals) = deletions(&matched.in_order(), Reason::Destroyed);
-    let volumes: Vec<_> = live.volumes.iter().collect();
+    let volumes: Vec<_> = live.volumes.keys().collect();
     let (gone, last) = volume_deletions(&volumes, live, Reason::Destroyed, &steps);
     changes.extend(gone);
     steps.extend(last);

@@ -383,6 +383,14 @@ fn undone(
             }
             subject.prune
         }
+        Kind::Volume if workspace::is_size(subject.sandbox, field) => {
+            let name = &field.name;
+            notices.push(format!(
+                "the volume {name} keeps its size: it left the spec, and volumes never shrink"
+            ));
+            false
+        }
+        Kind::Volume if field.field != "path" => subject.prune,
         Kind::Volume => {
             if !subject.prune {
                 let name = &field.name;

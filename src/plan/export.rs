@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::account::Account;
 use super::facts::{ABSENT, DELETE, DEPENDS_ON, PASSWD, ROOT, of_file};
-use super::{Adoption, Change, Options, Reason, adopt, egress, plan};
+use super::{Adoption, Change, Options, Reason, adopt, egress, plan, workspace};
 use crate::model::{
     Bytes, Capabilities, Content, Desired, EgressMode, EgressRule, Enforcement, Facts, Field, File, FileState, Found,
     GuestPath, Ignored, Inspection, Kind, Labels, Lifetime, Live, LiveInstance, Memory, Mode, Mount, OnStale, Opening,
@@ -211,13 +211,21 @@ fn attached(sandbox: &mut Sandbox, instance: &LiveInstance, left_out: &mut Vec<S
         };
         sandbox.mounts.insert(path.clone(), mount);
     }
+    let theirs = instance
+        .mounted
+        .iter()
+        .filter(|path| !workspace::is_ours(instance, path));
+    left_out.extend(theirs.map(|path| format!("what was attached by hand at {path} is not in here")));
     for (name, path) in &found.volumes {
+        let is_odd = [" with ", ", which "].iter().any(|words| path.contains(words));
         match GuestPath::new(path.as_str()) {
-            Ok(path) => {
+            Ok(path) if !is_odd => {
                 let at = Place::nowhere();
-                sandbox.volumes.insert(name.clone(), Volume { path, at });
+                let size = found.volume_sizes.get(name).and_then(|size| size.parse().ok());
+                let size = size.map(|size| (size, at.clone()));
+                sandbox.volumes.insert(name.clone(), Volume { path, size, at });
             }
-            Err(_) => left_out.push(format!("the volume {name} is {path}, which a spec cannot say")),
+            _ => left_out.push(format!("the volume {name} is at {path}, which a spec cannot say")),
         }
     }
     for (guest, host) in &found.ports {

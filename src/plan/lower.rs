@@ -593,6 +593,7 @@ fn stays_recorded(subject: &Subject<'_>, field: &Field) -> bool {
             .files
             .iter()
             .any(|(path, file)| path.as_str() == field.name && file.when == When::Always),
+        Kind::Volume if workspace::is_size(subject.sandbox, field) => false,
         Kind::Volume => {
             !subject.prune
                 && subject

@@ -13,7 +13,7 @@ use super::mounted;
 use super::stale::{Recipes, generations, weigh};
 use super::{
     Action, Change, FieldChange, Graph, Impact, Op, Reason, Refusal, SpecChange, Step, StepId, Summary, UnknownTarget,
-    capability, cores, egress, holes, peers, secret, select, spec_files, workspace,
+    capability, cores, egress, holes, peers, ports, secret, select, sources, spec_files, workspace,
 };
 use crate::model::{
     Capabilities, Date, Desired, Enforcement, EnvironmentName, Field, Ignored, InstanceName, Kind, Labels, Live,
@@ -237,14 +237,17 @@ pub fn plan(
     plan.notices.extend(workspace::fed(&plan.changes, desired));
     if options.targets.is_empty() {
         leftovers(&mut plan, matched.left_over(desired), options.prune);
-        if options.prune {
-            prune_volumes(&mut plan, desired, live);
+        match options.prune {
+            true => prune_volumes(&mut plan, desired, live),
+            false => plan.notices.extend(kept_volumes(&matched, desired, live)),
         }
     }
     plan.refusals.extend(matched.refusals.iter().cloned());
-    once_each(&mut plan.refusals);
     wait_for_sources(&mut plan.steps);
-    wait_for_ports(&mut plan.steps, live);
+    plan.refusals
+        .extend(sources::out_of_reach(&mut plan.steps, desired, live));
+    plan.refusals.extend(ports::pass_on(&mut plan.steps, desired, live));
+    once_each(&mut plan.refusals);
     peers::open(&mut plan.steps, opening, &instance_of);
     drop_met_needs(&mut plan.steps);
     secret::mask(&desired.secrets.mask(), &mut plan);
@@ -435,11 +438,25 @@ fn leftovers(plan: &mut Plan, left: Vec<(&SandboxName, &LiveInstance)>, prune: b
     plan.refusals.extend(refusals);
 }
 
+/// Tells of volumes whose sandboxes are in no spec, and no more.
+fn kept_volumes<'a>(matched: &Matched<'_>, desired: &Desired, live: &'a Live) -> impl Iterator<Item = Notice> + 'a {
+    let gone =
+        |key: &&VolumeKey| !desired.sandboxes.contains_key(&key.sandbox) && !matched.owned.contains_key(&key.sandbox);
+    let gone: Vec<&VolumeKey> = live.volumes.keys().filter(gone).collect();
+    gone.into_iter().map(|key| Notice {
+        sandbox: key.sandbox.clone(),
+        text: format!(
+            "its volume {} is still there, and nothing else of it; --prune deletes it",
+            key.name
+        ),
+    })
+}
+
 /// Deletes the volumes of sandboxes that the spec no longer names.
 fn prune_volumes(plan: &mut Plan, desired: &Desired, live: &Live) {
     let left: Vec<&VolumeKey> = live
         .volumes
-        .iter()
+        .keys()
         .filter(|key| !desired.sandboxes.contains_key(&key.sandbox))
         .collect();
     let (changes, steps) = volume_deletions(&left, live, Reason::Pruned, &plan.steps);
@@ -595,40 +612,6 @@ fn wait_for_sources(steps: &mut [Step]) {
     for step in steps.iter_mut().filter(|step| step.op == Op::Delete) {
         let needs = sources.remove(&step.sandbox).unwrap_or_default();
         step.needs.extend(needs.into_iter().filter(|need| *need != step.id));
-    }
-}
-
-/// A port that goes from one sandbox to another is let go of first. Where two swap theirs, neither waits, and
-/// whoever comes first is told that it is taken.
-fn wait_for_ports(steps: &mut [Step], live: &Live) {
-    let lets_go = |instance: &InstanceName| {
-        let mut of_it = steps.iter().filter(|step| step.instance == *instance);
-        of_it
-            .find(|step| matches!(step.op, Op::Attach(_) | Op::Delete))
-            .map(|step| step.id.clone())
-    };
-    let mut waits: Vec<(usize, StepId)> = Vec::new();
-    for (index, step) in steps.iter().enumerate() {
-        let Op::Attach(attach) = &step.op else { continue };
-        for (guest, host) in &attach.ports {
-            let has = |instance: &&LiveInstance| {
-                let listening = &instance.workspace.listening;
-                instance.name != step.instance && host.is_some_and(|host| listening.contains(&(host, guest.protocol)))
-            };
-            let holder = live.instances.values().find(has);
-            waits.extend(holder.and_then(|holder| lets_go(&holder.name)).map(|id| (index, id)));
-        }
-    }
-    if waits.is_empty() {
-        return;
-    }
-    for (index, id) in &waits {
-        steps[*index].needs.push(id.clone());
-    }
-    if Graph::of(steps).order().is_err() {
-        for (index, _) in waits.iter().rev() {
-            steps[*index].needs.pop();
-        }
     }
 }
 

@@ -61,10 +61,10 @@ pub(super) fn changed(desired: &Desired, live: &Live, capabilities: &Capabilitie
             .iter()
             .filter(|(_, record)| !record.within_reach(file).is_empty())
             .collect();
-        if reaching.is_empty() || is_trusted(file, &reaching, capabilities) {
+        let entries = || live.spec_records.values().flat_map(|record| &record.files);
+        if reaching.is_empty() || is_trusted(file, &reaching, entries(), capabilities) {
             return None;
         }
-        let entries = || reaching.iter().flat_map(|(_, record)| &record.files);
         let places: BTreeSet<String> = reaching
             .iter()
             .flat_map(|(_, record)| record.within_reach(file))
@@ -99,28 +99,27 @@ fn reached<'a>(places: &'a BTreeSet<String>, file: &'a SpecFile) -> impl Iterato
 }
 
 /// Whether somebody has applied just this, or nobody inside can have written it since somebody applied it.
-fn is_trusted(file: &SpecFile, reaching: &[&(&EnvironmentName, &SpecRecord)], capabilities: &Capabilities) -> bool {
+fn is_trusted<'a>(
+    file: &SpecFile,
+    reaching: &[&(&EnvironmentName, &SpecRecord)],
+    mut entries: impl Iterator<Item = &'a SpecEntry>,
+    capabilities: &Capabilities,
+) -> bool {
     let places: BTreeSet<String> = reaching
         .iter()
         .flat_map(|(_, record)| record.within_reach(file))
         .collect();
     let here = |entry: &&SpecEntry| entry.places.iter().eq(reached(&places, file));
-    let applied = |record: &SpecRecord| {
-        record
-            .files
-            .iter()
-            .filter(here)
-            .any(|entry| entry.sha256 == file.digest)
-    };
     let covered = |record: &SpecRecord| {
         let same = |entry: &SpecEntry| entry.identity.is_some() && entry.identity == file.identity;
         record.files.iter().filter(here).any(same)
     };
-    reaching.iter().any(|(_, record)| applied(record))
+    entries.any(|entry| here(&entry) && entry.sha256 == file.digest)
         || (capabilities.guards_folders && reaching.iter().all(|(_, record)| covered(record)))
 }
 
-/// What there is to record of the spec's own files: none where no sandbox can write to any.
+/// What there is to record of the spec's own files, and of what sandboxes can write to: none where that is nothing. Folders
+/// that hold nothing of this spec count, too: they may hold another one.
 ///
 /// Before anything is done, `now` is none: then what the spec is about to mount counts as mounted, and nothing as covered.
 /// Afterwards `live` is as it was seen then, and `now` the files as they were read after that.
@@ -141,17 +140,19 @@ pub fn spec_record(
             writable.entry(source).or_default().insert(sandbox.name.to_string());
         }
     }
-    // What holds nothing of the spec is nobody's business.
-    writable.retain(|folder, _| {
-        let mut places = desired.files.iter().flat_map(|file| &file.places);
-        places.any(|place| place.starts_with(folder))
-    });
     let mut record = SpecRecord {
         writable,
         files: BTreeSet::new(),
     };
+    let others = live.spec_records.iter();
+    let others: Vec<&SpecRecord> = others
+        .filter(|(environment, _)| **environment != desired.environment)
+        .map(|(_, record)| record)
+        .collect();
     for file in &desired.files {
-        let places = record.within_reach(file);
+        let within = others.iter().flat_map(|record| record.within_reach(file));
+        let within: BTreeSet<String> = within.chain(record.within_reach(file)).collect();
+        let places: Vec<String> = reached(&within, file).cloned().collect();
         if places.is_empty() {
             continue;
         }
@@ -164,7 +165,7 @@ pub fn spec_record(
             identity: file.identity.clone().filter(|_| covered),
         });
     }
-    (!record.files.is_empty()).then_some(record)
+    (!record.files.is_empty() || !record.writable.is_empty()).then_some(record)
 }
 
 /// Whether two readings of a file found the same in the same.
@@ -196,7 +197,7 @@ fn is_covered(desired: &Desired, live: &Live, file: &SpecFile) -> bool {
 }
 
 /// What a live source may be the path of: it can have words behind it that say what is odd.
-fn paths(source: &str) -> impl Iterator<Item = &str> {
+pub(super) fn paths(source: &str) -> impl Iterator<Item = &str> {
     let ends = [" with ", ", which "]
         .into_iter()
         .filter_map(|words| source.find(words));

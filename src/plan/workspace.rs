@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::diff::{Diff, Fate, Subject};
+use super::spec_files::paths;
 use super::{Action, Change, Notice, Refusal};
 use crate::model::{
-    Attach, AttachedMount, AttachedVolume, Capability, Desired, Facts, Field, GuestPath, GuestPort, HotPlug, Kind,
-    Labels, Live, LiveInstance, Mount, Owner, Port, Protocol, Sandbox, SandboxName, Status, VolumeKey,
+    Attach, AttachedMount, AttachedVolume, Bytes, Capability, Desired, Facts, Field, GuestPath, GuestPort, HotPlug,
+    Kind, Labels, Live, LiveInstance, Mount, Owner, Port, Protocol, Sandbox, SandboxName, Status, VolumeKey,
 };
 
 const SOURCE: &str = "source";
 const READONLY: &str = "readonly";
 const GUARDED: &str = "guarded";
 const PATH: &str = "path";
+const SIZE: &str = "size";
 const HOST: &str = "host";
 
 /// Whether fields of this kind are about what is attached.
@@ -28,6 +30,9 @@ pub(super) fn desired(facts: &mut Facts, sandbox: &Sandbox) {
     }
     for (name, volume) in &sandbox.volumes {
         facts.set(Field::of(Kind::Volume, name.as_str(), PATH), volume.path.as_str());
+        if let Some((size, _)) = &volume.size {
+            facts.set(size_of(name), size.to_string());
+        }
     }
     for port in &sandbox.ports {
         let field = Field::of(Kind::Port, port.guest.to_string(), HOST);
@@ -43,6 +48,9 @@ pub(super) fn live(facts: &mut Facts, instance: &LiveInstance) {
     }
     for (name, path) in &found.volumes {
         facts.set(Field::of(Kind::Volume, name.as_str(), PATH), path.as_str());
+    }
+    for (name, size) in &found.volume_sizes {
+        facts.set(size_of(name), size.as_str());
     }
     for (guest, host) in &found.ports {
         facts.set(Field::of(Kind::Port, guest.to_string(), HOST), host.as_str());
@@ -65,6 +73,16 @@ fn wanted(mount: &Mount) -> AttachedMount {
         readonly: mount.readonly,
         guarded: mount.guarded.clone(),
     }
+}
+
+/// How much a volume may hold.
+fn size_of(name: &str) -> Field {
+    Field::of(Kind::Volume, name, SIZE)
+}
+
+/// Whether a field is the size of a volume that the spec still has.
+pub(super) fn is_size(sandbox: &Sandbox, field: &Field) -> bool {
+    field.kind == Kind::Volume && field.field == SIZE && sandbox.volumes.contains_key(&field.name)
 }
 
 /// Whether the spec has it.
@@ -109,7 +127,15 @@ pub(super) fn restarts(subject: &Subject<'_>, instance: &LiveInstance, kind: Kin
             // A process could open what is to be guarded before it is; and what is guarded is not uncovered while it runs.
             let closed = wanted.is_some_and(|(_, mount)| mount.readonly || !mount.guarded.is_empty())
                 || attached.is_some_and(|(_, mount)| !mount.guarded.is_empty());
-            if closed { readonly_mounts } else { mounts }
+            // Who can write to a folder could put a link in the place of something in it, while it runs.
+            let narrowed = wanted.is_some_and(|(_, mount)| {
+                let mut writable = found.mounts.values().filter(|mount| !mount.readonly);
+                writable.any(|outer| {
+                    let outer = Path::new(&outer.source);
+                    mount.source != outer && mount.source.starts_with(outer)
+                })
+            });
+            if closed || narrowed { readonly_mounts } else { mounts }
         }
         Kind::Volume => volumes,
         _ => ports,
@@ -159,9 +185,14 @@ pub(super) fn attach(subject: &Subject<'_>, diff: &Diff) -> Attach {
                 attach.mounts.insert(path, mount);
             }
             Kind::Volume => {
+                let sized = !diff
+                    .accepted
+                    .iter()
+                    .any(|accepted| accepted.field == size_of(&change.name));
                 let volume = sandbox.volumes.get(&change.name).map(|volume| AttachedVolume {
                     path: volume.path.clone(),
                     owner,
+                    size: volume.size.as_ref().filter(|_| sized).map(|(size, _)| *size),
                 });
                 attach.volumes.insert(change.name.clone(), volume);
             }
@@ -216,7 +247,7 @@ pub(super) fn pruned<'a>(subject: &Subject<'a>, live: &'a Live) -> impl Iterator
     let sandbox = subject.sandbox;
     let prune = subject.prune;
     let left = move |key: &&VolumeKey| prune && key.sandbox == sandbox.name && !sandbox.volumes.contains_key(&key.name);
-    live.volumes.iter().filter(left)
+    live.volumes.keys().filter(left)
 }
 
 /// What must not be done, and what cannot be.
@@ -235,6 +266,25 @@ pub(super) fn refusals(subject: &Subject<'_>, diff: &Diff, live: &Live) -> Vec<R
             "put it right into what is mounted, mount a folder without it, or say `readonly=true`".to_owned(),
         ));
     }
+    refusals.extend(shrinking(subject, diff, live));
+    refusals.extend(occupied(subject, diff));
+    for mount in sandbox.mounts.values() {
+        let Some(own) = subject.capabilities.own_path_in(&mount.source) else {
+            continue;
+        };
+        refusals.push(Refusal::invalid(
+            "plan::own-path",
+            format!(
+                "a sandbox would get at {}, and whoever does can have `{}` do anything on this machine",
+                own.display(),
+                subject.capabilities.backend
+            ),
+            &mount.at,
+            "what is mounted here holds it, or lies in it",
+            "mount a folder without it, or keep it elsewhere (the state folder is where `SBX_LOCAL_STATE` says)"
+                .to_owned(),
+        ));
+    }
     // What is not done is in nobody's way.
     let starts = diff
         .changes
@@ -246,15 +296,18 @@ pub(super) fn refusals(subject: &Subject<'_>, diff: &Diff, live: &Live) -> Vec<R
         starts || diff.changes.iter().any(changed)
     };
     for port in new_ports(sandbox, subject.instance.filter(|_| diff.fate == Fate::Keep)).filter(opens) {
-        let Some(who) = live.taken_ports.get(&(port.host, port.guest.protocol)) else {
+        let Some(why) = live.taken_ports.get(&(port.host, port.guest.protocol)) else {
             continue;
         };
         refusals.push(Refusal::invalid(
             "plan::taken-port",
-            format!("port {} of this machine is taken: {who}", port.host),
+            format!("port {} of this machine {why}", port.host),
             &port.at,
             "needed here",
-            "choose another one with `host`, or end what listens there".to_owned(),
+            match why.starts_with("is taken") {
+                true => "choose another one with `host`, or end what listens there".to_owned(),
+                false => "choose another one with `host`".to_owned(),
+            },
         ));
     }
     let protected = subject
@@ -272,6 +325,74 @@ pub(super) fn refusals(subject: &Subject<'_>, diff: &Diff, live: &Live) -> Vec<R
         ));
     }
     refusals
+}
+
+/// Whether what is mounted there is attached as we do it.
+pub(super) fn is_ours(instance: &LiveInstance, path: &GuestPath) -> bool {
+    let found = &instance.workspace;
+    let mut mounts = found.mounts.iter();
+    let mut volumes = found.volumes.values();
+    mounts.any(|(at, mount)| at == path || path.below(at).is_some_and(|below| mount.guarded.contains(below)))
+        || volumes.any(|text| paths(text).any(|volume| volume == path.as_str()))
+}
+
+/// Places where hands have mounted something else, which is theirs.
+fn occupied(subject: &Subject<'_>, diff: &Diff) -> Vec<Refusal> {
+    let Some(instance) = subject.instance.filter(|_| diff.fate == Fate::Keep) else {
+        return Vec::new();
+    };
+    let sandbox = subject.sandbox;
+    let is_new = |kind: Kind, name: &str| {
+        let created = |change: &Change| change.kind == kind && change.name == name && change.action == Action::Create;
+        diff.changes.iter().any(created) && !diff.applied.names(kind).any(|applied| applied == name)
+    };
+    let mounts = sandbox.mounts.iter();
+    let mounts = mounts.filter(|(path, _)| is_new(Kind::Mount, path.as_str()));
+    let volumes = sandbox.volumes.iter().filter(|(name, _)| is_new(Kind::Volume, name));
+    let wanted = mounts
+        .map(|(path, mount)| (path, &mount.at))
+        .chain(volumes.map(|(_, volume)| (&volume.path, &volume.at)));
+    let occupied = wanted.filter(|(path, _)| instance.mounted.contains(*path) && !is_ours(instance, path));
+    let refused = occupied.map(|(path, at)| {
+        Refusal::invalid(
+            "plan::mounted",
+            format!(
+                "something that is not ours is mounted at `{path}` in `{}`",
+                sandbox.name
+            ),
+            at,
+            "to be mounted there",
+            "detach that first, or choose another path".to_owned(),
+        )
+    });
+    refused.collect()
+}
+
+/// Volumes that hold more than they are to hold, whatever became of their sandbox.
+fn shrinking(subject: &Subject<'_>, diff: &Diff, live: &Live) -> Vec<Refusal> {
+    let sandbox = subject.sandbox;
+    let accepted = |name: &str| diff.accepted.iter().any(|change| change.field == size_of(name));
+    let there = live
+        .volumes
+        .iter()
+        .filter(|(key, _)| key.sandbox == sandbox.name && !accepted(&key.name));
+    let shrinks = there.filter_map(|(key, size)| {
+        let (wanted, at) = sandbox.volumes.get(&key.name)?.size.as_ref()?;
+        let size: Bytes = size.as_ref()?.parse().ok()?;
+        (*wanted < size).then(|| {
+            Refusal::invalid(
+                "plan::volume-shrinks",
+                format!(
+                    "the volume {} of `{}` has {size}, and cannot shrink to {wanted}",
+                    key.name, sandbox.name
+                ),
+                at,
+                "smaller than it is",
+                format!("say `size=\"{size}\"`, or give the volume another name"),
+            )
+        })
+    });
+    shrinks.collect()
 }
 
 /// The ports of a sandbox that are not open yet, or are while nothing of it runs.
@@ -330,10 +451,14 @@ pub(super) fn notices(subject: &Subject<'_>, changes: &[Change]) -> Vec<String> 
         }
         let user = sandbox.user.as_ref().map_or(0, |user| user.uid);
         if !mount.readonly && user != 0 && user != mount.owner {
+            let help = match mount.owner {
+                0 => format!("`chown -R {user}` of the source makes them one"),
+                owner => format!("`uid={owner}` makes them one"),
+            };
             notices.push(format!(
                 "mount {path}: it belongs to the user {} of this machine, and the sandbox's user is {user}, \
-                 so they may not be able to write to each other's files; `uid={}` makes them one",
-                mount.owner, mount.owner
+                 so they may not be able to write to each other's files; {help}",
+                mount.owner
             ));
         }
     }

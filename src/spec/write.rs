@@ -260,6 +260,9 @@ fn sandbox(sandbox: &Sandbox, root: &Path) -> Node {
     for (name, volume) in &sandbox.volumes {
         let mut made = node("volume", [word(name)]);
         made.props.push(property("path", string(volume.path.as_str())));
+        if let Some((size, _)) = &volume.size {
+            made.props.push(property("size", string(&size.to_string())));
+        }
         add(made);
     }
     if let Some(policy) = &sandbox.egress {

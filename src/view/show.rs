@@ -8,7 +8,7 @@ use super::clean::short;
 use super::human::age;
 use super::json::FORMAT_VERSION;
 use super::table::table;
-use crate::model::Workspace;
+use crate::model::{VolumeKey, Workspace};
 
 /// What there is of an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -46,7 +46,8 @@ pub struct Row {
     pub egress_best_effort: bool,
     /// Its snapshots, oldest first.
     pub snapshots: Vec<String>,
-    /// What is attached to it as a spec declares it: `SOURCE at PATH`, `NAME at PATH`, `PORT at 127.0.0.1:PORT`.
+    /// What is attached to it as a spec declares it: `SOURCE at PATH`, `NAME at PATH (SIZE)`, `PORT at
+    /// 127.0.0.1:PORT`; and its volumes that are not, `NAME (not attached)`.
     pub workspace: Attached,
     /// What of it is older than the spec has it: `source` when what it was cloned from has changed since, and
     /// `snapshot:NAME` for each such snapshot of its own.
@@ -83,7 +84,11 @@ impl Attached {
             let readonly = if mount.readonly { " (to read)" } else { "" };
             format!("{} at {path}{readonly}", mount.source)
         });
-        let volumes = found.volumes.iter().map(|(name, path)| format!("{name} at {path}"));
+        let volumes = found.volumes.iter().map(|(name, path)| {
+            let size = found.volume_sizes.get(name);
+            let size = size.map(|size| format!(" ({size})")).unwrap_or_default();
+            format!("{name} at {path}{size}")
+        });
         let ports = found
             .ports
             .iter()
@@ -93,6 +98,12 @@ impl Attached {
             volumes: volumes.collect(),
             ports: ports.collect(),
         }
+    }
+
+    /// Adds volumes that are there, and not attached.
+    pub(crate) fn keep<'a>(&mut self, volumes: impl Iterator<Item = &'a VolumeKey>) {
+        self.volumes
+            .extend(volumes.map(|key| format!("{} (not attached)", key.name)));
     }
 
     fn all(&self) -> Vec<String> {

@@ -252,3 +252,144 @@ async fn a_taken_port_is_in_nobodys_way_who_stays_stopped() {
     run(&memory, "plan", &spec("port 8080 host=18080; state \"stopped\";"), 0).await;
     run(&memory, "plan", &spec("port 8080 host=18080;"), 1).await;
 }
+
+fn two(one: &str, two: &str) -> String {
+    format!("sandbox \"one\" {{ image \"debian/12\"; {one} }}\nsandbox \"two\" {{ image \"debian/12\"; {two} }}")
+}
+
+#[tokio::test]
+async fn ports_that_two_sandboxes_swap_are_let_go_of_before_all_else() {
+    let memory = Memory::new();
+    let ports = |first: u16, second: u16| format!("port 80 host={first}; port 81 host={second};");
+    run(&memory, "apply", &two(&ports(1080, 1081), &ports(1090, 1091)), 0).await;
+    let _ = memory.take_journal();
+    let swapped = two(&ports(1090, 1081), &ports(1080, 1091));
+    run(&memory, "apply", &swapped, 0).await;
+    let attached: Vec<String> = memory
+        .take_journal()
+        .into_iter()
+        .filter(|entry| entry.starts_with("attach"))
+        .collect();
+    assert_eq!(attached.len(), 3, "one of them lets go first: {attached:?}");
+    run(&memory, "plan", &swapped, 0).await;
+    // Within one sandbox, and where the other is made anew as well.
+    run(
+        &memory,
+        "apply",
+        &two("port 80 host=1081; port 81 host=1090;", &ports(1080, 1091)),
+        0,
+    )
+    .await;
+    let replaced = two("port 80 host=1080;", "port 80 host=1081;").replacen("debian/12", "debian/13", 1);
+    let shown = program_with(&memory, &["apply", "-", "--yes", "--allow-data-loss"], &replaced).await;
+    assert_eq!(shown.code, 0, "{}", shown.stderr);
+    run(&memory, "plan", &replaced, 0).await;
+}
+
+#[tokio::test]
+async fn a_port_that_another_sandbox_keeps_is_an_error_at_its_line() {
+    let memory = Memory::new();
+    let port = "port 80 host=1080;";
+    run(&memory, "apply", &two(port, ""), 0).await;
+    let _ = memory.take_journal();
+    // It left the spec, and runs.
+    let left = format!("sandbox \"three\" {{ image \"debian/12\"; {port} }}");
+    let shown = program_with(&memory, &["apply", "-", "--yes"], &left).await;
+    assert!(
+        shown.code == 1
+            && shown
+                .stderr
+                .contains("port 1080 of this machine is taken: `one` has it")
+            && shown.stderr.contains("sbx.kdl:2")
+            && shown.stderr.contains("`--prune` deletes it"),
+        "{}",
+        shown.stderr
+    );
+    // It is not among the targets.
+    let moved = two("", port);
+    let shown = program_with(&memory, &["apply", "-", "--yes", "--target", "two"], &moved).await;
+    assert!(
+        shown.code == 1 && shown.stderr.contains("apply `one` as well"),
+        "{}",
+        shown.stderr
+    );
+    assert_eq!(memory.take_journal(), Vec::<String>::new());
+    program_with(&memory, &["apply", "-", "--yes", "--prune"], &left).await;
+    run(&memory, "plan", &left, 0).await;
+}
+
+#[tokio::test]
+async fn volumes_of_sandboxes_that_are_no_more_are_found() {
+    let memory = applied("volume \"data\" path=\"/data\";").await;
+    memory.delete_by_hand("demo-one").expect("is there");
+    let kept = spec("volume \"data\" path=\"/data\";");
+    let shown = program_with(&memory, &["show", "-"], &kept).await;
+    assert!(shown.stdout.contains("data (not attached)"), "{}", shown.stdout);
+    let none = "sandbox \"two\" { image \"debian/12\"; }";
+    let shown = program_with(&memory, &["show", "-"], none).await;
+    assert!(
+        shown.stdout.contains("missing (left over)") && shown.stdout.contains("data (not attached)"),
+        "{}",
+        shown.stdout
+    );
+    run(&memory, "apply", none, 0).await;
+    assert_eq!(memory.volumes().len(), 1);
+    let shown = program_with(&memory, &["plan", "-", "--prune"], none).await;
+    assert!(shown.stdout.contains("delete volume data"), "{}", shown.stdout);
+    program_with(&memory, &["apply", "-", "--prune", "--yes"], none).await;
+    assert_eq!(memory.volumes().len(), 0);
+}
+
+#[tokio::test]
+async fn a_volume_grows_while_it_runs_and_never_shrinks() {
+    let sized = |size: &str| format!("volume \"data\" path=\"/data\" size=\"{size}\";");
+    let memory = applied("volume \"data\" path=\"/data\";").await;
+    assert_eq!(
+        changes(&memory, &[], &sized("10GiB")).await,
+        ["volume data update spec-changed live: ->10GiB pending"]
+    );
+    run(&memory, "apply", &spec(&sized("10GiB")), 0).await;
+    run(&memory, "plan", &spec(&sized("10240MiB")), 0).await;
+    assert_eq!(memory.volumes().values().next(), Some(&Some("10GiB".to_owned())));
+    let shown = program_with(&memory, &["show", "-"], &spec(&sized("10GiB"))).await;
+    assert!(shown.stdout.contains("data at /data (10GiB)"), "{}", shown.stdout);
+    let exported = program_with(&memory, &["export", "--environment", "demo", "--backend", "local"], "").await;
+    assert!(
+        exported
+            .stdout
+            .contains("volume \"data\" path=\"/data\" size=\"10GiB\""),
+        "{}",
+        exported.stdout
+    );
+    // Nothing less, whatever became of the sandbox.
+    for _ in 0..2 {
+        let shown = program_with(&memory, &["apply", "-", "--yes"], &spec(&sized("5GiB"))).await;
+        assert!(
+            shown.code == 1 && shown.stderr.contains("has 10GiB, and cannot shrink to 5GiB"),
+            "{}",
+            shown.stderr
+        );
+        let _ = memory.delete_by_hand("demo-one");
+    }
+    run(&memory, "apply", &spec(&sized("20GiB")), 0).await;
+    assert_eq!(memory.volumes().values().next(), Some(&Some("20GiB".to_owned())));
+    // It keeps what it has, which is told once.
+    let plain = spec("volume \"data\" path=\"/data\";");
+    let shown = program_with(&memory, &["apply", "-", "--yes"], &plain).await;
+    assert!(
+        shown.stdout.contains("the volume data keeps its size"),
+        "{}{}",
+        shown.stdout,
+        shown.stderr
+    );
+    let shown = program_with(&memory, &["plan", "-", "--detailed-exitcode"], &plain).await;
+    assert!(
+        shown.code == 0 && !shown.stdout.contains("keeps its size"),
+        "{}",
+        shown.stdout
+    );
+    assert_eq!(
+        changes(&memory, &["--prune"], "").await,
+        ["volume data delete pruned data-loss: /data>- pending"]
+    );
+}

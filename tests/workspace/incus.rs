@@ -472,3 +472,104 @@ fn copies_of_guarded_files_go_with_their_sandbox() {
     scene.says(0, &["destroy", "--allow-data-loss", "--yes"]);
     assert!(!guards.exists());
 }
+
+#[test]
+fn what_the_tool_works_with_is_never_mounted() {
+    let Some(scene) = Scene::on_incus("own") else { return };
+    super::local::what_it_works_with_is_refused(&scene, &[("..", "/state"), ("../state.guarded", "/state.guarded")]);
+}
+
+#[test]
+fn what_lies_where_somebody_else_can_write_is_not_mounted() {
+    let Some(scene) = Scene::on_incus("reach") else { return };
+    scene.file("src/sub/main", "here");
+    scene.file("more/main", "there");
+    let two = |one: &str, two: &str| format!("{}\nsandbox \"two\" {{ {two} }}", sandbox(one));
+    let outer = "mount \"/work\" source=\"src\";";
+    let inner = "mount \"/sub\" source=\"src/sub\";";
+    scene.apply(&sandbox(outer));
+    // It left the spec, and can still write there.
+    scene.write(&format!("sandbox \"two\" {{\n {inner}\n}}"));
+    let said = scene.says(1, &["apply", "--yes"]);
+    assert!(
+        said.contains("plan::nested-mount") && said.contains("`one` can write to") && said.contains("sbx.kdl:5"),
+        "{said}"
+    );
+    // One that loses it does so first, and one that keeps a part of it is restarted.
+    scene.apply(&two("", inner));
+    scene.apply(&two(outer, ""));
+    let narrowed = "mount \"/work\" source=\"src/sub\";";
+    scene.write(&sandbox(narrowed));
+    let plan = scene.says(0, &["plan"]);
+    assert!(plan.contains("mount /work") && plan.contains("[restart]"), "{plan}");
+    scene.apply(&sandbox(narrowed));
+    // The other way round, as hands may have attached it.
+    let (instance, source) = (
+        format!("{}-two", scene.environment),
+        scene.repo().join("more").display().to_string(),
+    );
+    let source = format!("source={source}");
+    scene.client(&[
+        "config",
+        "device",
+        "add",
+        &instance,
+        "by-hand",
+        "disk",
+        &source,
+        "path=/theirs",
+        "readonly=true",
+    ]);
+    scene.write(&sandbox("mount \"/work\" source=\".\";"));
+    let said = scene.says(1, &["apply", "--yes"]);
+    assert!(
+        said.contains("`two` has") && said.contains("more mounted, which lies in what is mounted here"),
+        "{said}"
+    );
+}
+
+#[test]
+fn two_sandboxes_swap_their_ports() {
+    let Some(scene) = Scene::on_incus("ports") else { return };
+    super::ports::swap_their_ports(&scene);
+}
+
+#[test]
+fn a_volume_has_the_size_that_the_spec_says() {
+    let Some(scene) = Scene::on_incus("size") else { return };
+    let sized = |size: &str| sandbox(&format!("volume \"data\" path=\"/data\" {size};"));
+    let volume = || {
+        let all = scene.client(&["storage", "volume", "list", "default", "type=custom", "-f", "json"]);
+        let all: serde_json::Value = serde_json::from_str(&all).expect("JSON");
+        let ours = all.as_array().expect("a list").iter().find(|volume| {
+            let label = &volume["config"]["user.sbx-apply.environment"];
+            label.as_str() == Some(&scene.environment)
+        });
+        let ours = ours.expect("is there");
+        (ours["name"].clone(), ours["config"]["size"].clone())
+    };
+    scene.apply(&sized("size=\"64MiB\""));
+    assert_eq!(volume().1, "64MiB");
+    scene.inside("echo kept > /data/work");
+    let before = scene.started();
+    scene.apply(&sized("size=\"128MiB\""));
+    assert_eq!((volume().1, scene.started()), ("128MiB".into(), before));
+    scene.write(&sized("size=\"64MiB\""));
+    let said = scene.says(1, &["apply", "--yes"]);
+    assert!(
+        said.contains("cannot shrink to 64MiB") && said.contains("sbx.kdl:4"),
+        "{said}"
+    );
+    // By hand it is drift, and put back.
+    let name = volume().0.as_str().expect("a name").to_owned();
+    scene.client(&["storage", "volume", "set", "default", &name, "size=64MiB"]);
+    scene.write(&sized("size=\"128MiB\""));
+    let check = scene.says(3, &["check"]);
+    assert!(check.contains("size: 64MiB → 128MiB (drift)"), "{check}");
+    scene.says(0, &["apply", "--yes"]);
+    assert_eq!(volume().1, "128MiB");
+    // Without a word about it, it stays.
+    scene.apply(&sized(""));
+    assert_eq!(volume().1, "128MiB");
+    assert_eq!(scene.inside("cat /data/work"), "kept");
+}

@@ -277,3 +277,28 @@ fn nothing_that_is_mounted_below_a_source_comes_along() {
     assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
     assert_eq!(said, "main");
 }
+
+#[test]
+fn what_the_tool_works_with_is_never_mounted() {
+    let Some(scene) = Scene::on_local("own") else { return };
+    scene.apply(&sandbox(""));
+    what_it_works_with_is_refused(
+        &scene,
+        &[("..", "/state"), ("../state", "/state"), ("../state/notes", "/state")],
+    );
+}
+
+/// Refuses mounts of these sources, whose root is the folder of the scene, for what they would show.
+pub(super) fn what_it_works_with_is_refused(scene: &Scene, sources: &[(&str, &str)]) {
+    let root = scene.repo().join("..").display().to_string();
+    for (source, what) in sources {
+        for readonly in ["", "readonly=true"] {
+            scene.write(&sandbox(&format!("mount \"/x\" source=\"{source}\" {readonly};")));
+            let said = scene.says(1, &["apply", "--yes", "--root", &root]);
+            assert!(
+                said.contains("plan::own-path") && said.contains(what) && said.contains("sbx.kdl:4"),
+                "{source}: {said}"
+            );
+        }
+    }
+}

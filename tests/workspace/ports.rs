@@ -184,3 +184,25 @@ fn a_port_that_somebody_has_is_told_before_anything_is_touched() {
     );
     assert!(scene.says(0, &["show"]).contains("stopped"));
 }
+
+#[test]
+fn two_sandboxes_swap_their_ports() {
+    let Some(scene) = Scene::on_local("swap-ports") else {
+        return;
+    };
+    swap_their_ports(&scene);
+}
+
+pub(super) fn swap_their_ports(scene: &Scene) {
+    let (first, second) = (free_port(), free_port());
+    let spec = |one: u16, two: u16| {
+        format!("sandbox \"one\" {{ port 80 host={one}; }}\nsandbox \"two\" {{ port 80 host={two}; }}")
+    };
+    scene.apply(&spec(first, second));
+    scene.apply(&spec(second, first));
+    let shown = scene.says(0, &["show", "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    let ports = |index: usize| shown["sandboxes"][index]["workspace"]["ports"][0].clone();
+    assert_eq!(ports(0), format!("80 at 127.0.0.1:{second}"));
+    assert_eq!(ports(1), format!("80 at 127.0.0.1:{first}"));
+}

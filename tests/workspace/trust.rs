@@ -183,3 +183,42 @@ fn on_incus_whatever_has_changed_needs_a_yes() {
     scene.says(0, &["apply", "--yes"]);
     assert_eq!(scene.inside("echo $A"), "4");
 }
+
+#[test]
+fn what_a_sandbox_of_another_environment_may_have_written_needs_a_yes() {
+    let Some(scene) = Scene::on_local("others") else { return };
+    scene.apply("sandbox \"one\" { env A=\"1\"; }");
+    // Its own spec lies elsewhere, so nothing of it is in what it has mounted.
+    let other = scene.repo().join("../other.kdl");
+    let name = format!("{}-b", scene.environment);
+    let spec =
+        format!("environment \"{name}\"\nsandbox \"evil\" {{ image \"repo/image\"; mount \"/x\" source=\"repo\"; }}\n");
+    fs::write(&other, spec).expect("writes");
+    let other = other.display().to_string();
+    scene.says(0, &["apply", "--yes", &other]);
+    let said = scene.says(0, &["plan"]);
+    let who = format!("`evil` of `{name}` could have done that");
+    assert!(said.contains(&who), "{said}");
+    // What somebody has said yes to is not asked about again, until it changes.
+    scene.write("sandbox \"one\" { env A=\"2\"; }");
+    scene.says(0, &["apply", "--yes", FLAG]);
+    let said = scene.says(0, &["plan", "--detailed-exitcode"]);
+    assert!(!said.contains("Look at the spec"), "{said}");
+    let script = "sed 's/A=\"2\"/A=\"3\"/' /x/sbx.kdl > /tmp/x; cat /tmp/x > /x/sbx.kdl";
+    scene.says(0, &["exec", &other, "evil", "--", "/bin/sh", "-c", script]);
+    let said = scene.says(4, &["apply", "--yes"]);
+    assert!(said.contains("plan::changed-spec") && said.contains(&who), "{said}");
+    scene.says(
+        0,
+        &[
+            "destroy",
+            "--environment",
+            &name,
+            "--backend",
+            "local",
+            "--yes",
+            "--allow-data-loss",
+        ],
+    );
+    scene.says(0, &["apply", "--yes"]);
+}

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,8 +24,8 @@ use crate::backend::{
     ReadFiles, Result, Scope, Stop, Streams, Terminal,
 };
 use crate::model::{
-    Attach, Capabilities, Capability, EnvironmentName, GuestPath, HotPlug, Inspection, Instance, InstanceName, Labels,
-    LiveInstance, Mode, Owner, Protocol, Query, Snapshot, VolumeKey,
+    Attach, Capabilities, Capability, EnvironmentName, GuestPath, HostMount, HotPlug, Inspection, Instance,
+    InstanceName, Labels, LiveInstance, Mode, Owner, Protocol, Query, Snapshot, VolumeKey,
 };
 
 /// How many operations at once: four were as fast as eight or sixteen, and free of the errors that eight
@@ -94,6 +95,8 @@ impl Incus {
     ) -> Self {
         let guard = Guard::new(client.is_local());
         let mut capabilities = capabilities();
+        let socket = client.is_local().then(|| Path::new(client.place()));
+        capabilities.own_paths = host.own_paths(socket);
         if !client.is_local() {
             capabilities.able.remove(&Capability::Mounts);
             let there = format!(
@@ -190,6 +193,7 @@ fn capabilities() -> Capabilities {
             C::EgressGuest,
             C::Mounts,
             C::Volumes,
+            C::VolumeSize,
             C::Ports,
             C::Network,
         ]),
@@ -210,6 +214,7 @@ fn capabilities() -> Capabilities {
             ports: true,
         },
         guards_folders: false,
+        own_paths: Vec::new(),
         bounds: Default::default(),
         workspace_remarks: vec![(
             C::Mounts,
@@ -268,15 +273,22 @@ impl Observe for Incus {
         Ok(convert::mounted(&instance.expanded_devices))
     }
 
-    async fn volumes(&self, environment: &EnvironmentName) -> Result<BTreeSet<VolumeKey>> {
+    async fn volumes(&self, environment: &EnvironmentName) -> Result<BTreeMap<VolumeKey, Option<String>>> {
         let found = self.all_volumes(environment).await;
         let found = found.map_err(|error| error.within("cannot list the volumes"))?;
-        Ok(found.into_keys().collect())
+        Ok(found.into_iter().map(|(key, stored)| (key, stored.size)).collect())
+    }
+
+    async fn host_mounts(&self) -> Result<BTreeMap<InstanceName, Vec<HostMount>>> {
+        match self.client.is_local() {
+            true => self.all_host_mounts().await,
+            false => Ok(BTreeMap::new()),
+        }
     }
 
     async fn taken_ports(&self, ports: &BTreeSet<(u16, Protocol)>) -> Result<BTreeMap<(u16, Protocol), String>> {
         Ok(match self.client.is_local() {
-            true => attachable::taken(ports),
+            true => attachable::taken(ports, attachable::Opens::ByDaemon),
             false => BTreeMap::new(),
         })
     }

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use super::wire::{self, Config, Devices};
 use crate::backend::{Error, ErrorKind, Result};
 use crate::model::{
-    Bytes, Changes, CreateOpts, Digest, EnvironmentName, GuestPath, Instance, InstanceName, Labels, LiveInstance,
-    LiveSnapshot, Memory, Note, Snapshot, Status,
+    Bytes, Changes, CreateOpts, Digest, EnvironmentName, GuestPath, HostMount, Instance, InstanceName, Labels,
+    LiveInstance, LiveSnapshot, Memory, Note, Snapshot, Status,
 };
 
 /// Before the key of a label.
@@ -169,6 +169,21 @@ pub(super) fn mounted(devices: &Devices) -> BTreeSet<GuestPath> {
         (!parts.is_empty()).then(|| GuestPath::observed(format!("/{}", parts.join("/"))))
     });
     paths.collect()
+}
+
+/// What of this machine is mounted: disks whose source is a path, and no volume of a pool.
+pub(super) fn host_mounts(devices: &Devices) -> Vec<HostMount> {
+    let disks = devices
+        .values()
+        .filter(|device| device.get("type").is_some_and(|kind| kind == "disk") && !device.contains_key("pool"));
+    let mounts = disks.filter_map(|device| {
+        let source = device.get("source").filter(|source| source.starts_with('/'))?;
+        Some(HostMount {
+            source: source.into(),
+            readonly: device.get("readonly").is_some_and(|value| value == "true"),
+        })
+    });
+    mounts.collect()
 }
 
 /// The labels among settings.

@@ -8,7 +8,7 @@ use super::Incus;
 use super::{convert, wire};
 use crate::backend::retry::retry_when;
 use crate::backend::{Error, ErrorKind, Result, Scope};
-use crate::model::{EnvironmentName, Instance, InstanceName, Labels, LiveInstance, Status};
+use crate::model::{EnvironmentName, HostMount, Instance, InstanceName, Labels, LiveInstance, Status};
 
 /// Up to so many instances, snapshots are asked for one instance at a time.
 const FEW: usize = 4;
@@ -75,6 +75,16 @@ impl Incus {
         let there = there.into_iter().filter(|instance| is_in(instance, scope));
         let wanted = scope.names.iter().map(ToString::to_string);
         Ok(there.map(|instance| instance.name).chain(wanted).collect())
+    }
+
+    /// What every instance has mounted of this machine.
+    pub(super) async fn all_host_mounts(&self) -> Result<BTreeMap<InstanceName, Vec<HostMount>>> {
+        let all = self.all(1).await?.into_iter();
+        let mounts = all.map(|instance| {
+            let mounts = convert::host_mounts(&instance.expanded_devices);
+            (InstanceName::observed(instance.name), mounts)
+        });
+        Ok(mounts.filter(|(_, mounts)| !mounts.is_empty()).collect())
     }
 
     /// The instances of a scope's environment that run.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::Local;
 use super::lifecycle::setting;
 use super::network::addresses;
-use crate::backend::attachable::taken;
+use crate::backend::attachable::{Opens, taken};
 use crate::backend::{ErrorKind, Observe, Result, Scope};
 use crate::model::{
     Capabilities, EnvironmentName, GuestPath, Instance, InstanceName, Labels, LiveInstance, Protocol, Snapshot, Status,
@@ -48,8 +48,9 @@ impl Observe for Local {
         Ok(record.live(name, Status::Stopped).mounted)
     }
 
-    async fn volumes(&self, environment: &EnvironmentName) -> Result<BTreeSet<VolumeKey>> {
-        self.kept_volumes(environment)
+    async fn volumes(&self, environment: &EnvironmentName) -> Result<BTreeMap<VolumeKey, Option<String>>> {
+        let kept = self.kept_volumes(environment)?;
+        Ok(kept.into_iter().map(|key| (key, None)).collect())
     }
 
     fn check_setting(&self, key: &str, value: &str) -> Result<()> {
@@ -57,7 +58,7 @@ impl Observe for Local {
     }
 
     async fn taken_ports(&self, ports: &BTreeSet<(u16, Protocol)>) -> Result<BTreeMap<(u16, Protocol), String>> {
-        Ok(taken(ports))
+        Ok(taken(ports, Opens::Itself))
     }
 
     async fn find_image(&self, image: &str) -> Result<()> {

@@ -12,6 +12,7 @@ use super::helper::{Helpers, OWN};
 use super::ids::{Ids, range};
 use super::network::Network;
 use super::state::Store;
+use crate::backend::attachable::{guards_beside, real};
 use crate::backend::{Error, ErrorKind, Examination, Result, Sandboxes, Settings};
 use crate::model::{Capabilities, Capability, HotPlug};
 
@@ -92,11 +93,15 @@ impl Local {
         let ids = Store::ids(&state)?.unwrap_or_else(ids);
         let groups = Groups::find(&state);
         let network = Network::find(ids);
+        let own_paths = vec![real(&state), real(&guards_beside(&state))];
         Ok(Self {
             store: Store::at(state, ids)?,
             ids,
             helpers: Helpers::new(program.to_owned(), ids),
-            capabilities: capabilities(ids, &groups, &network),
+            capabilities: Capabilities {
+                own_paths,
+                ..capabilities(ids, &groups, &network)
+            },
             groups,
             network,
             images: setting("folder")
@@ -174,6 +179,10 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
         C::DiskSize,
         "local sandboxes share the disk of this machine; take `disk` out of the spec".to_owned(),
     )];
+    reasons.push((
+        C::VolumeSize,
+        "volumes of local sandboxes share the disk of this machine; take `size` out of the spec".to_owned(),
+    ));
     match groups.limit() {
         true => able.extend([C::CpuLimit, C::MemoryLimit, C::MemoryShare]),
         false => {
@@ -211,6 +220,7 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
             ..HotPlug::default()
         },
         guards_folders: true,
+        own_paths: Vec::new(),
         bounds: Default::default(),
         workspace_remarks: Vec::new(),
         remarks: network.remark().into_iter().collect(),

@@ -12,7 +12,7 @@ use super::power::{END, ends};
 use super::running::Process;
 use super::state::Record;
 use super::wire::{Ports, Request};
-use crate::backend::attachable::taken;
+use crate::backend::attachable::{Opens, taken};
 use crate::backend::{Error, ErrorKind, Result};
 use crate::model::{GuestPort, InstanceName, Protocol, Workspace};
 
@@ -49,13 +49,11 @@ impl Local {
             .unwrap_or_default();
         let open: BTreeSet<(u16, Protocol)> = parsed(&open).map(|(guest, host)| (host, guest.protocol)).collect();
         let wanted = wanted.map(|(guest, host)| (host, guest.protocol));
-        match taken(&wanted.filter(|port| !open.contains(port)).collect())
-            .into_iter()
-            .next()
-        {
-            Some(((port, _), who)) => Err(Error::new(
+        let wanted = wanted.filter(|port| !open.contains(port)).collect();
+        match taken(&wanted, Opens::Itself).into_iter().next() {
+            Some(((port, _), why)) => Err(Error::new(
                 ErrorKind::AlreadyExists,
-                format!("port {port} of this machine is taken: {who}"),
+                format!("port {port} of this machine {why}"),
             )
             .with_hint("choose another one with `host`, or end what listens there")),
             None => Ok(()),

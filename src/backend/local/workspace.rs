@@ -46,8 +46,13 @@ struct Note {
 
 impl Attached {
     /// What there is of it, as far as `mounted` says. `is_other` tells where something else is mounted than what stands at
-    /// the source now.
-    fn live(&self, mounted: impl Fn(&str) -> bool, is_other: impl Fn(&str, &str) -> bool) -> Workspace {
+    /// the source now, and `folder` the source of a volume.
+    fn live(
+        &self,
+        mounted: impl Fn(&str) -> bool,
+        is_other: impl Fn(&str, &str) -> bool,
+        folder: impl Fn(&str) -> Option<PathBuf>,
+    ) -> Workspace {
         let mounts = self.mounts.iter().filter(|(path, _)| mounted(path));
         let mounts = mounts.filter_map(|(path, mount)| {
             let guarded = mount.guarded.iter().filter(|below| mounted(&format!("{path}/{below}")));
@@ -63,9 +68,19 @@ impl Attached {
             Some((GuestPath::new(path.as_str()).ok()?, attached))
         });
         let volumes = self.volumes.iter().filter(|(_, path)| mounted(path));
+        let volumes = volumes.map(|(name, path)| {
+            let covered = folder(name).is_some_and(|folder| is_other(path, &folder.to_string_lossy()));
+            let odd = if covered {
+                ", which something else lies over"
+            } else {
+                ""
+            };
+            (name.clone(), format!("{path}{odd}"))
+        });
         Workspace {
             mounts: mounts.collect(),
-            volumes: volumes.map(|(name, path)| (name.clone(), path.clone())).collect(),
+            volumes: volumes.collect(),
+            volume_sizes: BTreeMap::new(),
             ports: BTreeMap::new(),
             listening: BTreeSet::new(),
         }
@@ -199,6 +214,7 @@ impl Local {
         attached.live(
             |path| points.as_ref().is_none_or(|points| points.contains(path)),
             is_other,
+            |volume| Some(self.volume(&self.key(name, record, volume).ok()?).join("data")),
         )
     }
 

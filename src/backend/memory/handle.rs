@@ -52,6 +52,7 @@ impl Memory {
             Can::EgressNone,
             Can::Mounts,
             Can::Volumes,
+            Can::VolumeSize,
             Can::Ports,
         ]);
         Self {
@@ -68,6 +69,7 @@ impl Memory {
                     ports: true,
                 },
                 guards_folders: false,
+                own_paths: Vec::new(),
                 bounds: Default::default(),
                 workspace_remarks: Vec::new(),
                 remarks: Vec::new(),

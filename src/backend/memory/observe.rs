@@ -66,7 +66,7 @@ impl Observe for Memory {
         Ok(self.world().machine(name)?.all_mounted())
     }
 
-    async fn volumes(&self, environment: &EnvironmentName) -> Result<BTreeSet<VolumeKey>> {
+    async fn volumes(&self, environment: &EnvironmentName) -> Result<BTreeMap<VolumeKey, Option<String>>> {
         self.count("volumes");
         self.pause().await;
         Ok(self.kept_volumes(environment))

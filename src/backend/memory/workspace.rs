@@ -7,14 +7,14 @@ use super::hold::Hold;
 use super::machine::Machine;
 use crate::backend::{Error, ErrorKind, Result};
 use crate::model::{
-    Attach, Capability, EnvironmentName, GuestPath, InstanceName, Labels, Ownership, Protocol, Status, VolumeKey,
+    Attach, Bytes, Capability, EnvironmentName, GuestPath, InstanceName, Labels, Ownership, Protocol, Status, VolumeKey,
 };
 
 impl Memory {
-    pub(super) fn kept_volumes(&self, environment: &EnvironmentName) -> BTreeSet<VolumeKey> {
+    pub(super) fn kept_volumes(&self, environment: &EnvironmentName) -> BTreeMap<VolumeKey, Option<String>> {
         let world = self.world();
-        let of_it = |key: &&VolumeKey| key.environment == *environment;
-        world.volumes.iter().filter(of_it).cloned().collect()
+        let of_it = world.volumes.iter().filter(|(key, _)| key.environment == *environment);
+        of_it.map(|(key, size)| (key.clone(), size.clone())).collect()
     }
 
     pub(super) fn taken(&self, ports: &BTreeSet<(u16, Protocol)>) -> BTreeMap<(u16, Protocol), String> {
@@ -25,12 +25,14 @@ impl Memory {
 
     /// Has somebody else listen on a port of the host.
     pub fn take_port(&self, port: u16, protocol: Protocol, who: &str) {
-        self.world().taken_ports.insert((port, protocol), who.to_owned());
+        self.world()
+            .taken_ports
+            .insert((port, protocol), format!("is taken: {who}"));
     }
 
     /// The volumes that there are.
     #[must_use]
-    pub fn volumes(&self) -> BTreeSet<VolumeKey> {
+    pub fn volumes(&self) -> BTreeMap<VolumeKey, Option<String>> {
         self.world().volumes.clone()
     }
 
@@ -55,12 +57,7 @@ impl Memory {
                 format!("the port {port} is taken"),
             ));
         }
-        let volumes = changes.volumes.iter().filter(|(_, volume)| volume.is_some());
-        let made = volumes.map(|(name, _)| VolumeKey {
-            name: name.clone(),
-            ..key.clone()
-        });
-        self.world().volumes.extend(made);
+        self.see_to_volumes(&key, changes)?;
         let hot = self.able().hot_plug;
         held.change(|machine| {
             let readonly = changes
@@ -77,6 +74,24 @@ impl Memory {
             machine.attach(changes);
             Ok(())
         })
+    }
+
+    /// Makes volumes that are missing, and has the others hold more.
+    fn see_to_volumes(&self, owner: &VolumeKey, changes: &Attach) -> Result<()> {
+        let mut world = self.world();
+        for (name, volume) in &changes.volumes {
+            let Some(volume) = volume else { continue };
+            let name = name.clone();
+            let size = world.volumes.entry(VolumeKey { name, ..owner.clone() }).or_default();
+            let before = size.as_ref().and_then(|size| size.parse::<Bytes>().ok());
+            if let Some(wanted) = volume.size {
+                if before.is_some_and(|before| wanted < before) {
+                    return Err(Error::new(ErrorKind::Invalid, "a volume cannot shrink"));
+                }
+                *size = Some(wanted.to_string());
+            }
+        }
+        Ok(())
     }
 
     /// Whose the volumes of an instance are.

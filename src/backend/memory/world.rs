@@ -24,7 +24,7 @@ pub(super) struct World {
     /// What is kept of each environment.
     pub(super) notes: BTreeMap<(EnvironmentName, NoteKey), Note>,
     /// Volumes, attached or not.
-    pub(super) volumes: BTreeSet<VolumeKey>,
+    pub(super) volumes: BTreeMap<VolumeKey, Option<String>>,
     /// Ports of the host that somebody else has.
     pub(super) taken_ports: BTreeMap<(u16, Protocol), String>,
     pub(super) holds: Holds,
@@ -45,7 +45,7 @@ impl Default for World {
                 .into(),
             members: BTreeMap::new(),
             notes: BTreeMap::new(),
-            volumes: BTreeSet::new(),
+            volumes: BTreeMap::new(),
             taken_ports: BTreeMap::new(),
             holds: Holds::default(),
             journal: Vec::new(),

@@ -91,6 +91,7 @@ fn capabilities(unable: Vec<(Capability, String)>, bounds: Bounds) -> Capabiliti
             ports: false,
         },
         guards_folders: false,
+        own_paths: Vec::new(),
         bounds,
         workspace_remarks: Vec::new(),
         remarks: Vec::new(),

@@ -386,7 +386,10 @@ impl Job<'_> {
             None if made.plan.steps.is_empty() => made.live.clone(),
             // Nothing that could be written to, before or after.
             None if kept.is_none() => return Ok(()),
-            None => observe_scope(self.backend, &scope_of(desired)).await?,
+            None => Live {
+                spec_records: made.live.spec_records.clone(),
+                ..observe_scope(self.backend, &scope_of(desired)).await?
+            },
         };
         let record = self.settled_record(&made.plan.selected, &after);
         keep_spec_record(self.backend, &desired.environment, kept, record.as_ref()).await?;

@@ -7,10 +7,11 @@ use super::super::error::Error;
 use super::super::interrupt::Interrupts;
 use super::super::session::{self, SpecArg};
 use super::super::settings::Settings;
-use crate::apply::observe;
+use crate::apply::{find_volumes, observe};
 use crate::backend::Reader;
 use crate::model::{
     Desired, Enforcement, Field, Instance, InstanceName, Kind, Labels, Lifetime, Live, LiveInstance, SandboxName,
+    VolumeKey,
 };
 use crate::plan::{Matched, Options, Reason, plan};
 use crate::view::show::{self, Attached, Row, Show};
@@ -44,6 +45,7 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
         let owned = matched.owned.get(sandbox).copied();
         let foreign = owned.is_none() && live.instances.contains_key(&name);
         let mut row = row(sandbox, &name, owned, instances.get(&name), settings.now);
+        row.workspace.keep(kept(&live, sandbox, owned));
         row.leftover = leftover;
         row.stale = stale.get(sandbox).cloned().unwrap_or_default();
         if foreign {
@@ -53,15 +55,31 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
     };
     shown.sandboxes = desired.sandboxes.keys().map(|name| row(name, false)).collect();
     let left = matched.left_over(desired);
-    shown
-        .sandboxes
-        .extend(left.into_iter().map(|(name, _)| row(name, true)));
+    // Of some there is nothing left but volumes.
+    let gone = live.volumes.keys().map(|key| &key.sandbox);
+    let gone = gone.filter(|name| !desired.sandboxes.contains_key(*name) && !matched.owned.contains_key(*name));
+    let left: Vec<&SandboxName> = left
+        .into_iter()
+        .map(|(name, _)| name)
+        .chain(gone.collect::<BTreeSet<_>>())
+        .collect();
+    shown.sandboxes.extend(left.into_iter().map(|name| row(name, true)));
     settings.output.result(&if args.json {
         show::json(&shown)
     } else {
         show::human(&shown)
     });
     Ok(Code::Done)
+}
+
+/// The volumes of a sandbox that are not attached to it: there may be none any more.
+fn kept<'a>(
+    live: &'a Live,
+    sandbox: &'a SandboxName,
+    owned: Option<&'a LiveInstance>,
+) -> impl Iterator<Item = &'a VolumeKey> {
+    let of_it = live.volumes.keys().filter(move |key| key.sandbox == *sandbox);
+    of_it.filter(move |key| owned.is_none_or(|instance| !instance.workspace.volumes.contains_key(&key.name)))
 }
 
 /// What is stale of each sandbox.
@@ -72,7 +90,8 @@ async fn look(
     desired: &Desired,
     settings: &Settings,
 ) -> Result<(Live, BTreeMap<InstanceName, Instance>, Stale), Error> {
-    let live = observe(reader, desired, &BTreeSet::new()).await?;
+    let mut live = observe(reader, desired, &BTreeSet::new()).await?;
+    find_volumes(reader, &desired.environment, &mut live).await?;
     let instances = reader.list().await?;
     let instances = instances
         .into_iter()

@@ -413,11 +413,14 @@ static MOUNT: &[Form] = &[
     ),
 ];
 
-static VOLUME: &[Form] = &[Form::required(
-    "path",
-    Type::GuestPath,
-    "Where it is mounted in the sandbox.",
-)];
+static VOLUME: &[Form] = &[
+    Form::required("path", Type::GuestPath, "Where it is mounted in the sandbox."),
+    Form::value(
+        "size",
+        Type::Size,
+        "How much it may hold; as much as there is room for when left out. It never shrinks.",
+    ),
+];
 
 static PORT: &[Form] = &[
     Form::value(

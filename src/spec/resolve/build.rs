@@ -479,6 +479,7 @@ fn volume(block: &Block) -> Option<(String, Volume)> {
     let path = GuestPath::new(block.text("path")?).ok()?;
     let volume = Volume {
         path,
+        size: placed::<Bytes>(block, "size"),
         at: block.at.clone(),
     };
     Some((block.name().to_owned(), volume))

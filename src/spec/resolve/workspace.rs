@@ -11,14 +11,24 @@ use crate::spec::problems::Problems;
 
 /// Below a source: what makes programs of this machine run something, or holds what this tool and the backends' clients
 /// are set up by.
-const EXPOSED: [&str; 6] = [
+const EXPOSED: [&str; 12] = [
     ".git",
     ".config/sbx-apply",
     ".local/share/sbx-apply",
     ".config/incus",
     ".ssh",
     ".bashrc",
+    ".bash_profile",
+    ".profile",
+    ".zshrc",
+    ".zshenv",
+    ".zprofile",
+    ".config/fish",
 ];
+
+/// How many of a source's folders are looked into for repositories, and how many of those are named.
+const LOOKED_INTO: usize = 1000;
+const NAMED: usize = 3;
 
 /// A mount of a real path. `spec` are the spec's own files.
 pub(super) fn mount(source: PathBuf, readonly: bool, spec: &[SpecFile], at: &Place) -> Mount {
@@ -28,14 +38,10 @@ pub(super) fn mount(source: PathBuf, readonly: bool, spec: &[SpecFile], at: &Pla
         true => BTreeSet::new(),
         false => spec.iter().filter_map(guarded).collect(),
     };
-    let exposed = EXPOSED.iter().filter(|_| !readonly);
-    let mut exposed: BTreeSet<String> = exposed
-        .filter(|name| source.join(name).symlink_metadata().is_ok())
-        .map(|name| (*name).to_owned())
-        .collect();
-    if !readonly && source.components().any(|part| part.as_os_str() == ".git") {
-        exposed.insert(text(&source));
-    }
+    let exposed = match readonly {
+        true => BTreeSet::new(),
+        false => exposed(&source),
+    };
     Mount {
         is_file: source.is_file(),
         readonly,
@@ -45,6 +51,30 @@ pub(super) fn mount(source: PathBuf, readonly: bool, spec: &[SpecFile], at: &Pla
         at: at.clone(),
         source,
     }
+}
+
+/// What a guest that writes below a source could have this machine run.
+fn exposed(source: &Path) -> BTreeSet<String> {
+    let names = EXPOSED.iter();
+    let names = names.filter(|name| source.join(name).symlink_metadata().is_ok());
+    let mut exposed: BTreeSet<String> = names.map(|name| (*name).to_owned()).collect();
+    let itself = format!("{}/", source.to_string_lossy());
+    if EXPOSED.iter().any(|name| itself.contains(&format!("/{name}/"))) {
+        exposed.insert(source.to_string_lossy().into_owned());
+    }
+    // A folder of repositories.
+    let folders = std::fs::read_dir(source)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .take(LOOKED_INTO);
+    let repositories = folders.filter(|entry| entry.path().join(".git").symlink_metadata().is_ok());
+    let mut repositories: Vec<String> = repositories
+        .map(|entry| format!("{}/.git", entry.file_name().to_string_lossy()))
+        .collect();
+    repositories.sort_unstable();
+    exposed.extend(repositories.into_iter().take(NAMED));
+    exposed
 }
 
 /// Refuses a mount of what lies in a folder that a sandbox may write to: its processes could put a link in its place,

@@ -294,6 +294,7 @@ mod tests {
         let volume = AttachedVolume {
             path: path("/data"),
             owner: crate::model::Owner::ROOT,
+            size: None,
         };
         let guest: GuestPort = "53/udp".parse().expect("a port");
         let mut devices = Devices::new();
@@ -303,6 +304,7 @@ mod tests {
         let wanted = Workspace {
             mounts: [(path("/work"), mount)].into(),
             volumes: [("data".to_owned(), "/data".to_owned())].into(),
+            volume_sizes: Default::default(),
             ports: [(guest, "5353".to_owned())].into(),
             listening: [(5353, Protocol::Udp)].into(),
         };

@@ -23,11 +23,11 @@ pub(super) use devices::Host;
 
 use super::wire::{Config, Devices, nullable};
 use super::{Incus, convert, wire};
-use crate::backend::attachable::{has_ipv6, make_below, open_source, taken};
+use crate::backend::attachable::{Opens, guards_beside, has_ipv6, make_below, open_source, real, taken};
 use crate::backend::retry::retry;
 use crate::backend::{Error, ErrorKind, Result, Settings};
 use crate::model::{
-    Attach, AttachedMount, EnvironmentName, GuestPath, InstanceName, Ownership, Protocol, VolumeKey, Workspace,
+    Attach, AttachedMount, Bytes, EnvironmentName, GuestPath, InstanceName, Ownership, Protocol, VolumeKey, Workspace,
 };
 
 const ENVIRONMENT: &str = "user.sbx-apply.environment";
@@ -37,6 +37,9 @@ const PROJECT: &str = "user.sbx-apply.project";
 
 /// Whether a volume's owners are mapped by the mount, not on its disk.
 const SHIFTED: &str = "security.shifted";
+
+/// How much a volume may hold.
+const SIZE: &str = "size";
 
 /// The largest file that is guarded: a spec's file is never larger.
 const LIMIT: u64 = 1 << 20;
@@ -49,6 +52,13 @@ struct Volume {
     config: Config,
 }
 
+/// A volume of ours as it is in its pool.
+pub(super) struct Stored {
+    pub(super) pool: String,
+    /// How much it may hold, in the normal form of [`Bytes`], or as the daemon has it.
+    pub(super) size: Option<String>,
+}
+
 impl Host {
     /// This machine, where the daemon is its own.
     pub(super) fn of(settings: &Settings) -> Self {
@@ -59,13 +69,20 @@ impl Host {
         };
         let folder = absolute("state").or_else(|| usual().map(|folder| folder.join("sbx-apply")));
         Self {
-            guards: folder.map(|folder| {
-                let mut name = folder.into_os_string();
-                name.push(".guarded");
-                name.into()
-            }),
+            guards: folder.map(|folder| guards_beside(&folder)),
             ipv6: has_ipv6(),
         }
+    }
+
+    /// What nobody in a sandbox may get at: the folder of copies with the state folder beside it, the daemon's socket, and
+    /// its own folder.
+    pub(super) fn own_paths(&self, socket: Option<&Path>) -> Vec<PathBuf> {
+        let state = self.guards.as_deref().map(|guards| guards.with_extension(""));
+        let folder = socket
+            .and_then(Path::parent)
+            .filter(|folder| folder.join("storage-pools").is_dir());
+        let own = [self.guards.as_deref(), state.as_deref(), socket, folder];
+        own.into_iter().flatten().map(real).collect()
     }
 
     /// The same for one daemon, by its certificate's fingerprint: another one on this machine may have an instance of the same
@@ -210,10 +227,10 @@ impl Incus {
             .iter()
             .filter_map(|(guest, host)| Some(((*host)?, guest.protocol)));
         let new: BTreeSet<(u16, Protocol)> = new.filter(|port| !open.contains(port)).collect();
-        match taken(&new).into_iter().next() {
-            Some(((port, _), who)) => Err(Error::new(
+        match taken(&new, Opens::ByDaemon).into_iter().next() {
+            Some(((port, _), why)) => Err(Error::new(
                 ErrorKind::AlreadyExists,
-                format!("port {port} of this machine is taken: {who}"),
+                format!("port {port} of this machine {why}"),
             )),
             None => Ok(()),
         }
@@ -252,9 +269,12 @@ impl Incus {
                 ..key.clone()
             };
             let shifted = within.contains(&volume.path);
-            if let Some(pool) = found.get(&key) {
+            if let Some(Stored { pool, size }) = found.get(&key) {
                 if shifted {
                     self.shift(pool, &key).await?;
+                }
+                if let Some(wanted) = volume.size.filter(|wanted| size.as_ref() != Some(&wanted.to_string())) {
+                    self.resize(pool, &key, wanted).await?;
                 }
                 pools.insert(name.clone(), pool.clone());
                 continue;
@@ -280,6 +300,9 @@ impl Incus {
             if shifted {
                 body["config"][SHIFTED] = json!("true");
             }
+            if let Some(size) = volume.size {
+                body["config"][SIZE] = json!(size.to_string());
+            }
             self.client
                 .act(Method::POST, &url, Some(&body), None)
                 .await
@@ -287,6 +310,25 @@ impl Incus {
             pools.insert(name.clone(), pool.clone());
         }
         Ok(pools)
+    }
+
+    /// Has a volume that is there hold more, as long as it does not come to hold less.
+    async fn resize(&self, pool: &str, key: &VolumeKey, wanted: Bytes) -> Result<()> {
+        let name = devices::volume_name(key);
+        let url = self.client.url(["storage-pools", pool, "volumes", "custom", &name]);
+        let (volume, _): (Volume, _) = self.client.get(&url).await?;
+        let before = volume.config.get(SIZE).and_then(|size| size.parse::<Bytes>().ok());
+        if let Some(before) = before.filter(|before| wanted < *before) {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("the volume `{}` has {before}, and cannot shrink to {wanted}", key.name),
+            ));
+        }
+        let body = json!({ "config": { SIZE: wanted.to_string() } });
+        let resized = self.client.act(Method::PATCH, &url, Some(&body), None).await;
+        resized
+            .map(drop)
+            .map_err(|error: Error| error.within(format_args!("cannot have the volume `{}` hold {wanted}", key.name)))
     }
 
     /// Has a volume that is there shifted; its owners stay who they are.
@@ -305,8 +347,8 @@ impl Incus {
         })
     }
 
-    /// The volumes of an environment, each with its pool.
-    pub(super) async fn all_volumes(&self, environment: &EnvironmentName) -> Result<BTreeMap<VolumeKey, String>> {
+    /// The volumes of an environment.
+    pub(super) async fn all_volumes(&self, environment: &EnvironmentName) -> Result<BTreeMap<VolumeKey, Stored>> {
         let (pools, _): (Vec<String>, _) = self.client.get(&self.client.url(["storage-pools"])).await?;
         let mut found = BTreeMap::new();
         for pool in pools.iter().filter_map(|url| url.rsplit('/').next()) {
@@ -329,7 +371,11 @@ impl Incus {
                 };
                 // A copy that somebody has made by hand keeps the labels, and not the name.
                 if volume.name == devices::volume_name(&key) {
-                    found.insert(key, pool.to_owned());
+                    let size = label(SIZE).filter(|size| !size.is_empty());
+                    let size =
+                        size.map(|size| size.parse::<Bytes>().map_or(size.to_owned(), |bytes| bytes.to_string()));
+                    let pool = pool.to_owned();
+                    found.insert(key, Stored { pool, size });
                 }
             }
         }
@@ -338,7 +384,9 @@ impl Incus {
 
     pub(super) async fn remove_volume(&self, key: &VolumeKey) -> Result<()> {
         let found = self.all_volumes(&key.environment).await?;
-        let Some(pool) = found.get(key) else { return Ok(()) };
+        let Some(Stored { pool, .. }) = found.get(key) else {
+            return Ok(());
+        };
         let name = devices::volume_name(key);
         let url = self.client.url(["storage-pools", pool, "volumes", "custom", &name]);
         let removed = retry(|| self.client.act(Method::DELETE, &url, None::<&()>, None)).await;

@@ -72,7 +72,14 @@ fn one(root: &Root, bind: &Bind, owner: Option<(u32, u32)>, users: Option<&Owned
 
 fn copy(of: &OwnedFd) -> Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    open_tree(of, sys::EMPTY, flags).trying("cannot make a mount of it")
+    match open_tree(of, sys::EMPTY, flags) {
+        Err(Errno::INVAL) => Err(Failure::new(
+            Kind::Invalid,
+            "something else of this machine is mounted below it, which only sandboxes of root can do without; mount a \
+             folder that has nothing mounted below it",
+        )),
+        made => made.trying("cannot make a mount of it"),
+    }
 }
 
 fn attach(mount: &OwnedFd, at: &OwnedFd) -> rustix::io::Result<()> {

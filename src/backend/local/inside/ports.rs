@@ -17,7 +17,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::failure::{Failure, Result, Trying as _};
 use super::forward::{self, Door};
 use super::{confine, fork, start, sys, users};
-use crate::backend::attachable::has_ipv6;
+use crate::backend::attachable::{ROOTS, has_ipv6};
 use crate::backend::local::ports::Forwarder;
 use crate::backend::local::running::Process;
 use crate::backend::local::wire::{Kind, Ports};
@@ -93,7 +93,7 @@ fn told(error: &io::Error, address: SocketAddr, protocol: Protocol) -> Failure {
             format!("port {port} of this machine is taken: somebody listens on {address} ({protocol})")
         }
         io::ErrorKind::PermissionDenied => {
-            format!("port {port} of this machine is root's to open; choose a higher one with `host`")
+            format!("port {port} of this machine {ROOTS}")
         }
         _ => format!("cannot open port {port} of this machine on {address} ({protocol}): {error}"),
     };
