@@ -41,21 +41,21 @@ pub(super) fn notices(subject: &Subject<'_>, changes: &[Change]) -> Vec<String> 
                 );
             }
         }
+        let is_lifted = |instance: &LiveInstance| {
+            let applied = instance.labels.applied();
+            instance.egress.is_none() && is_recorded(&applied) && instance.labels.is_true(Labels::COMPLETE)
+        };
+        if subject.instance.is_some_and(is_lifted) && !subject.unseen {
+            notices.push(
+                "egress: its policy was lifted by somebody's hand, or its card put on another network: until an apply, \
+                 everything is open to it"
+                    .to_owned(),
+            );
+        }
         for rule in policy.allow.iter().filter(|rule| !rule.preset) {
             notices.extend(easily_overlooked(subject, policy, rule));
         }
         notices.extend(overlapping(policy));
-    }
-    let is_lifted = |instance: &LiveInstance| {
-        let applied = instance.labels.applied();
-        instance.egress.is_none() && is_recorded(&applied) && instance.labels.is_true(Labels::COMPLETE)
-    };
-    if subject.instance.is_some_and(is_lifted) && !subject.unseen {
-        notices.push(
-            "egress: its policy was lifted by somebody's hand, or its card put on another network: until an apply, everything \
-             is open to it"
-                .to_owned(),
-        );
     }
     let asleep = policy.allow.iter().filter_map(|rule| rule.to.sandbox());
     let asleep: BTreeSet<&SandboxName> = asleep.filter(|peer| subject.dormant.contains(*peer)).collect();

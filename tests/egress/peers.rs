@@ -84,7 +84,7 @@ fn named_sandboxes_are_reached_and_no_others(scene: &Scene) {
         ],
     );
     assert!(
-        exported.contains("allow sandbox=\"db\" port=5432 protocol=\"tcp\""),
+        exported.contains("allow sandbox=\"db\" port=\"5432\" protocol=\"tcp\""),
         "{exported}"
     );
 
@@ -183,9 +183,8 @@ fn learning_leaves_them_open(scene: &Scene) {
     assert!(scene.comes_to_reach("web", "db", 5432));
     let (db, cache) = (address(scene, "db"), address(scene, "cache"));
     let script = format!(
-        "{}; {}; {}; echo; {}; {}; {}",
+        "{}; {}; echo; {}; {}; {}",
         connect("db", 5432),
-        connect(&db, 5432),
         connect(CANARY, 8080),
         connect(&db, 7000),
         connect(&cache, 5432),
@@ -197,7 +196,7 @@ fn learning_leaves_them_open(scene: &Scene) {
     let output = scene.run(&learn);
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(out.matches("REACHED").count(), 3, "{out}{said}");
+    assert_eq!(out.matches("REACHED").count(), 2, "{out}{said}");
     assert!(
         out.contains("    allow sandbox=\"db\" port=7000 protocol=\"tcp\"\n")
             && !out.contains("sandbox=\"db\" port=5432"),

@@ -165,8 +165,12 @@ async fn what_hands_open_close_and_lift_is_drift() {
             "update live-changed restart".to_owned()
         )
     );
+    let said = program_with(&memory, &["plan", "-"], &spec(TWO)).await.stdout;
+    assert!(said.contains("until an apply, everything is open to it"), "{said}");
     let accepted = TWO.to_owned() + "; ignore \"egress\" reason=\"for a while\";";
     assert_eq!(fields(&memory, &accepted).await.0, Vec::<String>::new());
+    let said = program_with(&memory, &["plan", "-"], &spec(&accepted)).await.stdout;
+    assert!(!said.contains("everything is open"), "{said}");
 }
 
 #[tokio::test]

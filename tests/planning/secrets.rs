@@ -277,8 +277,8 @@ async fn a_secret_that_was_put_elsewhere_is_masked_where_that_is_shown() {
         .edit("demo-one", |machine| {
             machine.env.insert("KEPT".to_owned(), format!("x{ONE}"));
             machine.env.insert("OTHER".to_owned(), format!("{ONE}y"));
-            machine.write("/etc/copy", &format!("{ONE}\n"))?;
-            machine.write("/etc/conf", &format!("token={ONE}\n"))?;
+            machine.write("/etc/copy", format!("{ONE}\n"))?;
+            machine.write("/etc/conf", format!("token={ONE}\n"))?;
             machine.write("/srv/t/start", ONE)?;
             machine.symlink("/etc/link", &format!("/run/{ONE}"), Owner::ROOT)
         })

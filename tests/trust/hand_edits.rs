@@ -297,8 +297,8 @@ const CASES: &[(&str, Hand, Comes)] = &[
     ),
 ];
 
-/// Fields that the language has and this backend does not carry out: refused when they are planned.
-const REFUSED: [&str; 4] = ["egress", "mount", "volume", "port"];
+/// Fields whose hand edits are tried beside what else is tried of them, in `egress` and `workspace`.
+const ELSEWHERE: [&str; 4] = ["egress", "mount", "volume", "port"];
 
 /// What local sandboxes do not have.
 const NOT_LOCAL: [&str; 4] = ["disk, unset", "disk, smaller", "disk, larger", "state, frozen"];
@@ -594,10 +594,10 @@ async fn every_field_that_a_hand_changes_is_named_and_repaired_alone(place: Plac
         assert_eq!(named(&world.run(&["check", "--json"], 0).await), []);
     }
     tell(&format!(
-        "hand edits on {}: {} cases\n{table}  not carried out: {}",
+        "hand edits on {}: {} cases\n{table}  elsewhere: {}",
         world.place.name(),
         table.lines().count(),
-        REFUSED.join(", ")
+        ELSEWHERE.join(", ")
     ));
 }
 
