@@ -171,6 +171,21 @@ async fn who_is_meant_is_told() {
     );
     let run = place.ends(&["exec", "SPEC", "--", "true"], 125).await;
     assert!(run.stderr.contains("what is wanted here is SANDBOX"), "{}", run.stderr);
+    // Options may stand between the words, and do not hide that there are too few or too many.
+    place
+        .ends(&["file", "list", "SPEC", "safe", "--recursive", "/etc"], 0)
+        .await;
+    for words in [
+        &["file", "list", "SPEC", "--recursive", "safe", "/etc", "/root"][..],
+        &["file", "list", "--recursive", "safe"],
+    ] {
+        let run = place.ends(words, 1).await;
+        assert!(
+            run.stderr.contains("what is wanted here is SANDBOX PATH"),
+            "{}",
+            run.stderr
+        );
+    }
     // Found by its labels, whatever the spec says now.
     place
         .ends(&["exec", "SPEC", "--environment", "demo", "safe", "--", "true"], 0)
@@ -500,6 +515,11 @@ async fn what_is_frozen_takes_no_commands() {
     frozen.expect("is there");
     let run = place.ends(&["exec", "SPEC", "safe", "--", "true"], 125).await;
     assert!(run.stderr.contains("it is frozen"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("`sbx-apply apply` lets them go on"),
+        "{}",
+        run.stderr
+    );
 }
 
 #[tokio::test]

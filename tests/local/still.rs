@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::daemon::skipped;
 use crate::support::namespaces;
 
 /// An environment of the test's own, by the program itself. It goes with the test, also with one that fails.
@@ -49,7 +50,7 @@ impl Drop for Spec {
 }
 
 /// Until a condition holds, or it has taken too long.
-fn until(what: &str, holds: impl Fn() -> bool) {
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < end, "{what}");
@@ -72,15 +73,23 @@ fn what_a_killed_tool_has_left_standing_goes_on() {
         until("it moves", || now() != before);
     };
     moves();
-    let mut taking = spec
-        .command(&["snapshot", "create", "one", "killed"])
-        .spawn()
-        .expect("starts");
-    until("it is held still", || note.exists());
-    taking.kill().expect("runs");
-    taking.wait().expect("ends");
-    // Where it had not been stopped yet there is nothing to see, but the note is there.
-    assert!(note.exists(), "the copy was too fast for this test");
+    let killed = (0..20).any(|attempt| {
+        let label = format!("killed-{attempt}");
+        let mut taking = spec
+            .command(&["snapshot", "create", "one", &label])
+            .spawn()
+            .expect("starts");
+        until("it is held still", || {
+            note.exists() || taking.try_wait().is_ok_and(|ended| ended.is_some())
+        });
+        taking.kill().expect("runs");
+        taking.wait().expect("ends");
+        note.exists()
+    });
+    if !killed {
+        skipped("a tool that is killed while a sandbox stands still: this file system copies too fast");
+        return;
+    }
     let plan = spec.run(&["plan", "--detailed-exitcode"], 3);
     assert!(plan.contains("one"), "{plan}");
     let refused = spec.run(&["exec", "one", "--", "true"], 125);

@@ -63,7 +63,7 @@ const UNFIT: [(u32, &str); 4] = [
 /// Refuses a state folder where no layers can be. Made with the first sandbox, it lies where the folder above it does.
 fn check_place(state: &Path) -> Result<()> {
     let found = state.ancestors().find_map(|folder| rustix::fs::statfs(folder).ok());
-    let kind = found.and_then(|found| u32::try_from(i64::from(found.f_type) & 0xffff_ffff).ok());
+    let kind = found.and_then(|found| u32::try_from(found.f_type & 0xffff_ffff).ok());
     let unfit = UNFIT.iter().find(|(number, _)| Some(*number) == kind);
     let Some((_, what)) = unfit else { return Ok(()) };
     let message = format!("no sandboxes can be kept in {}: it lies on {what}", state.display());
