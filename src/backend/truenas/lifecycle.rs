@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use serde_json::json;
+
 use super::TrueNas;
 use super::convert::{Carried, own};
-use super::dialect::{New, Update};
+use super::dialect::{Machine, New, Update};
 use super::notes::NOBODY;
 use crate::backend::retry::{retry, retry_when};
 use crate::backend::{Changes, CreateOpts, Error, ErrorKind, Exec as _, Result, Scope, Stop};
@@ -297,9 +299,31 @@ impl TrueNas {
             match retry_when(|| self.dialect.delete(&machine), busy).await {
                 Err(error) if error.kind() == ErrorKind::Unreachable && !begun => begun = true,
                 Err(error) if error.kind() == ErrorKind::NotFound && begun => return Ok(()),
+                Err(error) if self.dialect.snapshots_go_first() && !matches!(error.kind(), ErrorKind::Unauthorised) => {
+                    // It lets go of the container first, and a snapshot that was taken meanwhile keeps the disk.
+                    return match self.machine(name).await {
+                        Err(gone) if gone.kind() == ErrorKind::NotFound => self.drop_disk(&machine).await,
+                        _ => Err(error),
+                    };
+                }
                 answer => return answer,
             }
         }
+    }
+
+    /// Deletes the disk of an instance that is gone, with its snapshots.
+    async fn drop_disk(&self, machine: &Machine) -> Result<()> {
+        let params = json!([machine.dataset, { "recursive": false, "force": false }]);
+        let attempt = || async {
+            self.drop_snapshots(machine).await?;
+            match self.client.change("pool.dataset.delete", params.clone()).await {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                answer => answer.map(drop),
+            }
+        };
+        // Whoever takes snapshots by the clock may do so in between.
+        let again = |error: &Error| !matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Unauthorised);
+        retry_when(attempt, again).await
     }
 
     /// Waits for what is under way on the instances of a scope, whoever began it, and ends commands there that nobody
