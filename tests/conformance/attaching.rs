@@ -1,6 +1,6 @@
 //! Mounts, volumes and ports.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sbx_apply::backend::{ErrorKind, Stop};
 use sbx_apply::model::{
@@ -33,6 +33,7 @@ fn volume() -> Attach {
     let data = AttachedVolume {
         path: path("/data"),
         owner: Owner::ROOT,
+        size: None,
     };
     Attach {
         volumes: [("data".to_owned(), Some(data))].into(),
@@ -87,7 +88,7 @@ pub(crate) async fn what_is_attached_comes_back_and_goes(f: &Fixture) {
     f.backend.attach(&name, &changes).await.expect("nothing to take away");
     assert_eq!(
         f.backend.volumes(&f.environment()).await.expect("lists"),
-        [key(f)].into()
+        [(key(f), None)].into()
     );
     f.backend.delete_volume(&key(f)).await.expect("deletes");
 }
@@ -104,11 +105,11 @@ pub(crate) async fn a_volume_outlives_its_instance(f: &Fixture) {
     f.backend.delete(&name).await.expect("deletes");
     assert_eq!(
         f.backend.volumes(&f.environment()).await.expect("lists"),
-        [key(f)].into()
+        [(key(f), None)].into()
     );
     assert_eq!(
         f.backend.volumes(&f.other_environment()).await.expect("lists"),
-        BTreeSet::new()
+        BTreeMap::new()
     );
     f.backend.create(&opts).await.expect("creates");
     f.backend.attach(&name, &volume()).await.expect("attaches");
@@ -117,7 +118,7 @@ pub(crate) async fn a_volume_outlives_its_instance(f: &Fixture) {
     f.backend.delete_volume(&key(f)).await.expect("none is no error");
     assert_eq!(
         f.backend.volumes(&f.environment()).await.expect("lists"),
-        BTreeSet::new()
+        BTreeMap::new()
     );
 }
 

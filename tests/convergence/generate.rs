@@ -166,6 +166,7 @@ fn attach(sandbox: &mut Sandbox, index: usize, what: Attached) {
         Attached::Volume(name, at_path) => {
             let volume = Volume {
                 path: path(at_path),
+                size: None,
                 at,
             };
             sandbox.volumes.insert(name.to_owned(), volume);

@@ -15,9 +15,9 @@ use sbx_apply::backend::{
     Streams, Terminal,
 };
 use sbx_apply::model::{
-    Attach, Capabilities, Content, EgressMode, EnvironmentName, GuestPath, Inspection, Instance, InstanceName, Labels,
-    LiveInstance, LivePolicy, LookInside, Mode, Note, NoteKey, Owner, PinnedPolicy, Protocol, Query, Snapshot,
-    VolumeKey,
+    Attach, Capabilities, Content, EgressMode, EnvironmentName, GuestPath, HostMount, Inspection, Instance,
+    InstanceName, Labels, LiveInstance, LivePolicy, LookInside, Mode, Note, NoteKey, Owner, PinnedPolicy, Protocol,
+    Query, Snapshot, VolumeKey,
 };
 use tokio::io::AsyncRead;
 
@@ -164,8 +164,12 @@ impl Observe for Faulty {
         self.read_only(self.inner.mounts(name)).await
     }
 
-    async fn volumes(&self, environment: &EnvironmentName) -> Result<BTreeSet<VolumeKey>> {
+    async fn volumes(&self, environment: &EnvironmentName) -> Result<BTreeMap<VolumeKey, Option<String>>> {
         self.read_only(self.inner.volumes(environment)).await
+    }
+
+    async fn host_mounts(&self) -> Result<BTreeMap<InstanceName, Vec<HostMount>>> {
+        self.read_only(self.inner.host_mounts()).await
     }
 
     async fn taken_ports(&self, ports: &BTreeSet<(u16, Protocol)>) -> Result<BTreeMap<(u16, Protocol), String>> {

@@ -455,6 +455,7 @@ impl World {
         // Those of other environments come and go meanwhile.
         live.spec_records
             .retain(|environment, _| *environment == desired.environment);
+        live.host_mounts.retain(|name, _| live.instances.contains_key(name));
         for kept in live.instances.values_mut().flat_map(|live| live.snapshots.values_mut()) {
             (kept.snapshot.size, kept.snapshot.created_at) = (None, None);
         }

@@ -284,7 +284,11 @@ fn what_the_tool_works_with_is_never_mounted() {
     scene.apply(&sandbox(""));
     what_it_works_with_is_refused(
         &scene,
-        &[("..", "/state"), ("../state", "/state"), ("../state/notes", "/state")],
+        &[
+            ("..", "/state"),
+            ("../state", "/state"),
+            ("../state/sandboxes", "/state"),
+        ],
     );
 }
 
