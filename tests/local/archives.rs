@@ -137,7 +137,7 @@ async fn an_unpacked_image_goes_when_nothing_has_been_made_of_it_for_a_day() {
     let age = || {
         File::open(&place)
             .and_then(|place| place.set_modified(long_ago))
-            .expect("ages")
+            .expect("ages");
     };
     age();
     try_image(&image, "/etc/once").await.expect("is there");
