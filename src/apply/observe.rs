@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::{secrets, spec_files};
-use crate::backend::{ErrorKind, Reader, Result, Scope, is_untouched, own_addresses, resolve};
+use crate::backend::{ErrorKind, Reader, Result, Scope, has_no_disk, is_untouched, own_addresses, resolve};
 use crate::model::{
-    Capability, Desired, Destination, EnvironmentName, Field, GuestPath, InstanceName, Kind, Live, LiveInstance,
-    Origin, Ownership, Resolved, Sandbox, SandboxName, Status, VolumeKey,
+    Capability, Desired, Destination, EnvironmentName, Field, GuestPath, Inspection, InstanceName, Kind, Live,
+    LiveInstance, Origin, Ownership, Resolved, Sandbox, SandboxName, Status, VolumeKey,
 };
 
 /// How many names are looked up at once.
@@ -55,8 +55,9 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
     let inspected = futures_util::stream::iter(sessions)
         .map(|(name, query)| async move {
             match reader.inspect(&name, &query).await {
-                Ok(inspection) => Ok(Some((name, Some(inspection)))),
-                Err(error) if is_untouched(&error) => Ok(Some((name, None))),
+                Ok(inspection) => Ok(Some((name, Seen::Files(inspection)))),
+                Err(error) if is_untouched(&error) => Ok(Some((name, Seen::Nothing))),
+                Err(error) if has_no_disk(&error) => Ok(Some((name, Seen::NoDisk))),
                 // Deleted since a moment ago.
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(error),
@@ -98,16 +99,39 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
     live.refused_settings = refused_settings(reader, desired, selected);
     live.missing_images = missing_images(reader, images_to_make(desired, selected, &live)).await;
     let mut files = BTreeMap::new();
-    for (name, inspection) in inspected.into_iter().flatten() {
-        match inspection {
-            Some(inspection) => drop(files.insert(name, inspection)),
-            None => drop(unseen.insert(name)),
+    for (name, seen) in inspected.into_iter().flatten() {
+        match seen {
+            Seen::Files(inspection) => drop(files.insert(name, inspection)),
+            Seen::Nothing => drop(unseen.insert(name)),
+            Seen::NoDisk => {
+                if let Some(instance) = live.instances.get_mut(&name) {
+                    without_disk(instance);
+                }
+            }
         }
     }
     live.secrets = secrets::hashes(reader, desired, &files, &secret).await?;
     live.files = files;
     live.unseen.extend(unseen);
     Ok(live)
+}
+
+/// What looking into an instance came to.
+enum Seen {
+    Files(Inspection),
+    Nothing,
+    NoDisk,
+}
+
+/// What an instance without a disk was made from is nothing that a spec says, so a plan makes it anew.
+fn without_disk(instance: &mut LiveInstance) {
+    let mut applied = instance.labels.applied();
+    for source in ["image", "clone-from"].map(Field::sandbox) {
+        if applied.get(&source).is_some() {
+            applied.set(source, "no disk");
+        }
+    }
+    instance.labels.set_applied(&applied);
 }
 
 /// Adds what egress policies some instances have inside, where no observation looks. Those into which nobody can look now

@@ -155,6 +155,17 @@ pub fn is_untouched(error: &Error) -> bool {
     StdError::source(error).is_some_and(|cause| cause.is::<Untouched>())
 }
 
+/// The cause of a refusal to look into an instance that has no disk: whoever made or deleted it was stopped in between.
+#[derive(Debug, thiserror::Error)]
+#[error("it has no disk: its making or its deletion was broken off")]
+pub(super) struct NoDisk;
+
+/// Whether an instance could not be looked into because it has no disk.
+#[must_use]
+pub fn has_no_disk(error: &Error) -> bool {
+    StdError::source(error).is_some_and(|cause| cause.is::<NoDisk>())
+}
+
 /// Whether an error, or anything it was wrapped around, is a backend's not-found.
 #[must_use]
 pub fn is_not_found(error: &(dyn StdError + 'static)) -> bool {

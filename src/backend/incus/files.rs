@@ -9,6 +9,7 @@ use tokio::io::AsyncRead;
 use tokio::time::sleep;
 
 use super::Incus;
+use crate::backend::error::NoDisk;
 use crate::backend::retry::{retry_lost, retry_when};
 use crate::backend::sftp::{self, LOOK, Session, bounded};
 use crate::backend::{Error, ErrorKind, FileChange, FileEntry, Result};
@@ -24,6 +25,11 @@ const HELPERS: u32 = 3;
 /// one from working, until there was none for as long as the helper stays. (Repaired after 6.0.4.)
 fn is_deaf(error: &Error) -> bool {
     error.to_string().contains("forkfile.sock")
+}
+
+/// Whether the daemon knows an instance and no disk of it: it was killed while it made or deleted it (seen with 6.0.4).
+fn is_diskless(error: &Error) -> bool {
+    error.to_string().contains("Instance storage pool not found")
 }
 
 impl Incus {
@@ -66,6 +72,10 @@ impl Incus {
             }),
         )
         .await
+        .map_err(|error| match is_diskless(&error) {
+            true => error.with_source(NoDisk),
+            false => error,
+        })
     }
 
     pub(super) async fn write_files(&self, name: &InstanceName, changes: &[FileChange]) -> Result<Vec<bool>> {
