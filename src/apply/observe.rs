@@ -96,8 +96,6 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
     if desired.sandboxes.values().any(|sandbox| mounts(&sandbox)) {
         live.host_mounts = reader.host_mounts().await?;
     }
-    live.refused_settings = refused_settings(reader, desired, selected);
-    live.missing_images = missing_images(reader, images_to_make(desired, selected, &live)).await;
     let mut files = BTreeMap::new();
     for (name, seen) in inspected.into_iter().flatten() {
         match seen {
@@ -110,6 +108,8 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
             }
         }
     }
+    live.refused_settings = refused_settings(reader, desired, selected);
+    live.missing_images = missing_images(reader, images_to_make(desired, selected, &live)).await;
     live.secrets = secrets::hashes(reader, desired, &files, &secret).await?;
     live.files = files;
     live.unseen.extend(unseen);
