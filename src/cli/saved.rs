@@ -22,7 +22,7 @@ const LIMIT: u64 = 256 << 20;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Codes of diagnostics that say that a source is not what it was when the plan was made: then the spec made sense.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
     "spec::missing-source",
     "spec::unreadable",
     "spec::source-not-a-file",
@@ -30,6 +30,7 @@ const SOURCES: [&str; 7] = [
     "spec::source-too-large",
     "spec::tree-too-large",
     "spec::special-file",
+    "spec::more-in-folder",
 ];
 
 /// A plan that was read from a file, whole and of this version.

@@ -1,5 +1,7 @@
 //! Rules of meaning, each on a small spec.
 
+use std::os::unix::ffi::OsStrExt as _;
+
 use sbx_apply::model::{Data, FileState, Memory, Mode, OnStale, Origin, Owner, Sandbox, SandboxName, Script, Seconds};
 use sbx_apply::spec::{self, Format, Request};
 
@@ -265,6 +267,41 @@ fn what_is_declared_on_its_own_is_no_part_of_a_tree() {
         panic!("no file")
     };
     assert_eq!(*mode, Mode::DIRECTORY);
+}
+
+#[test]
+fn all_that_cannot_be_copied_is_told_and_no_endless_list_of_it() {
+    let folder = folder(&[
+        (
+            "sbx.kdl",
+            "environment \"e\"\nsandbox \"a\" { image \"i\"; tree \"/t\" source=\"t\" { exclude \"c-*\"; }; }",
+        ),
+        ("t/good", ""),
+    ]);
+    let socket =
+        |name: String| std::os::unix::net::UnixListener::bind(folder.path().join("t").join(name)).expect("a socket");
+    let request = Request::file(folder.path().join("sbx.kdl"));
+    let messages = || match spec::load(&request) {
+        Ok(_) => Vec::new(),
+        Err(rejected) => rejected
+            .diagnostics
+            .iter()
+            .map(|diagnostic| diagnostic.message.clone())
+            .collect(),
+    };
+    let special = |name: &str| format!("\"t/{name}\" is a device, socket or pipe, which cannot be copied");
+    let _few = ["b", "a", "c-excluded"].map(|name| socket(name.to_owned()));
+    let name = std::ffi::OsStr::from_bytes(b"a\xFF");
+    std::fs::write(folder.path().join("t").join(name), "").expect("writes");
+    assert_eq!(
+        messages(),
+        [special("a"), "\"a\u{FFFD}\" is not UTF-8".to_owned(), special("b")]
+    );
+    let _many: Vec<_> = (10..40).map(|index| socket(format!("d{index}"))).collect();
+    let messages = messages();
+    assert_eq!(messages.len(), 21);
+    assert_eq!(messages[19], special("d26"));
+    assert_eq!(messages[20], "\"t\" holds 13 more that cannot be copied");
 }
 
 #[test]

@@ -20,6 +20,8 @@ const BYTES: u64 = 1 << 30;
 const KEPT: u64 = 64 << 20;
 /// How deep folders may lie in each other.
 const DEPTH: usize = 64;
+/// How many entries that cannot be copied are told, each with its name.
+const TOLD: usize = 20;
 
 struct Walk<'a> {
     matcher: Gitignore,
@@ -27,6 +29,8 @@ struct Walk<'a> {
     source: &'a Value,
     entries: BTreeMap<String, Entry>,
     bytes: u64,
+    /// How many entries cannot be copied.
+    bad: usize,
     problems: &'a mut Problems,
 }
 
@@ -49,13 +53,33 @@ pub(super) fn read(
         source,
         entries: BTreeMap::new(),
         bytes: 0,
+        bad: 0,
         problems,
     };
-    walk.folder(folder, "", 0)?;
-    Some(walk.entries)
+    let whole = walk.folder(folder, "", 0);
+    walk.tell_the_rest();
+    whole.filter(|()| walk.bad == 0).map(|()| walk.entries)
 }
 
 impl Walk<'_> {
+    /// Tells what is wrong with one entry. The others are looked at all the same.
+    fn bad(&mut self, code: &'static str, message: String, help: &str) -> Option<()> {
+        self.bad += 1;
+        if self.bad <= TOLD {
+            self.fail(code, message, help);
+        }
+        (self.bad < ENTRIES).then_some(())
+    }
+
+    fn tell_the_rest(&mut self) {
+        let rest = self.bad.saturating_sub(TOLD);
+        if rest > 0 {
+            let message = format!("\"{}\" holds {rest} more that cannot be copied", self.source.text);
+            self.fail("spec::more-in-folder", message, "exclude what is not needed");
+        }
+    }
+
+    /// Tells why there is no tree.
     fn fail(&mut self, code: &'static str, message: String, help: &str) -> Option<()> {
         let at = &self.source.at;
         self.problems
@@ -80,7 +104,7 @@ impl Walk<'_> {
                     self.source.text,
                     super::include::plain(&error)
                 );
-                return self.fail("spec::unreadable", message, "exclude it, or make it readable");
+                return self.bad("spec::unreadable", message, "exclude it, or make it readable");
             }
         };
         // In a fixed order, so that the first problem is always the same one.
@@ -88,7 +112,8 @@ impl Walk<'_> {
         for entry in listed {
             let Ok(name) = entry.file_name().into_string() else {
                 let message = format!("\"{}\" is not UTF-8", entry.file_name().to_string_lossy());
-                return self.fail("spec::invalid-path", message, "rename or exclude it");
+                self.bad("spec::invalid-path", message, "rename it, or exclude its folder")?;
+                continue;
             };
             let path = if relative.is_empty() {
                 name
@@ -107,7 +132,7 @@ impl Walk<'_> {
             |error: &std::io::Error| format!("\"{shown}\" cannot be read: {}", super::include::plain(error));
         let metadata = match std::fs::symlink_metadata(&real) {
             Ok(metadata) => metadata,
-            Err(error) => return self.fail("spec::unreadable", unreadable(&error), "exclude it"),
+            Err(error) => return self.bad("spec::unreadable", unreadable(&error), "exclude it"),
         };
         let kind = metadata.file_type();
         if self.matcher.matched(&path, kind.is_dir()).is_ignore() {
@@ -118,9 +143,9 @@ impl Walk<'_> {
                 "\"{}\" has a name that no path in a sandbox can have",
                 shown.escape_debug()
             );
-            return self.fail("spec::invalid-path", message, "rename or exclude it");
+            return self.bad("spec::invalid-path", message, "rename or exclude it");
         }
-        if self.entries.len() >= ENTRIES {
+        if self.entries.len() + self.bad >= ENTRIES {
             return self.fail(
                 "spec::tree-too-large",
                 format!("\"{}\" holds more than {ENTRIES} files and folders", self.source.text),
@@ -134,14 +159,14 @@ impl Walk<'_> {
         if kind.is_symlink() {
             let target = match std::fs::read_link(&real) {
                 Ok(target) => target,
-                Err(error) => return self.fail("spec::unreadable", unreadable(&error), "exclude it"),
+                Err(error) => return self.bad("spec::unreadable", unreadable(&error), "exclude it"),
             };
             return match target.into_os_string().into_string() {
                 Ok(target) => {
                     self.entries.insert(path, Entry::Symlink(target));
                     Some(())
                 }
-                Err(_) => self.fail(
+                Err(_) => self.bad(
                     "spec::invalid-path",
                     format!("the link \"{shown}\" is not UTF-8"),
                     "exclude it",
@@ -149,7 +174,7 @@ impl Walk<'_> {
             };
         }
         if !kind.is_file() {
-            return self.fail(
+            return self.bad(
                 "spec::special-file",
                 format!("\"{shown}\" is a device, socket or pipe, which cannot be copied"),
                 "exclude it",
@@ -170,7 +195,7 @@ impl Walk<'_> {
                     "exclude what is not needed",
                 );
             }
-            Err(error) => return self.fail("spec::unreadable", unreadable(&error), "exclude it"),
+            Err(error) => return self.bad("spec::unreadable", unreadable(&error), "exclude it"),
         };
         let executable = metadata.permissions().mode() & 0o100 != 0;
         let mode = if executable { Mode::DIRECTORY } else { Mode::FILE };
