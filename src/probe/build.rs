@@ -8,6 +8,7 @@ use std::process::Command;
 fn main() {
     println!("cargo::rerun-if-changed=src/probe/build.rs");
     println!("cargo::rerun-if-changed=src/probe/inside.rs");
+    println!("cargo::rerun-if-changed=src/probe/leftovers.rs");
     println!("cargo::rerun-if-changed=src/probe/look.rs");
     let out = env::var("OUT_DIR").expect("cargo sets it");
     let program = Path::new(&out).join("probe");

@@ -162,7 +162,8 @@ async fn ask_all(
             false => Err(format!("the program did not run (exit code {})", output.code)),
         }
     };
-    let first = ask(vec!["resolvers".to_owned(), "gateway".to_owned()]).await?;
+    // The last is no question to be answered: it clears away what probes that were killed have left.
+    let first = ask(["resolvers", "gateway", "leftovers"].map(str::to_owned).to_vec()).await?;
     let inside = Inside::of(&first);
     // While it listens, whoever reaches it reaches this machine.
     let listener = inside.gateway.and_then(|gateway| TcpListener::bind((gateway, 0)).ok());

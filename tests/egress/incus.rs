@@ -354,6 +354,14 @@ fn a_probe_proves_it_from_inside() {
     assert!(!said.contains("LEAK") && !said.contains("\nfree  "), "{said}");
     let found = scene.inside("fenced", "ls -a /tmp");
     assert!(!found.contains("sbx-apply"), "nothing stays: {found}");
+    let (others, list) = scene.leave_probes("fenced");
+    scene.says(0, &["check", "--probe", "--canary", &canary]);
+    let left = scene.inside("fenced", list);
+    assert_eq!(
+        left.lines().collect::<Vec<_>>(),
+        others,
+        "those of probes that were killed have gone"
+    );
     let unknown = scene.says(0, &["check", "--probe", "--canary", "198.51.100.200:1"]);
     assert!(unknown.contains("unknown  canary 198.51.100.200:1"), "{unknown}");
 

@@ -153,6 +153,19 @@ impl Scene {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Leaves in a sandbox what a probe would that was killed long ago, and what only looks like that. Gives the names of
+    /// the latter, and `ls` of the folder.
+    pub(super) fn leave_probes(&self, sandbox: &str) -> (Vec<&'static str>, &'static str) {
+        let script = "cd /tmp && for name in 1 22 x1 333; do echo > .sbx-apply-probe-$name; chmod 500 .sbx-apply-probe-$name; done
+            echo > .sbx-apply-probe-; echo > .sbx-apply-probe-4; mkdir .sbx-apply-probe-5; ln -s /etc/passwd .sbx-apply-probe-6
+            chmod 500 .sbx-apply-probe- .sbx-apply-probe-5; chown 1000 .sbx-apply-probe-333
+            touch -h -d '2020-01-01 00:00' .sbx-apply-probe-*
+            echo > .sbx-apply-probe-7; chmod 500 .sbx-apply-probe-7; ls -A | wc -l";
+        assert_eq!(self.inside(sandbox, script).trim(), "9");
+        let others = ["", "333", "4", "5", "6", "7", "x1"];
+        (others.to_vec(), "ls -A /tmp | sed 's/^.sbx-apply-probe-//' | sort")
+    }
+
     pub(super) fn reaches(&self, sandbox: &str, address: &str, port: u16) -> bool {
         self.inside(sandbox, &connect(address, port)).contains("REACHED")
     }
