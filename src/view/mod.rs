@@ -26,6 +26,8 @@ pub use clean::clean;
 pub use outcome::{Outcome, Verdict};
 pub use output::{Channel, Output, Sink};
 
+use std::time::Duration;
+
 use crate::apply::Event;
 use crate::plan::Plan;
 use crate::probe::Probe;
@@ -43,4 +45,7 @@ pub trait View {
 
     /// It is over.
     fn outcome(&mut self, outcome: &Outcome<'_>);
+
+    /// It ended with an error, which is told elsewhere; whatever came before, a plan and an outcome or neither of them.
+    fn broken_off(&mut self, verdict: Verdict, elapsed: Duration);
 }

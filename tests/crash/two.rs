@@ -39,6 +39,11 @@ async fn of_two_at_once_the_second_is_refused_or_waits(place: Place) {
     let first = begun(&world, &spec);
     let second = run(&world.place, &["apply", &spec, "--yes", "--json"], Moment::Never).ended(4);
     assert!(second.stderr.contains("is locked by"), "{}", second.stderr);
+    let told = second.events.as_slice();
+    assert!(
+        matches!(told, [end] if end["event"] == "summary" && end["outcome"] == "refused"),
+        "{told:?}"
+    );
     // What only reads does not mind.
     run(&world.place, &["plan", &spec], Moment::Never).ended(0);
     let patient = ["apply", &spec, "--yes", "--json", "--lock-timeout", "1m"];

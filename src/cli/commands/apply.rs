@@ -152,6 +152,12 @@ pub(super) struct Work<'a> {
 /// Plans, asks, applies, verifies.
 pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error> {
     let begun = Instant::now();
+    let mut view = args.run.view(&settings.output);
+    let ended = work(args, settings, begun, &mut *view).await;
+    ended.inspect_err(|error| view.broken_off(verdict_of(error), begun.elapsed()))
+}
+
+async fn work(args: &Args, settings: &Settings, begun: Instant, view: &mut dyn View) -> Result<Code, Error> {
     let given = Given::of(args, settings)?;
     let desired = &given.loaded.desired;
     let interrupts = Interrupts::listen();
@@ -165,13 +171,12 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
         backend: &*backend,
         begun,
     };
-    let mut view = args.run.view(&settings.output);
     // Whoever thinks about a plan does not keep others from theirs.
     let shown = if job.interactive() && !args.consent.yes {
         let made = job.plan().await?;
-        job.show_and_ask(&made, &mut *view).await?;
+        job.show_and_ask(&made, view).await?;
         if made.plan.steps.is_empty() && !args.probe.probe && !job.has_to_record(&made) {
-            return Ok(Ending::of(&made.plan, begun).tell(&mut *view, Verdict::NothingToDo));
+            return Ok(Ending::of(&made.plan, begun).tell(view, Verdict::NothingToDo));
         }
         Some(made.plan)
     } else {
@@ -182,7 +187,7 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
         scope: scope_of(desired),
         doing: "apply",
     };
-    let work = async |lock: &Lock| job.carry_out(shown, lock, &mut *view).await;
+    let work = async |lock: &Lock| job.carry_out(shown, lock, view).await;
     let code = args.lock.under(settings, &interrupts, &backend, place, work).await?;
     backend.close().await?;
     Ok(code)
@@ -434,7 +439,7 @@ pub(super) fn interrupted(lock: &Lock) -> Verdict {
     }
 }
 
-/// How an error that comes before the first write ends an apply.
+/// How an error ends an apply that no step of it does.
 pub(super) fn verdict_of(error: &Error) -> Verdict {
     match error.code() {
         Code::Refused => Verdict::Refused,

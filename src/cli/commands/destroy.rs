@@ -45,6 +45,12 @@ pub(crate) struct Args {
 /// Plans the deletion of all that the environment owns, asks, deletes, looks again.
 pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error> {
     let begun = Instant::now();
+    let mut view = args.run.view(&settings.output);
+    let ended = destroy(args, settings, begun, &mut *view).await;
+    ended.inspect_err(|error| view.broken_off(verdict_of(error), begun.elapsed()))
+}
+
+async fn destroy(args: &Args, settings: &Settings, begun: Instant, view: &mut dyn View) -> Result<Code, Error> {
     let (environment, choice) = session::environment_of(settings, &args.spec)?;
     let interrupts = Interrupts::listen();
     let backend = interrupts.guard(session::open(settings, &choice)).await??;
@@ -56,10 +62,9 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
         backend: &*backend,
         begun,
     };
-    let mut view = args.run.view(&settings.output);
     let shown = if job.interactive() && !args.consent.yes {
         let (plan, _) = job.look().await?;
-        job.show_and_ask(&plan, &mut *view).await?;
+        job.show_and_ask(&plan, view).await?;
         Some(plan)
     } else {
         None
@@ -69,7 +74,7 @@ pub(super) async fn run(args: &Args, settings: &Settings) -> Result<Code, Error>
         scope: scope_of_environment(&environment),
         doing: "destroy",
     };
-    let work = async |lock: &Lock| job.carry_out(shown, lock, &mut *view).await;
+    let work = async |lock: &Lock| job.carry_out(shown, lock, view).await;
     let code = args.lock.under(settings, &interrupts, &backend, place, work).await?;
     backend.close().await?;
     Ok(code)

@@ -1,7 +1,9 @@
 //! The view for people: the plan, live progress, the end.
 
+use std::time::Duration;
+
 use super::super::progress::Progress;
-use super::super::{Outcome, Output, View};
+use super::super::{Outcome, Output, Verdict, View};
 use super::{outcome, plan, probes};
 use crate::apply::Event;
 use crate::plan::Plan;
@@ -38,6 +40,12 @@ impl View for Follow {
 
     fn probes(&mut self, seen: &[Probe]) {
         self.output.result(&probes(seen));
+    }
+
+    fn broken_off(&mut self, _: Verdict, _: Duration) {
+        if let Some(progress) = self.progress.take() {
+            progress.close();
+        }
     }
 
     fn outcome(&mut self, ended: &Outcome<'_>) {

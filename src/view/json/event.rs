@@ -22,7 +22,8 @@ pub struct Line<'a> {
     pub event: Event<'a>,
 }
 
-/// What happened. The first event is the plan, the last one the summary, but for probes.
+/// What happened. The first event is the plan, the last one the summary, but for probes. Where there came no plan, as when
+/// somebody else holds the lock, the summary is all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event<'a> {
@@ -117,6 +118,17 @@ pub enum Event<'a> {
     },
 }
 
+/// How many steps ended in which way.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Steps {
+    /// They are done.
+    pub done: usize,
+    /// They failed.
+    pub failed: usize,
+    /// They were skipped.
+    pub skipped: usize,
+}
+
 fn milliseconds(elapsed: Duration) -> u64 {
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
@@ -187,6 +199,20 @@ impl<'a> Event<'a> {
             not_finished: count(|report| report.not_started.len()),
             elapsed_ms: milliseconds(outcome.elapsed),
             remaining: outcome.remaining.map(crate::plan::Plan::summary),
+        }
+    }
+
+    /// The last event, where there was no report.
+    #[must_use]
+    pub fn broken_off(outcome: Verdict, steps: Steps, elapsed: Duration) -> Self {
+        Self::Summary {
+            outcome,
+            done: steps.done,
+            failed: steps.failed,
+            skipped: steps.skipped,
+            not_finished: 0,
+            elapsed_ms: milliseconds(elapsed),
+            remaining: None,
         }
     }
 

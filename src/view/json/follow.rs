@@ -1,7 +1,9 @@
 //! The view for programs.
 
-use super::super::{Outcome, Output, View};
-use super::event::Event;
+use std::time::Duration;
+
+use super::super::{Outcome, Output, Verdict, View};
+use super::event::{Event, Steps};
 use super::plan::{PlanDocument, Probe};
 use crate::plan::Plan;
 use crate::{apply, probe};
@@ -10,13 +12,19 @@ use crate::{apply, probe};
 #[derive(Debug)]
 pub struct Follow {
     output: Output,
+    ended: Steps,
+    is_over: bool,
 }
 
 impl Follow {
     /// Nothing shown so far.
     #[must_use]
     pub fn new(output: Output) -> Self {
-        Self { output }
+        Self {
+            output,
+            ended: Steps::default(),
+            is_over: false,
+        }
     }
 }
 
@@ -27,6 +35,12 @@ impl View for Follow {
     }
 
     fn event(&mut self, _: &Plan, event: &apply::Event<'_>) {
+        match event {
+            apply::Event::Finished { .. } => self.ended.done += 1,
+            apply::Event::Failed { .. } => self.ended.failed += 1,
+            apply::Event::Skipped { .. } => self.ended.skipped += 1,
+            _ => {}
+        }
         self.output.result(&Event::of(event).line());
     }
 
@@ -37,7 +51,17 @@ impl View for Follow {
         }
     }
 
+    fn broken_off(&mut self, verdict: Verdict, elapsed: Duration) {
+        // Whoever reads events finds a last one, whatever happened.
+        if !self.is_over {
+            self.is_over = true;
+            self.output
+                .result(&Event::broken_off(verdict, self.ended, elapsed).line());
+        }
+    }
+
     fn outcome(&mut self, outcome: &Outcome<'_>) {
+        self.is_over = true;
         self.output.result(&Event::summary(outcome).line());
     }
 }
