@@ -49,7 +49,9 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
             return None;
         }
         let query = plan::query(sandbox, instance, &secret[&instance.name]);
-        (!query.is_empty()).then(|| (instance.name.clone(), query))
+        // One that stands still may be so for want of a disk.
+        let worth = !query.is_empty() || instance.status != Status::Running;
+        worth.then(|| (instance.name.clone(), query))
     });
     let sessions: Vec<_> = sessions.collect();
     let inspected = futures_util::stream::iter(sessions)
@@ -101,11 +103,7 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
         match seen {
             Seen::Files(inspection) => drop(files.insert(name, inspection)),
             Seen::Nothing => drop(unseen.insert(name)),
-            Seen::NoDisk => {
-                if let Some(instance) = live.instances.get_mut(&name) {
-                    without_disk(instance);
-                }
-            }
+            Seen::NoDisk => drop(live.diskless.insert(name)),
         }
     }
     live.refused_settings = refused_settings(reader, desired, selected);
@@ -121,17 +119,6 @@ enum Seen {
     Files(Inspection),
     Nothing,
     NoDisk,
-}
-
-/// What an instance without a disk was made from is nothing that a spec says, so a plan makes it anew.
-fn without_disk(instance: &mut LiveInstance) {
-    let mut applied = instance.labels.applied();
-    for source in ["image", "clone-from"].map(Field::sandbox) {
-        if applied.get(&source).is_some() {
-            applied.set(source, "no disk");
-        }
-    }
-    instance.labels.set_applied(&applied);
 }
 
 /// Adds what egress policies some instances have inside, where no observation looks. Those into which nobody can look now
@@ -271,8 +258,8 @@ async fn peers(
     Ok(found)
 }
 
-/// The images that a plan may have to make instances from: of sandboxes that have none, or are recorded as made from
-/// another.
+/// The images that a plan may have to make instances from: of sandboxes that have none, or one without a disk, or are
+/// recorded as made from another.
 fn images_to_make(desired: &Desired, selected: &BTreeSet<SandboxName>, live: &Live) -> BTreeSet<String> {
     let matched = Matched::of(desired, live);
     let selected = desired
@@ -285,7 +272,7 @@ fn images_to_make(desired: &Desired, selected: &BTreeSet<SandboxName>, live: &Li
         };
         let made_from = |instance: &&LiveInstance| {
             let applied = instance.labels.applied();
-            applied.get(&Field::sandbox("image")) == Some(name)
+            applied.get(&Field::sandbox("image")) == Some(name) && !live.diskless.contains(&instance.name)
         };
         let is_made = matched.owned.get(&sandbox.name).is_some_and(made_from);
         (!is_made).then(|| name.clone())

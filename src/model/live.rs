@@ -220,6 +220,8 @@ pub struct Live {
     /// The instances whose files were not looked at, because they do not run and the backend reaches those of running ones
     /// only, or because looking would have changed them: what was last applied counts as what stands there.
     pub unseen: BTreeSet<InstanceName>,
+    /// The instances that have no disk: whoever made or deleted them was stopped in between.
+    pub diskless: BTreeSet<InstanceName>,
     /// Hashes of secrets.
     pub secrets: SecretHashes,
     /// Of the images that instances may have to be made from, those that are known not to be there, each with what

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::extras::Extra;
-use super::facts::{self, ABSENT};
+use super::facts::{self, ABSENT, Look};
 use super::held::hold_back;
 use super::recipe::{Recipe, SOURCE_RECIPE};
 use super::stale::{Recipes, kept_stale, record_to_be, stale_clone, stale_snapshots};
@@ -31,9 +31,8 @@ pub(super) struct Subject<'a> {
     pub(super) sandbox: &'a Sandbox,
     pub(super) name: InstanceName,
     pub(super) instance: Option<&'a LiveInstance>,
-    pub(super) inspection: Option<&'a Inspection>,
-    /// Whether nobody could look at its files.
-    pub(super) unseen: bool,
+    /// What looking at its files came to.
+    pub(super) look: Look<'a>,
     pub(super) capabilities: &'a Capabilities,
     /// What is accepted, expired entries already left out.
     pub(super) ignored: Vec<&'a Ignored>,
@@ -61,7 +60,9 @@ pub(super) struct Subject<'a> {
 
 impl Subject<'_> {
     fn accepts(&self, field: &Field) -> bool {
-        self.ignored.iter().any(|ignored| ignored.field.covers(field))
+        // Nothing can be done with what has no disk, whatever may differ in it.
+        let lost = self.look.diskless && field.kind == Kind::Sandbox && facts::is_source(&field.field);
+        !lost && self.ignored.iter().any(|ignored| ignored.field.covers(field))
     }
 }
 
@@ -124,7 +125,7 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
     let complete = instance.labels.is_true(Labels::COMPLETE);
     let mut live = facts::live(
         instance,
-        (subject.inspection, subject.unseen),
+        subject.look,
         (subject.secrets, subject.secret_paths),
         &desired,
         &applied,
@@ -166,7 +167,7 @@ pub(super) fn diff(subject: &Subject<'_>) -> Diff {
         }
     }
     hold_back(subject, &mut fields, &mut accepted);
-    let is_origin = |change: &&FieldChange| change.field.kind == Kind::Sandbox && is_source(&change.field.field);
+    let is_origin = |change: &&FieldChange| change.field.kind == Kind::Sandbox && facts::is_source(&change.field.field);
     let mut origin_moved: Vec<FieldChange> = fields.iter().filter(is_origin).cloned().collect();
     let origin_accepted = accepted.iter().any(|change| is_origin(&change));
     let mut stale = stale_clone(&applied, subject.source.as_ref()).filter(|_| !origin_accepted);
@@ -244,10 +245,6 @@ fn is_made_anew(subject: &Subject<'_>, recipe: &FieldChange) -> bool {
     replace && !subject.accepts(&recipe.field)
 }
 
-fn is_source(field: &str) -> bool {
-    matches!(field, "image" | "clone-from")
-}
-
 /// Whether the three-way rule is for it. The others are recorded for what else they are needed for.
 fn is_compared(field: &Field) -> bool {
     let secret = field.kind == Kind::File && field.field == facts::SECRET;
@@ -273,7 +270,7 @@ fn differing<'a>(
 /// A seed that a finished sandbox has never had is written only where nothing stands: what does is its user's. So is
 /// what stands in the place of one that is accepted as it is, in any sandbox.
 fn settle_seeds(subject: &Subject<'_>, complete: bool, desired: &Facts, live: &mut Facts) {
-    let Some(inspection) = subject.inspection else {
+    let Some(inspection) = subject.look.inspection else {
         return;
     };
     for path in facts::paths(desired, &Facts::new(), Kind::File) {
@@ -428,7 +425,7 @@ fn created(subject: &Subject<'_>, desired: &Facts, fate: Fate, moved: Vec<FieldC
     let mut changes = Vec::new();
     for ((kind, name), fields) in ordered_runs(subject.sandbox, grouped(fields.collect())) {
         let (action, reason) = match kind {
-            Kind::Sandbox if fate == Fate::Replace => (Action::Replace, replaced_because(&moved)),
+            Kind::Sandbox if fate == Fate::Replace => (Action::Replace, replaced_because(subject, &moved)),
             Kind::Sandbox => (Action::Create, Reason::New),
             Kind::Power if fields.iter().any(|field| field.after.as_deref() == Some("running")) => {
                 (Action::Start, Reason::New)
@@ -462,7 +459,10 @@ fn created(subject: &Subject<'_>, desired: &Facts, fate: Fate, moved: Vec<FieldC
     changes
 }
 
-fn replaced_because(moved: &[FieldChange]) -> Reason {
+fn replaced_because(subject: &Subject<'_>, moved: &[FieldChange]) -> Reason {
+    if subject.look.diskless {
+        return Reason::DiskGone;
+    }
     if moved.iter().all(|field| field.field.field == SOURCE_RECIPE) {
         return Reason::Stale;
     }
@@ -636,7 +636,7 @@ fn text_change(subject: &Subject<'_>, name: &str, fields: &[FieldChange]) -> Opt
     if subject.secret_paths.contains(&path) {
         return None;
     }
-    let before = match subject.inspection?.get(&path).map(|found| &found.shape) {
+    let before = match subject.look.inspection?.get(&path).map(|found| &found.shape) {
         Some(Shape::File { content, .. }) => content.clone()?,
         _ => return None,
     };

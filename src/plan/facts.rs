@@ -6,8 +6,8 @@ use super::account::Account;
 use super::run_digest::run_digests;
 use super::{egress, secret, workspace};
 use crate::model::{
-    Digest, Entry, Facts, Field, File, FileState, Found, GuestPath, Inspection, Kind, Labels, LiveInstance, Mode,
-    Origin, Owner, Power, Sandbox, SandboxName, SecretHashes, Shape, Status, Tree, When,
+    Digest, Entry, Facts, Field, File, FileState, Found, GuestPath, Inspection, InstanceName, Kind, Labels, Live,
+    LiveInstance, Mode, Origin, Owner, Power, Sandbox, SandboxName, SecretHashes, Shape, Status, Tree, When,
 };
 
 /// Where accounts stand.
@@ -35,6 +35,39 @@ pub(super) const DEPENDS_ON: &str = "depends-on";
 
 /// What the record says of a seed that has been written.
 const WRITTEN: &str = "written";
+
+/// The fields that say what a disk was made from.
+const SOURCES: [&str; 2] = ["image", "clone-from"];
+
+/// What an instance without a disk was made from: nothing that a spec can say.
+const NO_DISK: &str = "no disk";
+
+/// Whether a field of the sandbox says what its disk was made from.
+pub(super) fn is_source(field: &str) -> bool {
+    SOURCES.contains(&field)
+}
+
+/// What looking into an instance came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Look<'a> {
+    /// Its files, where they were looked at.
+    pub(super) inspection: Option<&'a Inspection>,
+    /// Whether nobody could look at them.
+    pub(super) unseen: bool,
+    /// Whether there is no disk for them to be on.
+    pub(super) diskless: bool,
+}
+
+impl<'a> Look<'a> {
+    /// What is known of an instance.
+    pub(super) fn at(name: &InstanceName, live: &'a Live) -> Self {
+        Self {
+            inspection: live.files.get(name),
+            unseen: live.unseen.contains(name),
+            diskless: live.diskless.contains(name),
+        }
+    }
+}
 
 /// A field of a file.
 pub(super) fn of_file(path: &GuestPath, field: &str) -> Field {
@@ -171,7 +204,7 @@ fn entry_symlink(target: &str) -> String {
 /// All that the live system says about the fields that a spec declares or declared.
 pub(super) fn live(
     instance: &LiveInstance,
-    (inspection, unseen): (Option<&Inspection>, bool),
+    look: Look<'_>,
     (hashes, secret_paths): (&SecretHashes, &BTreeSet<GuestPath>),
     desired: &Facts,
     applied: &Facts,
@@ -182,7 +215,7 @@ pub(super) fn live(
     for (field, value) in applied.iter() {
         let recorded = match field.kind {
             Kind::Run => true,
-            Kind::Sandbox => matches!(field.field.as_str(), "image" | "clone-from"),
+            Kind::Sandbox => is_source(&field.field),
             Kind::File => field.field == "seed",
             Kind::Tree => field.field == DELETE,
             _ => false,
@@ -192,7 +225,7 @@ pub(super) fn live(
         }
     }
     // Without a record of where a disk came from, as after an adoption, it came from where it should.
-    let sources = ["image", "clone-from"].map(Field::sandbox);
+    let sources = SOURCES.map(Field::sandbox);
     let known = sources.iter().any(|field| applied.get(field).is_some());
     for field in sources
         .into_iter()
@@ -201,6 +234,13 @@ pub(super) fn live(
     {
         if let Some(value) = desired.get(&field) {
             facts.set(field, value);
+        }
+    }
+    if look.diskless {
+        for field in SOURCES.map(Field::sandbox) {
+            if facts.get(&field).is_some() {
+                facts.set(field, NO_DISK);
+            }
         }
     }
     let mut set = |field: String, value: Option<&String>| {
@@ -227,12 +267,12 @@ pub(super) fn live(
     for label in instance.snapshots.keys() {
         facts.set(Field::of(Kind::Snapshot, label.as_str(), "exists"), "true");
     }
-    if let Some(inspection) = inspection {
+    if let Some(inspection) = look.inspection {
         live_user(&mut facts, inspection, desired, applied);
         let hashes = hashes.files.get(&instance.name);
         live_files(&mut facts, inspection, (hashes, secret_paths), desired, applied);
         live_trees(&mut facts, inspection, secret_paths, desired, applied);
-    } else if unseen {
+    } else if look.unseen {
         let of_disk = |field: &Field| match field.kind {
             Kind::File | Kind::Tree => true,
             Kind::Sandbox => field.field == "user",

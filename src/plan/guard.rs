@@ -28,13 +28,21 @@ pub(super) fn guard(subject: &Subject<'_>, diff: &Diff, live: &Live) -> Vec<Refu
             "move the folder away, or apply once with `protect false`".to_owned(),
         ));
     }
+    // What has no disk can be made anew and nothing else, so that there is no apply before in which `protect` could go.
+    let protected = protected && (sandbox.protect.is_some() || !subject.look.diskless);
     if fate == Fate::Replace && protected && instance.labels.is_true(Labels::COMPLETE) {
         refusals.push(Refusal::refused(
             "plan::protected",
             format!("`{}` is protected, and this plan would make it anew", sandbox.name),
             sandbox.protect.as_ref().unwrap_or(&sandbox.at),
-            "its disk is guarded",
-            if diff.changes.iter().any(|change| change.reason == Reason::Stale) {
+            if subject.look.diskless {
+                "its disk is guarded, and gone"
+            } else {
+                "its disk is guarded"
+            },
+            if subject.look.diskless {
+                "nothing but that can be done with it: say `protect false`"
+            } else if diff.changes.iter().any(|change| change.reason == Reason::Stale) {
                 "say `on-stale=\"keep\"`, or apply once with `protect false`"
             } else {
                 "keep its image and clone source as they are, or apply once with `protect false`"

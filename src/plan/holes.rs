@@ -45,7 +45,7 @@ pub(super) fn notices(subject: &Subject<'_>, changes: &[Change]) -> Vec<String> 
             let applied = instance.labels.applied();
             instance.egress.is_none() && is_recorded(&applied) && instance.labels.is_true(Labels::COMPLETE)
         };
-        if subject.instance.is_some_and(is_lifted) && !subject.unseen {
+        if subject.instance.is_some_and(is_lifted) && !subject.look.unseen {
             notices.push(
                 "egress: its policy was lifted by somebody's hand, or its card put on another network: until an apply, \
                  everything is open to it"

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::capability::enforcement;
 use super::diff::{Fate, Subject, diff};
-use super::facts::DEPENDS_ON;
+use super::facts::{DEPENDS_ON, Look};
 use super::gc::overdue;
 use super::guard::guard;
 use super::lower::{Surroundings, id, lower};
@@ -191,8 +191,7 @@ pub fn plan(
             let secret_paths = secret::secret_paths(desired, &matched, sandbox);
             let subject = Subject {
                 sandbox,
-                inspection: instance.and_then(|instance| live.files.get(&instance.name)),
-                unseen: instance.is_some_and(|instance| live.unseen.contains(&instance.name)),
+                look: instance.map_or_else(Look::default, |instance| Look::at(&instance.name, live)),
                 name: instance_of(&sandbox.name),
                 instance,
                 capabilities,
@@ -294,7 +293,7 @@ impl Part {
         notices.extend(secret::notices(subject, &diff.changes, diff.fate));
         notices.extend(holes::notices(subject, &diff.changes));
         notices.extend(workspace::notices(subject, &diff.changes));
-        if subject.unseen && diff.fate == Fate::Keep {
+        if subject.look.unseen && diff.fate == Fate::Keep {
             let what = match egress::is_recorded_inside(&diff.applied) {
                 true => "its files and its egress rules were not looked at: this backend reaches those",
                 false => "its files were not looked at: this backend reaches those",

@@ -128,6 +128,8 @@ pub enum Reason {
     ImageChanged,
     /// It is cloned from something else.
     SourceChanged,
+    /// The backend knows it, and no disk of it.
+    DiskGone,
     /// What it was made from has changed since: a snapshot's sandbox, a clone's source.
     Stale,
     /// Names that it opens lead to other addresses than before.
@@ -159,6 +161,7 @@ impl fmt::Display for Reason {
             Self::LeftSpec => "it left the spec",
             Self::ImageChanged => "another image",
             Self::SourceChanged => "another clone source",
+            Self::DiskGone => "its disk is gone",
             Self::Stale => "stale",
             Self::AddressesMoved => "addresses moved",
             Self::Unfinished => "its first apply did not finish",

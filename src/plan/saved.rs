@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::facts;
+use super::facts::{self, Look};
 use super::match_up::Matched;
 use super::secret::secret_paths;
 use crate::model::{Desired, Digest, Facts, Field, GuestPath, Kind, Labels, Live, LiveInstance, SandboxName};
@@ -114,7 +114,7 @@ fn fields(
     let applied = instance.labels.applied();
     let all = facts::live(
         instance,
-        (live.files.get(&instance.name), live.unseen.contains(&instance.name)),
+        Look::at(&instance.name, live),
         (&live.secrets, secret),
         desired,
         &applied,

@@ -1,49 +1,14 @@
 //! The daemon killed while the program works with it, and started again.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
+use super::private::Private;
 use super::process::{Moment, start};
 use super::world::World;
-use crate::support::daemon::{self, Daemon, tell};
-use crate::support::place::Place;
-
-/// A daemon of the test's own, that may be killed.
-struct Private {
-    folder: PathBuf,
-    _keep: tempfile::TempDir,
-}
-
-impl Private {
-    fn script(&self, verb: &str) {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/incus/daemon");
-        let status = Command::new(script).arg(verb).arg(&self.folder).status();
-        assert!(status.expect("a shell").success(), "{verb}");
-    }
-}
-
-impl Drop for Private {
-    fn drop(&mut self) {
-        self.script("stop");
-    }
-}
+use crate::support::daemon::tell;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_dies_is_told_and_the_next_run_goes_on() {
-    // The one that is shared may not be killed; where there is none, there shall be none.
-    if daemon::find().is_none() {
-        return;
-    }
-    let keep = tempfile::tempdir_in("/var/tmp").expect("a folder");
-    let private = Private {
-        folder: keep.path().join("d"),
-        _keep: keep,
-    };
-    private.script("start");
-    let daemon = Daemon {
-        socket: private.folder.join("unix.socket"),
-    };
-    let world = World::new("die", Place::Incus(daemon)).await;
+    let Some(private) = Private::start() else { return };
+    let world = World::new("die", private.place()).await;
     let (mut went_on, mut told) = (0, 0);
     for round in 0..6 {
         let (version, nth) = (1 + round % 2, 4 + 7 * round as usize);
@@ -53,7 +18,7 @@ async fn a_daemon_that_dies_is_told_and_the_next_run_goes_on() {
         for _ in 0..nth {
             running.until(|_| true);
         }
-        private.script("restart");
+        private.restart();
         let ran = running.finish();
         match ran.code {
             Some(0) => went_on += 1,

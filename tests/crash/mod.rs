@@ -5,8 +5,10 @@
 
 mod daemon;
 mod disk;
+mod diskless;
 mod ending;
 mod kills;
+mod private;
 mod process;
 mod script;
 mod stopped;
