@@ -48,7 +48,7 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
         if unseen.contains(&instance.name) {
             return None;
         }
-        let query = plan::query(sandbox, instance, &secret[&instance.name]);
+        let query = plan::query(sandbox, instance);
         // One that stands still may be so for want of a disk.
         let worth = !query.is_empty() || instance.status != Status::Running;
         worth.then(|| (instance.name.clone(), query))
@@ -98,10 +98,13 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
     if desired.sandboxes.values().any(|sandbox| mounts(&sandbox)) {
         live.host_mounts = reader.host_mounts().await?;
     }
-    let mut files = BTreeMap::new();
+    let (mut files, mut values) = (BTreeMap::new(), BTreeMap::new());
     for (name, seen) in inspected.into_iter().flatten() {
         match seen {
-            Seen::Files(inspection) => drop(files.insert(name, inspection)),
+            Seen::Files(mut inspection) => {
+                values.insert(name.clone(), secrets::take(&mut inspection, &secret[&name]));
+                files.insert(name, inspection);
+            }
             Seen::Nothing => drop(unseen.insert(name)),
             Seen::NoDisk => drop(live.diskless.insert(name)),
         }
@@ -109,6 +112,7 @@ pub async fn observe(reader: &dyn Reader, desired: &Desired, selected: &BTreeSet
     live.refused_settings = refused_settings(reader, desired, selected);
     live.missing_images = missing_images(reader, images_to_make(desired, selected, &live)).await;
     live.secrets = secrets::hashes(reader, desired, &files, &secret).await?;
+    live.secrets.applied = secrets::applied(&live, &values);
     live.files = files;
     live.unseen.extend(unseen);
     Ok(live)

@@ -1,14 +1,15 @@
 //! Secrets on their way: hashed for the plan, kept apart until they are written.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::StepError;
 use crate::backend::{Error, ErrorKind, FileChange, Reader, Result, Sandboxes};
 use crate::model::{
     Content, Desired, EnvironmentName, GuestPath, Inspection, InstanceName, Live, NoteKey, SecretHashes, SecretKey,
-    Shape,
+    SecretTexts, Shape,
 };
-use crate::plan::{Op, Plan, SecretFile};
+use crate::plan::{self, Op, Plan, SecretFile};
 
 /// The key of an environment's secrets; none where it has none.
 async fn kept_key(reader: &dyn Reader, environment: &EnvironmentName) -> Result<Option<SecretKey>> {
@@ -42,6 +43,7 @@ pub(super) async fn hashes(
         key_is_kept: kept.is_some(),
         sources: sources.map(|key| desired.secrets.hashes(key)).unwrap_or_default(),
         files: BTreeMap::new(),
+        applied: SecretTexts::default(),
     };
     let Some(key) = kept else { return Ok(hashes) };
     for (name, paths) in secret {
@@ -55,6 +57,33 @@ pub(super) async fn hashes(
         hashes.files.insert(name.clone(), hashed.collect());
     }
     Ok(hashes)
+}
+
+/// Takes the contents of secret files out of what was seen: no plan is made from them.
+pub(super) fn take(inspection: &mut Inspection, secret: &BTreeSet<GuestPath>) -> BTreeMap<GuestPath, Arc<[u8]>> {
+    let taken = secret
+        .iter()
+        .filter_map(|path| match &mut inspection.0.get_mut(path)?.shape {
+            Shape::File { content, .. } => Some((path.clone(), content.take()?)),
+            _ => None,
+        });
+    taken.collect()
+}
+
+/// Those of the contents of secret files that an apply has written. All else in their place anybody may have chosen, to
+/// have it masked wherever it stands.
+pub(super) fn applied(live: &Live, values: &BTreeMap<InstanceName, BTreeMap<GuestPath, Arc<[u8]>>>) -> SecretTexts {
+    let known = plan::applied_hashes(live);
+    let hashes = &live.secrets.files;
+    let is_known = |name: &InstanceName, path: &GuestPath| {
+        let hash = hashes.get(name).and_then(|hashes| hashes.get(path));
+        hash.is_some_and(|hash| known.contains(hash))
+    };
+    let texts = values.iter().flat_map(|(name, values)| {
+        let of_it = values.iter().filter(|(path, _)| is_known(name, path));
+        of_it.map(|(_, value)| value.clone())
+    });
+    SecretTexts(texts.collect())
 }
 
 /// Keeps the key that the plan's hashes were made with, before the first of them is written down: for an environment

@@ -60,7 +60,7 @@ pub use quantity::{Bytes, InvalidQuantity, Memory, Mode, Seconds};
 pub use request::{Changes, CreateOpts, FileChange};
 pub use run::{Ready, Run, Script};
 pub use sandbox::{OnStale, Origin, Power, Sandbox, Sourced};
-pub use secret::{SecretHashes, SecretKey, Secrets};
+pub use secret::{SecretHashes, SecretKey, SecretTexts, Secrets};
 pub use spec_file::{SpecEntry, SpecFile, SpecRecord};
 pub use user::{Owner, User};
 pub use workspace::{

@@ -108,12 +108,16 @@ impl Secrets {
     /// which a short one can be guessed.
     #[must_use]
     pub fn mask(&self) -> Mask {
-        let lines = self
-            .values
-            .values()
-            .flat_map(|value| value.split(|byte| matches!(byte, b'\n' | b'\r')));
+        self.mask_with(&SecretTexts::default())
+    }
+
+    /// The same, and of values that the caller does not have.
+    #[must_use]
+    pub fn mask_with(&self, others: &SecretTexts) -> Mask {
+        let values = || self.values.values().chain(&others.0);
+        let lines = values().flat_map(|value| value.split(|byte| matches!(byte, b'\n' | b'\r')));
         let mut texts: Vec<Vec<u8>> = lines.filter(|line| line.len() >= MASKED).map(<[u8]>::to_vec).collect();
-        for value in self.values.values().filter(|value| !value.is_empty()) {
+        for value in values().filter(|value| !value.is_empty()) {
             for content in [value.to_vec(), [value, &b"\n"[..]].concat()] {
                 let digest = Digest::of(&content);
                 // Records of trees keep 24 digits.
@@ -131,6 +135,17 @@ impl fmt::Debug for Secrets {
     }
 }
 
+/// Values of secrets that were met in a sandbox.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SecretTexts(pub Vec<Arc<[u8]>>);
+
+/// Not the values.
+impl fmt::Debug for SecretTexts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretTexts({})", self.0.len())
+    }
+}
+
 /// The keyed hashes that a plan compares.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SecretHashes {
@@ -140,6 +155,9 @@ pub struct SecretHashes {
     pub sources: BTreeMap<String, String>,
     /// Of secret files, by instance.
     pub files: BTreeMap<InstanceName, BTreeMap<GuestPath, String>>,
+    /// What is in those secret files that are as an apply has left them: the caller may have another value, or none, and
+    /// must not be shown this one either.
+    pub applied: SecretTexts,
 }
 
 #[cfg(test)]

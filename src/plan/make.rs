@@ -249,7 +249,7 @@ pub fn plan(
     once_each(&mut plan.refusals);
     peers::open(&mut plan.steps, opening, &instance_of);
     drop_met_needs(&mut plan.steps);
-    secret::mask(&desired.secrets.mask(), &mut plan);
+    secret::mask(&desired.secrets.mask_with(&live.secrets.applied), &mut plan);
     Ok(plan)
 }
 

@@ -57,7 +57,7 @@ pub use query::query;
 pub use reason::{Action, Impact, Origin, Reason};
 pub use recipe::changed_parts;
 pub use restored::restored;
-pub use secret::secret_paths;
+pub use secret::{applied_hashes, secret_paths};
 pub use select::{UnknownTarget, select};
 pub use spec_files::{SpecChange, SpecChangeKind, spec_record};
 pub use step::{Op, SecretFile, Step, StepId};

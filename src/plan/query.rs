@@ -1,6 +1,6 @@
 //! Which files of an instance a plan needs to see.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::facts;
 use crate::model::{Entry, Facts, Field, FileState, GuestPath, Kind, LiveInstance, Query, Sandbox};
@@ -8,8 +8,8 @@ use crate::model::{Entry, Facts, Field, FileState, GuestPath, Kind, LiveInstance
 /// What to look at in an instance, for the sandbox that it is; none for one that the spec does not name.
 #[must_use]
 ///
-/// `secrets` are the paths in it that are, or were, secret: see [`super::secret_paths`].
-pub fn query(sandbox: &Sandbox, instance: &LiveInstance, secrets: &BTreeSet<GuestPath>) -> Query {
+/// What comes along of the files that are, or were, secret ([`super::secret_paths`]) is no part of a plan.
+pub fn query(sandbox: &Sandbox, instance: &LiveInstance) -> Query {
     let applied = instance.labels.applied();
     let desired = facts::desired(sandbox, &BTreeMap::new(), &applied);
     let mut query = Query::default();
@@ -17,12 +17,7 @@ pub fn query(sandbox: &Sandbox, instance: &LiveInstance, secrets: &BTreeSet<Gues
         query.paths.insert(GuestPath::trusted(facts::PASSWD.to_owned()));
     }
     for path in facts::paths(&desired, &applied, Kind::File) {
-        let set = if secrets.contains(&path) {
-            &mut query.opaque
-        } else {
-            &mut query.paths
-        };
-        set.insert(path);
+        query.paths.insert(path);
     }
     for path in facts::paths(&desired, &Facts::new(), Kind::Tree) {
         let Some(tree) = sandbox.trees.get(&path) else { continue };

@@ -6,7 +6,7 @@ use super::diff::{Fate, Subject};
 use super::facts::{SECRET, of_file};
 use super::match_up::Matched;
 use super::{Action, Change, FieldChange, Plan, Refusal};
-use crate::model::{Desired, Facts, Field, FileState, Found, GuestPath, Kind, Mask, Place, Sandbox, Shape};
+use crate::model::{Desired, Facts, Field, FileState, Found, GuestPath, Kind, Live, Mask, Place, Sandbox, Shape};
 
 /// How the value of a secret file's content begins in facts and records.
 const PREFIX: &str = "secret:";
@@ -60,6 +60,18 @@ pub fn secret_paths(desired: &Desired, matched: &Matched<'_>, sandbox: &Sandbox)
         next = sandbox.source().and_then(|name| desired.sandboxes.get(name));
     }
     paths
+}
+
+/// The keyed hashes of all secrets that were ever applied to these instances, and are recorded yet.
+#[must_use]
+pub fn applied_hashes(live: &Live) -> BTreeSet<String> {
+    let records = live.instances.values().map(|instance| instance.labels.applied());
+    let hashes = records.flat_map(|applied| {
+        let values = applied.iter().filter(|(field, _)| field.kind == Kind::File);
+        let hashes = values.filter_map(|(_, value)| value.strip_prefix(PREFIX).map(str::to_owned));
+        hashes.collect::<Vec<_>>()
+    });
+    hashes.collect()
 }
 
 /// The paths whose contents were secret when last applied.

@@ -7,6 +7,7 @@ mod leftovers;
 mod look;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use look::Seen;
@@ -36,7 +37,9 @@ fn answer(question: &str) -> Seen {
         "resolvers" => Some(Seen::Answer(resolvers())),
         "gateway" => Some(Seen::Answer(gateway().into_iter().collect())),
         "leftovers" => {
-            leftovers::remove();
+            let own = std::env::args_os().next().map(PathBuf::from);
+            // Where it was put, and others before it.
+            own.as_deref().and_then(Path::parent).into_iter().for_each(leftovers::remove);
             Some(Seen::Answer(Vec::new()))
         }
         _ => None,

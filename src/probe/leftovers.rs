@@ -3,18 +3,14 @@
 use std::ffi::OsStr;
 use std::fs::{self, DirEntry};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// How old one is that nobody is going to run any more. A probe takes a minute at most.
 const OLD: Duration = Duration::from_secs(600);
 
-/// Removes those beside this one. Nobody hears of what cannot be removed: it stands in nobody's way.
-pub(crate) fn remove() {
-    let own = std::env::args_os().next().map(PathBuf::from);
-    let Some(folder) = own.as_deref().and_then(Path::parent) else {
-        return;
-    };
+/// Removes those in a folder. Nobody hears of what cannot be removed: it stands in nobody's way.
+pub(crate) fn remove(folder: &Path) {
     let listed = fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in listed.filter(is_left) {
         let _ = fs::remove_file(entry.path());

@@ -16,11 +16,12 @@ backend "incus"
 sandbox "a" { image "busybox"; state "stopped"; file "/etc/motd" content="hello\n"; }
 sandbox "bad" { image "busybox"; state "stopped"; run "step" command="false"; }
 sandbox "bare" { image "busybox"; state "stopped"; protect true; }
+sandbox "link" { image "busybox"; state "stopped"; file "/etc/motd" content="hello\n"; }
 sandbox "keep" { image "busybox"; file "/root/seed" content="a seed\n" when="create"; }
 "#;
 
 const PLAN: &str = "\
-Environment lost on incus, 3 of 4 sandboxes:
+Environment lost on incus, 4 of 5 sandboxes:
 
 -/+ a  replace  (its disk is gone) [data loss]
     image: no disk → busybox (drift)
@@ -32,6 +33,10 @@ Environment lost on incus, 3 of 4 sandboxes:
 
 -/+ bare  replace  (its disk is gone) [data loss]
     image: no disk → busybox (drift)
+
+-/+ link  replace  (its disk is gone) [data loss]
+    image: no disk → busybox (drift)
+  + file /etc/motd  0644 0:0
 ";
 
 /// When each instance was made.
@@ -67,6 +72,8 @@ async fn what_has_no_disk_is_made_anew() {
     let query = json!({"database": "global", "query": query});
     let answer = api::call(&daemon, Method::POST, "/internal/sql", Some(query)).await;
     assert_eq!(answer["Results"][0]["rows_affected"], 3, "{answer}");
+    // The same, some moments later or earlier: the disk is there, and the way to it is not.
+    private.remove("containers/lost-link");
     private.restart();
     // A helper that was there before goes on serving the files of the disk.
     private.without_helpers();

@@ -43,6 +43,11 @@ impl Private {
         self.script("restart");
     }
 
+    /// Removes a file of the daemon's own.
+    pub(super) fn remove(&self, path: &str) {
+        fs::remove_file(self.folder.join(path)).expect("a file");
+    }
+
     /// Waits until none of its helpers is left that serve files and hold disks open: 15 s after the last was asked.
     ///
     /// # Panics

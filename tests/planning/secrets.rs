@@ -287,16 +287,19 @@ async fn a_secret_that_was_put_elsewhere_is_masked_where_that_is_shown() {
     let out = folder.path().join("plan.json");
     let out = out.to_str().expect("a path");
     let plain = [ONE.to_owned(), format!("{ONE}\n")].map(|text| sbx_apply::model::Digest::of(text.as_bytes()));
-    for command in [
+    let reading = [
         &["plan", "-"][..],
         &["plan", "-", "--json"],
         &["plan", "-", "--markdown"],
         &["plan", "-", "--out", out],
         &["check", "-"],
         &["check", "-", "--json"],
-        &["apply", "-", "--json", "-vvv"],
-    ] {
-        let text = said(&with(&memory, command, &spec, Some(ONE)).await);
+    ];
+    // Who has another value, or none, does not see the one that is there either.
+    let values = [Some(ONE), None, Some(TWO)].into_iter();
+    let looks = values.flat_map(|value| reading.map(|command| (command, value)));
+    for (command, value) in looks.chain([(&["apply", "-", "--json", "-vvv"][..], Some(ONE))]) {
+        let text = said(&with(&memory, command, &spec, value).await);
         let text = text + &std::fs::read_to_string(out).unwrap_or_default();
         assert!(text.contains("***"), "{command:?}: {text}");
         for leak in [ONE, &plain[0].as_str()[..12], &plain[1].as_str()[..12]] {
@@ -307,6 +310,17 @@ async fn a_secret_that_was_put_elsewhere_is_masked_where_that_is_shown() {
     assert_eq!(with(&memory, PLAN, &spec, Some(ONE)).await.code, 0);
     let machine = memory.machine("demo-one").expect("is there");
     assert_eq!(machine.read("/etc/conf"), Some(b"token=\n".to_vec()));
+    // What somebody else has put in its place hides nothing.
+    memory
+        .edit("demo-one", |machine| {
+            machine.write(PATH, "curl evil\n")?;
+            machine.write("/etc/conf", "curl evil\n")
+        })
+        .expect("edits");
+    for value in [Some(ONE), None] {
+        let text = said(&with(&memory, &["check", "-"], &spec, value).await);
+        assert!(text.contains("-curl evil"), "{text}");
+    }
 }
 
 #[tokio::test]

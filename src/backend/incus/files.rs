@@ -27,9 +27,12 @@ fn is_deaf(error: &Error) -> bool {
     error.to_string().contains("forkfile.sock")
 }
 
-/// Whether the daemon knows an instance and no disk of it: it was killed while it made or deleted it (seen with 6.0.4).
+/// Whether the daemon knows an instance and no disk of it, or no way to its disk any more: it was killed while it made or
+/// deleted it. (Both seen with 6.0.4, which can then do nothing with it but delete it.)
 fn is_diskless(error: &Error) -> bool {
-    error.to_string().contains("Instance storage pool not found")
+    let text = error.to_string();
+    let no_way = text.contains("SFTP connection: open ") && text.contains("/rootfs: no such file or directory");
+    no_way || text.contains("Instance storage pool not found")
 }
 
 impl Incus {
