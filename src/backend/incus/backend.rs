@@ -13,6 +13,7 @@ use tokio::sync::{OnceCell, RwLock};
 
 use super::client::Client;
 use super::convert;
+use super::disk::with_way_out;
 use super::egress::Guard;
 use super::instance::Inherited;
 use super::remote::Remotes;
@@ -351,7 +352,7 @@ impl Backend for Incus {
     async fn delete(&self, name: &InstanceName) -> Result<()> {
         self.remove(name)
             .await
-            .map_err(|error| error.within(format_args!("cannot delete `{name}`")))
+            .map_err(|error| with_way_out(error).within(format_args!("cannot delete `{name}`")))
     }
 
     async fn create_snapshot(&self, name: &InstanceName, label: &str) -> Result<()> {

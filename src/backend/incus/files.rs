@@ -9,6 +9,7 @@ use tokio::io::AsyncRead;
 use tokio::time::sleep;
 
 use super::Incus;
+use super::disk::is_diskless;
 use crate::backend::error::NoDisk;
 use crate::backend::retry::{retry_lost, retry_when};
 use crate::backend::sftp::{self, LOOK, Session, bounded};
@@ -25,14 +26,6 @@ const HELPERS: u32 = 3;
 /// one from working, until there was none for as long as the helper stays. (Repaired after 6.0.4.)
 fn is_deaf(error: &Error) -> bool {
     error.to_string().contains("forkfile.sock")
-}
-
-/// Whether the daemon knows an instance and no disk of it, or no way to its disk any more: it was killed while it made or
-/// deleted it. (Both seen with 6.0.4, which can then do nothing with it but delete it.)
-fn is_diskless(error: &Error) -> bool {
-    let text = error.to_string();
-    let no_way = text.contains("SFTP connection: open ") && text.contains("/rootfs: no such file or directory");
-    no_way || text.contains("Instance storage pool not found")
 }
 
 impl Incus {

@@ -12,6 +12,7 @@ mod backend;
 mod client;
 mod console;
 mod convert;
+mod disk;
 mod egress;
 mod examine;
 mod exec;
