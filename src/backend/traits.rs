@@ -338,8 +338,8 @@ pub trait NetworkPolicy: ReadPolicy {
         Ok(Learned::default())
     }
 
-    /// Removes what policies of an environment have left that nobody is under any more, as where an instance was deleted
-    /// by hand. Little to do where there is none.
+    /// Removes what instances have left that are no more: policies of the environment that nobody is under, as where one was
+    /// deleted by hand, and disks, as where its deletion was broken off. Little to do where there is nothing.
     async fn tidy(&self, _environment: &EnvironmentName) -> Result<()> {
         Ok(())
     }

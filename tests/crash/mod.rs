@@ -8,6 +8,7 @@ mod disk;
 mod diskless;
 mod ending;
 mod kills;
+mod leftovers;
 mod private;
 mod process;
 mod script;

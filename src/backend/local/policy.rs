@@ -55,6 +55,12 @@ impl ReadPolicy for Local {}
 
 #[async_trait]
 impl NetworkPolicy for Local {
+    /// Policies leave nothing here, but what sandboxes had on their disks may lie about.
+    async fn tidy(&self, _: &EnvironmentName) -> Result<()> {
+        let swept = self.store.sweep(self.ids, &self.helpers).await;
+        swept.map_err(|error| error.within("cannot remove what sandboxes have left that are no more"))
+    }
+
     async fn set_policy(&self, name: &InstanceName, policy: Option<&PinnedPolicy>) -> Result<()> {
         if let Some(policy) = policy {
             check(policy)?;

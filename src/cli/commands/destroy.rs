@@ -95,6 +95,16 @@ impl Job<'_> {
         self.settings.interactive && !self.args.run.json && !self.args.spec.is_stdin()
     }
 
+    /// Removes what is left of an environment without sandboxes: also what a killed destroy has left of the last of them.
+    async fn end(&self, lock: &Lock) -> Result<(), Error> {
+        if let Err(error) = self.backend.tidy(self.environment).await {
+            self.settings
+                .output
+                .note(&format!("note: {error}; the next destroy does"));
+        }
+        Ok(lock.delete_notes().await?)
+    }
+
     async fn look(&self) -> Result<(Plan, Live), Error> {
         self.interrupts.guard(look(self.environment, self.backend)).await?
     }
@@ -139,7 +149,7 @@ impl Job<'_> {
             return Err(Error::Moved);
         }
         if plan.in_sync() {
-            lock.delete_notes().await?;
+            self.end(lock).await?;
             return Ok(Worked::whole(ending.tell(view, Verdict::NothingToDo)));
         }
         let work = Work {
@@ -157,7 +167,7 @@ impl Job<'_> {
         if verdict == Verdict::Done {
             verdict = match self.look().await {
                 Ok((left, _)) if left.in_sync() => {
-                    lock.delete_notes().await?;
+                    self.end(lock).await?;
                     Verdict::Done
                 }
                 Ok((left, _)) => {
