@@ -191,6 +191,7 @@ fn capabilities() -> Capabilities {
             C::EgressHost,
             C::EgressNone,
             C::EgressGuest,
+            C::EgressIpv6,
             C::Mounts,
             C::Volumes,
             C::VolumeSize,
@@ -198,12 +199,7 @@ fn capabilities() -> Capabilities {
             C::Network,
         ]),
         concurrency: CONCURRENCY,
-        reasons: vec![
-            (
-                C::EgressIpv6,
-                "IPv6 stays closed under an egress policy: allow IPv4 addresses, or names that have some".to_owned(),
-            ),
-        ],
+        reasons: Vec::new(),
         restart_config: RESTART_CONFIG,
         egress_restarts: true,
         hot_plug: HotPlug {

@@ -58,7 +58,11 @@ impl NetworkPolicy for Incus {
                 }
                 Some(policy) => {
                     let network = self.ensure(policy).await?;
-                    self.put_on(name, &network).await?
+                    let net = card::Net {
+                        name: &network,
+                        has_ipv6: policy.has_ipv6(),
+                    };
+                    self.put_on(name, net).await?
                 }
                 None => {
                     let moved = self.take_off(name).await?;
@@ -140,8 +144,11 @@ impl Incus {
         let devices = &instance.expanded_devices;
         let (network, found) = card::networks(devices).find_map(|name| Some((name, policies.get(name)?)))?;
         let mut live = found.clone();
-        // A card that changes is another one, which the guest has to ask an address for.
-        live.fault = card::fault(devices, network).map(Fault::restart).or(live.fault);
+        let net = card::Net {
+            name: network,
+            has_ipv6: found.policy.has_ipv6(),
+        };
+        live.fault = card::fault(devices, net).or(live.fault);
         Some(live)
     }
 
@@ -281,7 +288,7 @@ impl Incus {
     }
 
     /// Puts an instance on a policy's network; nothing where it is there already, as it should be.
-    async fn put_on(&self, name: &InstanceName, network: &str) -> Result<bool> {
+    async fn put_on(&self, name: &InstanceName, network: card::Net<'_>) -> Result<bool> {
         self.change_devices(name, |own, profiles| card::put_on(own, profiles, network))
             .await
     }

@@ -1,9 +1,9 @@
 //! The network and the ACL of a policy: their names, their settings, whose they are. Pure.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use super::rules::{self, Rule};
@@ -16,6 +16,7 @@ const PROJECT: &str = "user.sbx-apply.project";
 const POLICY: &str = "user.sbx-apply.policy";
 const DNS: &str = "raw.dnsmasq";
 const ADDRESS: &str = "ipv4.address";
+const ADDRESS6: &str = "ipv6.address";
 /// The names of devices have 15 characters at most.
 const PREFIX: &str = "sbx-";
 
@@ -150,7 +151,7 @@ pub(super) fn described(key: &PolicyKey) -> String {
 /// The network of a policy: what counts of it.
 pub(super) fn network(project: &str, policy: &PinnedPolicy) -> Result<NetworkPut> {
     let mut config = labels(project, &policy.key);
-    config.extend(fixed(&name(project, &policy.key)));
+    config.extend(fixed(&name(project, &policy.key), policy.has_ipv6()));
     config.insert(DNS.to_owned(), rules::dns(policy)?);
     Ok(NetworkPut {
         config,
@@ -158,20 +159,44 @@ pub(super) fn network(project: &str, policy: &PinnedPolicy) -> Result<NetworkPut
     })
 }
 
-/// The settings that keep it closed, the same for every policy. What comes in is nobody's policy: port isolation keeps
-/// neighbours apart, and whoever answers has been asked.
-fn fixed(name: &str) -> Config {
-    let set = [
+/// The settings that keep it closed. What comes in is nobody's policy: port isolation keeps neighbours apart, and whoever
+/// answers has been asked. A policy that opens IPv6 has an own range of it, whose addresses are nobody else's, and those
+/// inside choose theirs by the hardware address (SLAAC): the daemon lets a card send from that one alone.
+fn fixed(name: &str, has_ipv6: bool) -> Config {
+    let range = range6(name).to_string();
+    let address = if has_ipv6 { range.as_str() } else { "none" };
+    let mut set = vec![
         ("security.acls", name),
         ("security.acls.default.egress.action", "drop"),
         ("security.acls.default.ingress.action", "allow"),
         ("ipv4.nat", "true"),
-        ("ipv6.address", "none"),
+        (ADDRESS6, address),
         ("dns.mode", "none"),
     ];
+    if has_ipv6 {
+        set.extend([
+            ("ipv6.nat", "true"),
+            ("ipv6.dhcp", "true"),
+            ("ipv6.dhcp.stateful", "false"),
+            ("ipv6.routing", "true"),
+        ]);
+    }
     set.into_iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect()
+}
+
+/// The IPv6 range of a network, with the network's own address in it: a unique local one (RFC 4193), by its name.
+fn range6(name: &str) -> Ipv6Net {
+    let digest = Digest::of(name.as_bytes());
+    let bits = digest
+        .as_str()
+        .get(..14)
+        .and_then(|text| u128::from_str_radix(text, 16).ok());
+    let bits = (0xfd << 56) | bits.unwrap_or_default();
+    let address = Ipv6Addr::from((bits << 64) | 1);
+    // 64 bits are what addresses by hardware address need.
+    Ipv6Net::new_assert(address, 64)
 }
 
 /// The setting that lets everything through, for while a table of ours keeps the policy.
@@ -200,7 +225,7 @@ fn fault(project: &str, network: &Network, acl: Option<&Acl>, policy: &PinnedPol
     if network.name != name(project, &policy.key) {
         return Some("its network has another name".to_owned());
     }
-    for (setting, wanted) in fixed(&network.name) {
+    for (setting, wanted) in fixed(&network.name, policy.has_ipv6()) {
         let found = network.config.get(&setting).map_or("", String::as_str);
         if found != wanted {
             return Some(format!("the network's {setting} is \"{found}\", not {wanted}"));
