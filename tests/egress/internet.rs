@@ -103,6 +103,12 @@ impl Internet {
         Some(internet)
     }
 
+    /// Has this machine pass IPv6 on, or not; as it was before when this ends.
+    pub(super) fn pass_ipv6_on(&self, on: bool) {
+        let (switch, _) = self.settings.first().expect("a machine with IPv6");
+        fs::write(switch, if on { "1" } else { "0" }).expect("set");
+    }
+
     /// Sets what a name leads to.
     pub(super) fn name(&self, name: &str, addresses: &[&str]) {
         let addresses = addresses.iter().map(|text| text.parse().expect("an address")).collect();

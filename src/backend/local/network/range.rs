@@ -1,10 +1,10 @@
 //! Addresses that nobody on this machine uses: four in a row for each sandbox, of which two can be given to devices.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv4Net;
 
-use crate::model::Hasher;
+use crate::model::{Digest, Hasher};
 
 /// The bits that the two devices' addresses share.
 const PREFIX: u8 = 30;
@@ -30,6 +30,20 @@ pub(super) fn choose(device: &str, taken: &[Ipv4Net]) -> Option<Ipv4Net> {
             (!taken.iter().any(meets)).then_some(range)
         })
     })
+}
+
+/// The same for IPv6.
+pub(super) const PREFIX_IPV6: u8 = 64;
+
+/// This machine's end for a device by IPv6, and the sandbox's: unique local addresses (RFC 4193), by the device's name.
+pub(super) fn ends_ipv6(device: &str) -> (Ipv6Addr, Ipv6Addr) {
+    let digest = Digest::of(device.as_bytes());
+    let bits = digest
+        .as_str()
+        .get(..14)
+        .and_then(|text| u128::from_str_radix(text, 16).ok());
+    let network = ((0xfd << 56) | bits.unwrap_or_default()) << 64;
+    (Ipv6Addr::from(network | 1), Ipv6Addr::from(network | 2))
 }
 
 /// This machine's end of a range, and the sandbox's.

@@ -236,10 +236,6 @@ fn never() -> Vec<(Capability, String)> {
             C::EgressNone,
             "TrueNAS has no rules for what leaves a container: they stand inside, as best effort, with `enforce \"guest\"`",
         ),
-        because(
-            C::EgressIpv6,
-            "rules inside the guest keep IPv6 closed altogether: open IPv4 addresses, or a name that has some",
-        ),
         because(C::Mounts, "TrueNAS is another machine: mounts are of this one"),
         because(C::Volumes, "volumes on TrueNAS come with a later version"),
         because(
