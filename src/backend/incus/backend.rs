@@ -73,6 +73,8 @@ pub struct Incus {
     pub(super) networks: RwLock<()>,
     /// Held while a policy's network and ACL are made or changed.
     pub(super) making: tokio::sync::Mutex<()>,
+    /// The member of a cluster that answers; none where it is no cluster.
+    pub(super) member: Option<String>,
 }
 
 impl fmt::Debug for Incus {
@@ -126,6 +128,7 @@ impl Incus {
             guard,
             networks: RwLock::default(),
             making: tokio::sync::Mutex::default(),
+            member: None,
         }
     }
 
@@ -141,6 +144,10 @@ impl Incus {
             self.capabilities.able.remove(&Capability::Target);
             let reason = format!("Incus at {} is no cluster: take `target` out", self.client.place());
             self.capabilities.reasons.push((Capability::Target, reason));
+        } else {
+            self.member = Some(server.server_name.clone());
+            let remark = self.guard.remark_on_cluster(&server.server_name);
+            self.capabilities.egress_remarks.extend(remark);
         }
         let project = self.client.project();
         if project == "default" {

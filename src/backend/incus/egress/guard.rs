@@ -39,6 +39,16 @@ impl Guard {
         })
     }
 
+    /// What stays open on the members of a cluster besides the one that this is run on.
+    pub(in crate::backend::incus) fn remark_on_cluster(&self, member: &str) -> Option<String> {
+        self.0.as_ref().map(|_| {
+            format!(
+                "egress: Incus lets every network ask the DNS servers that its host runs for other networks; that is \
+                 closed on this member of the cluster, {member}, and not on the others"
+            )
+        })
+    }
+
     /// The program that changes the rules of the daemon's host.
     pub(super) fn program(&self) -> Result<&Nft> {
         self.0.as_ref().ok_or_else(|| {

@@ -217,7 +217,9 @@ impl Incus {
                 .await?
                 .and_then(|(network, _)| network::range(&network)));
         };
-        self.check_ours("network", name, &found.config, policy)?;
+        if !found.is_announced(&policy.key) {
+            self.check_ours("network", name, &found.config, policy)?;
+        }
         let range = network::range(&found);
         if !found.is_whole() {
             self.discard(&found).await?;
@@ -263,6 +265,28 @@ impl Incus {
         }
     }
 
+    /// Announces a network to each member of a cluster, which it is made on after that.
+    async fn announce_network(&self, network: &NetworksPost) -> Result<()> {
+        if self.member.is_none() {
+            return Ok(());
+        }
+        let (members, _): (Vec<String>, Etag) = self.client.get(&self.client.url(["cluster", "members"])).await?;
+        for member in members.iter().filter_map(|url| url.rsplit('/').next()) {
+            let mut url = self.client.url(["networks"]);
+            url.query_pairs_mut().append_pair("target", member);
+            match self
+                .client
+                .act(Method::POST, &url, Some(&network.of_member()), None)
+                .await
+            {
+                // By a run that was killed before it was made.
+                Err(error) if error.to_string().contains("already") => {}
+                answer => drop(answer?),
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a network in a range that the daemon chooses, or, where it finds none, in one of ours.
     async fn make_network(&self, name: &str, put: network::NetworkPut) -> Result<()> {
         let mut body = NetworksPost {
@@ -271,6 +295,7 @@ impl Incus {
             put,
         };
         body.put.config.extend([network::automatic()]);
+        self.announce_network(&body).await?;
         let mut refused = match self.send(Method::POST, "networks", None, &body, None).await {
             Err(error) if error.to_string().contains("unused IPv4 subnet") => error,
             answer => return answer,

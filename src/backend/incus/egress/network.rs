@@ -43,6 +43,12 @@ impl Network {
         self.status == "Created"
     }
 
+    /// Whether it has been announced for a policy to some members of a cluster, and never made: as after a kill in between.
+    /// It cannot have labels yet.
+    pub(super) fn is_announced(&self, key: &PolicyKey) -> bool {
+        self.status == "Pending" && self.description == described(key)
+    }
+
     /// The instances that have a card on it.
     pub(super) fn users(&self) -> impl Iterator<Item = InstanceName> {
         let names = self
@@ -68,6 +74,20 @@ pub(super) struct NetworksPost {
     pub(super) kind: &'static str,
     #[serde(flatten)]
     pub(super) put: NetworkPut,
+}
+
+impl NetworksPost {
+    /// What one member of a cluster is told of it: settings are those of all.
+    pub(super) fn of_member(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            kind: self.kind,
+            put: NetworkPut {
+                config: Config::new(),
+                description: self.put.description.clone(),
+            },
+        }
+    }
 }
 
 /// An ACL.
