@@ -1,7 +1,7 @@
 //! IPv6 under policies: open where a policy opens it, and there alone.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -80,6 +80,7 @@ fn what_is_open_is_reached_and_nothing_else_on_local() {
     );
     scene.internet.pass_ipv6_on(true);
     only_what_is_open(&scene, "");
+    nobody_gets_in(&scene);
     // Of before this machine passed IPv6 on.
     scene.says(0, &["destroy", "--yes", "--allow-data-loss"]);
     scene.internet.pass_ipv6_on(false);
@@ -101,6 +102,32 @@ fn it_is_opened_and_closed_while_a_sandbox_runs_on_local() {
     };
     scene.internet.pass_ipv6_on(true);
     opened_and_closed(&scene);
+}
+
+/// Without a policy everything is open, but this machine and other sandboxes.
+fn nobody_gets_in(scene: &Scene) {
+    scene.apply("sandbox \"one\"\nsandbox \"two\"");
+    assert!(scene.comes_to_reach("one", CANARY6, 9000));
+    let listener = TcpListener::bind("[::]:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    scene.inside(
+        "two",
+        "(while true; do echo REACHED | nc -l -p 7000; done) >/dev/null 2>&1 &",
+    );
+    let other = scene.inside("two", &format!("echo {OWN}")).trim().to_owned();
+    assert!(
+        scene.inside("two", &connect(&other, 7000)).contains("REACHED"),
+        "it listens"
+    );
+    let own = format!("a={OWN}; {}", connect("${a%:*}:1", port));
+    assert!(!scene.inside("one", &own).contains("REACHED"), "this machine beside it");
+    assert!(!scene.reaches("one", HOST6, port), "this machine");
+    assert!(!scene.reaches("one", &other, 7000), "another sandbox");
+    drop(listener);
+    assert!(
+        TcpStream::connect((other.as_str(), 7000)).is_ok(),
+        "this machine gets in"
+    );
 }
 
 /// A network with IPv6, for sandboxes whose policies are enforced inside.
