@@ -26,6 +26,7 @@ mod strict;
 mod tls;
 mod traits;
 pub mod truenas;
+mod unique_local;
 mod watch;
 
 pub use crate::model::{Changes, CreateOpts, FileChange};

@@ -93,26 +93,25 @@ pub(super) fn fault(expanded: &Devices, network: Net<'_>) -> Option<Fault> {
         let other = wanted.iter().find(|(key, value)| device.get(*key) != Some(value));
         if let Some((key, _)) = other {
             let other = format!("the network card {name} has another {key}");
-            // The others make another card, which the guest has to ask an address for.
-            return Some(if key == HAS_IPV6.0 {
-                Fault::live(other)
-            } else {
-                Fault::restart(other)
-            });
+            return Some(mended_by(key)(other));
         }
         let more = device
             .keys()
             .find(|key| !wanted.contains_key(*key) && *key != "hwaddr" && *key != "ipv4.address");
         if let Some(key) = more {
             let more = format!("the network card {name} has a {key}");
-            return Some(if key == HAS_IPV6.0 {
-                Fault::live(more)
-            } else {
-                Fault::restart(more)
-            });
+            return Some(mended_by(key)(more));
         }
     }
     None
+}
+
+/// What mends a setting: most of them make another card, which the guest has to ask an address for.
+fn mended_by(key: &str) -> fn(String) -> Fault {
+    match key == HAS_IPV6.0 {
+        true => Fault::live,
+        false => Fault::restart,
+    }
 }
 
 /// Puts an instance on a policy's network: its own devices, given those of its profiles.

@@ -7,8 +7,8 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use super::rules::{self, Rule};
-use crate::backend::Result;
 use crate::backend::incus::wire::{Config, nullable};
+use crate::backend::{Result, unique_local};
 use crate::model::{Digest, Enforcement, EnvironmentName, Fault, InstanceName, LivePolicy, PinnedPolicy, PolicyKey};
 
 const ENVIRONMENT: &str = "user.sbx-apply.environment";
@@ -206,17 +206,11 @@ fn fixed(name: &str, has_ipv6: bool) -> Config {
         .collect()
 }
 
-/// The IPv6 range of a network, with the network's own address in it: a unique local one (RFC 4193), by its name.
+/// The IPv6 range of a network, with the network's own address in it.
 fn range6(name: &str) -> Ipv6Net {
-    let digest = Digest::of(name.as_bytes());
-    let bits = digest
-        .as_str()
-        .get(..14)
-        .and_then(|text| u128::from_str_radix(text, 16).ok());
-    let bits = (0xfd << 56) | bits.unwrap_or_default();
-    let address = Ipv6Addr::from((bits << 64) | 1);
-    // 64 bits are what addresses by hardware address need.
-    Ipv6Net::new_assert(address, 64)
+    let range = unique_local::range(name);
+    let own = Ipv6Addr::from(u128::from(range.network()) + 1);
+    Ipv6Net::new_assert(own, range.prefix_len())
 }
 
 /// The setting that lets everything through, for while a table of ours keeps the policy.

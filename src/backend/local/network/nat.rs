@@ -79,11 +79,11 @@ fn ends(link: &str, range: Ipv4Net) -> Vec<End> {
         gateway: here.into(),
         prefix: range.prefix_len(),
     };
-    let (here, there) = range::ends_ipv6(link);
+    let (here, there, prefix) = range::ends_ipv6(link);
     let six = forwards_ipv6().then_some(End {
         address: there.into(),
         gateway: here.into(),
-        prefix: range::PREFIX_IPV6,
+        prefix,
     });
     [four].into_iter().chain(six).collect()
 }

@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv4Net;
 
-use crate::model::{Digest, Hasher};
+use crate::backend::unique_local;
+use crate::model::Hasher;
 
 /// The bits that the two devices' addresses share.
 const PREFIX: u8 = 30;
@@ -32,18 +33,11 @@ pub(super) fn choose(device: &str, taken: &[Ipv4Net]) -> Option<Ipv4Net> {
     })
 }
 
-/// The same for IPv6.
-pub(super) const PREFIX_IPV6: u8 = 64;
-
-/// This machine's end for a device by IPv6, and the sandbox's: unique local addresses (RFC 4193), by the device's name.
-pub(super) fn ends_ipv6(device: &str) -> (Ipv6Addr, Ipv6Addr) {
-    let digest = Digest::of(device.as_bytes());
-    let bits = digest
-        .as_str()
-        .get(..14)
-        .and_then(|text| u128::from_str_radix(text, 16).ok());
-    let network = ((0xfd << 56) | bits.unwrap_or_default()) << 64;
-    (Ipv6Addr::from(network | 1), Ipv6Addr::from(network | 2))
+/// This machine's end for a device by IPv6, and the sandbox's, and the bits that they share.
+pub(super) fn ends_ipv6(device: &str) -> (Ipv6Addr, Ipv6Addr, u8) {
+    let range = unique_local::range(device);
+    let first = u128::from(range.network());
+    (Ipv6Addr::from(first + 1), Ipv6Addr::from(first + 2), range.prefix_len())
 }
 
 /// This machine's end of a range, and the sandbox's.
