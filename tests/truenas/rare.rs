@@ -178,8 +178,9 @@ async fn the_web_shell_is_there_where_ssh_is_not() {
             String::from_utf8_lossy(&said).into_owned()
         };
         let (code, said) = tokio::join!(backend.console(&name, &opts, terminal), talk);
+        assert!(said.contains("tells no exit code"), "{said:?}");
         assert!(said.contains("42-0"), "{said:?}");
-        assert_eq!(code.expect("a session"), 0, "it tells no exit code");
+        assert_eq!(code.expect("a session"), 125, "it tells no exit code");
         backend.close().await.expect("closes");
         program.does(&["destroy", "--yes", "--allow-data-loss"], 0).await;
     }
