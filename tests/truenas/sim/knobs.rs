@@ -40,6 +40,8 @@ pub(crate) struct Knobs {
     pub(crate) failing: Vec<&'static str>,
     /// Methods that refuse what they are told, each with the paths of parameters and what is said of them.
     pub(crate) refusing: Vec<(&'static str, Vec<(&'static str, &'static str)>)>,
+    /// Datasets that ZFS does not delete the next time, each by a part of its name. 26 says nothing of that.
+    pub(crate) staying: Vec<&'static str>,
     /// New containers start no SSH server; what they have for a package manager can change that.
     pub(crate) no_server: bool,
     /// How many API methods a session may ask before it must log in again; none is no limit.
@@ -66,6 +68,7 @@ impl Default for Knobs {
             legacy_pool: false,
             failing: Vec::new(),
             refusing: Vec::new(),
+            staying: Vec::new(),
             no_server: false,
             session_calls: None,
         }

@@ -124,6 +124,13 @@ impl Server {
         some
     }
 
+    /// Whether ZFS does not delete a dataset this time.
+    pub(super) fn stays(&self, dataset: &str) -> bool {
+        let staying = &mut self.knobs().staying;
+        let found = staying.iter().position(|part| dataset.contains(part));
+        found.map(|index| staying.remove(index)).is_some()
+    }
+
     /// Refuses the parameters of a method that is to do so.
     pub(super) fn refuse(&self, method: &Method) -> Result<(), Failure> {
         let knobs = self.knobs();

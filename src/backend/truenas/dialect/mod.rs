@@ -142,6 +142,16 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync {
     /// Whether snapshots have to go before their instance.
     fn snapshots_go_first(&self) -> bool;
 
+    /// Whether it says so where a dataset could not be deleted.
+    fn tells_failed_deletions(&self) -> bool {
+        true
+    }
+
+    /// The dataset that the disks of new instances are below, where one may be left there that no instance has.
+    async fn folder_of_disks(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Whether [`Machine::addresses`] are told.
     fn tells_addresses(&self) -> bool;
 
