@@ -252,6 +252,7 @@ fn never() -> Vec<(Capability, String)> {
         ),
         because(C::Mounts, "TrueNAS is another machine: mounts are of this one"),
         because(C::Volumes, "volumes on TrueNAS come with a later version"),
+        because(C::VolumeSize, "volumes on TrueNAS come with a later version"),
         because(
             C::Ports,
             "TrueNAS is another machine: its containers have addresses of their own, so reach the port there",
