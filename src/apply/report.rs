@@ -19,18 +19,18 @@ impl Failure {
     /// The failure of a step of a plan that was made for this.
     pub(super) fn of(step: &Step, desired: Option<&Desired>, error: StepError) -> Self {
         let sandbox = desired.and_then(|desired| desired.sandboxes.get(&step.sandbox));
-        let faults = match &error {
-            StepError::Backend(error) => error.faults(),
+        let objections = match &error {
+            StepError::Backend(error) => error.objections(),
             _ => &[],
         };
         let marks = sandbox.into_iter().flat_map(|sandbox| {
-            faults.iter().map(|fault| Mark {
-                place: fault
+            objections.iter().map(|objection| Mark {
+                place: objection
                     .field
                     .as_ref()
                     .map_or(&sandbox.at, |field| sandbox.place_of(field))
                     .clone(),
-                text: fault.words.clone(),
+                text: objection.words.clone(),
             })
         });
         Self {

@@ -43,7 +43,7 @@ impl ErrorKind {
 
 /// Something that a sandbox was to have and that the backend does not take.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct Objection {
     /// The field of the sandbox; none where it is one that no spec has.
     pub field: Option<Field>,
     /// What the backend says of it.
@@ -60,7 +60,7 @@ pub struct Error {
     hint: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
     settled: bool,
-    faults: Vec<Fault>,
+    objections: Vec<Objection>,
 }
 
 impl Error {
@@ -74,7 +74,7 @@ impl Error {
             hint: None,
             source: None,
             settled: false,
-            faults: Vec::new(),
+            objections: Vec::new(),
         }
     }
 
@@ -125,17 +125,17 @@ impl Error {
         self
     }
 
-    /// The same, saying what of the sandbox is at fault.
+    /// The same, saying what of the sandbox the backend does not take.
     #[must_use]
-    pub fn with_faults(mut self, faults: Vec<Fault>) -> Self {
-        self.faults = faults;
+    pub fn with_objections(mut self, objections: Vec<Objection>) -> Self {
+        self.objections = objections;
         self
     }
 
-    /// What of the sandbox is at fault, where the backend says so.
+    /// What of the sandbox the backend does not take, where it says so.
     #[must_use]
-    pub fn faults(&self) -> &[Fault] {
-        &self.faults
+    pub fn objections(&self) -> &[Objection] {
+        &self.objections
     }
 
     /// Whether what was tried may still be under way at the backend: no answer was heard, and nothing tells that it

@@ -155,7 +155,7 @@ async fn a_disk_that_stays_is_told_and_goes_later() {
         sim.turn(|knobs| knobs.staying = vec![containers; 100]);
         let said = program.does(&["destroy", "--yes", "--allow-data-loss"], 1).await;
         assert!(said.contains("is deleted, and it is still there"), "{said}");
-        assert_eq!(sim.datasets_with(&disk).await, [disk.clone()]);
+        assert_eq!(sim.datasets_with(&disk).await, std::slice::from_ref(&disk));
         sim.snapshot_all("auto-1").await;
         sim.turn(|knobs| knobs.staying.clear());
         match next {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::backend::truenas::convert::Carried;
-use crate::backend::{Error, ErrorKind, Fault};
+use crate::backend::{Error, ErrorKind, Objection};
 use crate::model::Field;
 
 /// The parameters that say how an instance is to be.
@@ -109,11 +109,16 @@ pub(super) fn error(number: Option<i64>, reason: &str, extra: &Value) -> Error {
             wrong.join("; ")
         }
     };
-    Error::new(kind, words).with_faults(wrong.iter().filter_map(|(path, words, _)| fault(path, words)).collect())
+    Error::new(kind, words).with_objections(
+        wrong
+            .iter()
+            .filter_map(|(path, words, _)| objection(path, words))
+            .collect(),
+    )
 }
 
 /// What of an instance a parameter's path is about; none where it is about none.
-fn fault(path: &str, words: &str) -> Option<Fault> {
+fn objection(path: &str, words: &str) -> Option<Objection> {
     let (parameter, path) = path.split_once('.')?;
     let mut parts = path.split('.');
     let field = match parts.next()? {
@@ -129,7 +134,7 @@ fn fault(path: &str, words: &str) -> Option<Fault> {
         }),
         _ => None,
     };
-    Some(Fault {
+    Some(Objection {
         field: field.map(Field::sandbox),
         words: words.trim_end().to_owned(),
     })
