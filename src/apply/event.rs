@@ -40,8 +40,8 @@ pub enum Event<'a> {
         step: &'a Step,
         /// How long it took.
         elapsed: Duration,
-        /// Why.
-        error: &'a super::StepError,
+        /// Why, and where the spec says what is at fault.
+        failure: &'a super::Failure,
     },
     /// A step is not carried out, because one before it was not.
     Skipped {

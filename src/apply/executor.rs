@@ -129,8 +129,9 @@ pub async fn apply(
                     }
                     Err(error) => {
                         states[index] = State::Lost(step.id.clone());
-                        on_event(Event::Failed { step, elapsed, error: &error });
-                        report.failed.push(Failure { step: step.id.clone(), error });
+                        let failure = Failure::of(step, desired, error);
+                        on_event(Event::Failed { step, elapsed, failure: &failure });
+                        report.failed.push(failure);
                         skip(plan, &graph, index, &mut states, &mut report, &mut on_event);
                     }
                 }

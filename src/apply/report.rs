@@ -1,7 +1,8 @@
 //! How an apply went.
 
 use super::StepError;
-use crate::plan::StepId;
+use crate::model::{Desired, Mark};
+use crate::plan::{Step, StepId};
 
 /// A step that failed.
 #[derive(Debug)]
@@ -10,6 +11,34 @@ pub struct Failure {
     pub step: StepId,
     /// Why.
     pub error: StepError,
+    /// What of the spec the backend does not take, and where it says so.
+    pub marks: Vec<Mark>,
+}
+
+impl Failure {
+    /// The failure of a step of a plan that was made for this.
+    pub(super) fn of(step: &Step, desired: Option<&Desired>, error: StepError) -> Self {
+        let sandbox = desired.and_then(|desired| desired.sandboxes.get(&step.sandbox));
+        let objections = match &error {
+            StepError::Backend(error) => error.objections(),
+            _ => &[],
+        };
+        let marks = sandbox.into_iter().flat_map(|sandbox| {
+            objections.iter().map(|objection| Mark {
+                place: objection
+                    .field
+                    .as_ref()
+                    .map_or(&sandbox.at, |field| sandbox.place_of(field))
+                    .clone(),
+                text: objection.words.clone(),
+            })
+        });
+        Self {
+            step: step.id.clone(),
+            marks: marks.collect(),
+            error,
+        }
+    }
 }
 
 /// How an apply went, step by step.

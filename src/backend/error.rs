@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::model::Field;
+
 /// A backend's answer, or what went wrong.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -39,6 +41,15 @@ impl ErrorKind {
     }
 }
 
+/// Something that a sandbox was to have and that the backend does not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Objection {
+    /// The field of the sandbox; none where it is one that no spec has.
+    pub field: Option<Field>,
+    /// What the backend says of it.
+    pub words: String,
+}
+
 /// A failure at a backend: what was tried, of what kind, and what the backend said.
 ///
 /// `Display` never contains the source: walk [`StdError::source`] for that.
@@ -49,6 +60,7 @@ pub struct Error {
     hint: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
     settled: bool,
+    objections: Vec<Objection>,
 }
 
 impl Error {
@@ -62,6 +74,7 @@ impl Error {
             hint: None,
             source: None,
             settled: false,
+            objections: Vec::new(),
         }
     }
 
@@ -110,6 +123,19 @@ impl Error {
     pub fn settled(mut self) -> Self {
         self.settled = true;
         self
+    }
+
+    /// The same, saying what of the sandbox the backend does not take.
+    #[must_use]
+    pub fn with_objections(mut self, objections: Vec<Objection>) -> Self {
+        self.objections = objections;
+        self
+    }
+
+    /// What of the sandbox the backend does not take, where it says so.
+    #[must_use]
+    pub fn objections(&self) -> &[Objection] {
+        &self.objections
     }
 
     /// Whether what was tried may still be under way at the backend: no answer was heard, and nothing tells that it

@@ -26,10 +26,11 @@ mod strict;
 mod tls;
 mod traits;
 pub mod truenas;
+mod unique_local;
 mod watch;
 
 pub use crate::model::{Changes, CreateOpts, FileChange};
-pub use error::{Error, ErrorKind, Result, has_no_disk, is_not_found, is_untouched};
+pub use error::{Error, ErrorKind, Objection, Result, has_no_disk, is_not_found, is_untouched};
 pub use fence::{Fence, may_change};
 pub use finding::{Examination, Finding, Health};
 pub use local::own_addresses;

@@ -1,7 +1,7 @@
 //! Devices, addresses and routes: the kernel's messages for them (rtnetlink(7)), as few as are needed here.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
@@ -29,6 +29,9 @@ const ADDRESS: u16 = 1;
 const ADDRESS_LOCAL: u16 = 2;
 const ROUTE_GATEWAY: u16 = 5;
 const INET: u8 = 2;
+const INET6: u8 = 10;
+/// Without waiting whether somebody else has the address: IPv6 would.
+const NOT_DOUBTED: u8 = 2;
 const MAIN_TABLE: u8 = 254;
 const BY_BOOT: u8 = 3;
 const UNICAST: u8 = 1;
@@ -84,21 +87,22 @@ impl Netlink {
     }
 
     /// Gives a device an address and puts it up.
-    pub(super) fn put_up(&self, name: &str, address: Ipv4Addr, prefix: u8) -> io::Result<u32> {
+    pub(super) fn put_up(&self, name: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
         let index = self.index(name)?;
-        let mut body = vec![INET, prefix, 0, 0];
+        let (family, bytes) = octets(address);
+        let mut body = vec![family, prefix, NOT_DOUBTED, 0];
         body.extend(index.to_ne_bytes());
-        attribute(&mut body, ADDRESS_LOCAL, &address.octets());
-        attribute(&mut body, ADDRESS, &address.octets());
+        attribute(&mut body, ADDRESS_LOCAL, &bytes);
+        attribute(&mut body, ADDRESS, &bytes);
         self.ask(NEW_ADDRESS, CREATE | EXCLUSIVE, &body)?;
-        self.ask(NEW_LINK, 0, &link(index, UP, UP))?;
-        Ok(index)
+        self.ask(NEW_LINK, 0, &link(index, UP, UP)).map(drop)
     }
 
-    /// Sends what no other route takes to a gateway.
-    pub(super) fn route_all(&self, gateway: Ipv4Addr) -> io::Result<()> {
-        let mut body = vec![INET, 0, 0, 0, MAIN_TABLE, BY_BOOT, 0, UNICAST, 0, 0, 0, 0];
-        attribute(&mut body, ROUTE_GATEWAY, &gateway.octets());
+    /// Sends what no other route of its family takes to a gateway.
+    pub(super) fn route_all(&self, gateway: IpAddr) -> io::Result<()> {
+        let (family, bytes) = octets(gateway);
+        let mut body = vec![family, 0, 0, 0, MAIN_TABLE, BY_BOOT, 0, UNICAST, 0, 0, 0, 0];
+        attribute(&mut body, ROUTE_GATEWAY, &bytes);
         self.ask(NEW_ROUTE, CREATE | EXCLUSIVE, &body).map(drop)
     }
 
@@ -137,6 +141,14 @@ impl Netlink {
                 rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
             }
         }
+    }
+}
+
+/// A family of addresses, and an address of it.
+fn octets(address: IpAddr) -> (u8, Vec<u8>) {
+    match address {
+        IpAddr::V4(four) => (INET, four.octets().to_vec()),
+        IpAddr::V6(six) => (INET6, six.octets().to_vec()),
     }
 }
 

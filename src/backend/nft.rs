@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Child;
 use tokio::time::{sleep, timeout};
@@ -228,6 +229,17 @@ fn protocols(opening: &Opening) -> Vec<Protocol> {
     }
 }
 
+/// What IPv6 is called in rules.
+const SIX: &str = "ip6";
+
+/// Whether a rule of [`opened`] is for IPv6.
+pub(super) fn is_ipv6(rule: &str) -> bool {
+    rule.starts_with(SIX) || rule.starts_with("meta nfproto ipv6")
+}
+
+/// Without these, no machine finds its router by IPv6 (RFC 4861): they lead no further than to that.
+pub(super) const NEIGHBOURS: &str = "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept";
+
 /// What a policy opens, a match for each network and protocol, in the words in which nft(8) prints it. What leads to
 /// other sandboxes is marked.
 pub(super) fn opened(policy: &PinnedPolicy) -> Vec<String> {
@@ -236,19 +248,21 @@ pub(super) fn opened(policy: &PinnedPolicy) -> Vec<String> {
         let protocols = protocols(opening);
         let ports = opening.ports.unwrap_or(ALL);
         for network in opening.networks(&policy.addresses) {
+            let (family, of_family) = match network {
+                IpNet::V4(_) => ("ip", "ipv4"),
+                IpNet::V6(_) => (SIX, "ipv6"),
+            };
             let to = match network.prefix_len() {
-                32 => network.addr().to_string(),
-                0 => "0.0.0.0/0".to_owned(),
-                _ => network.trunc().to_string(),
+                0 => format!("meta nfproto {of_family}"),
+                all if all == network.max_prefix_len() => format!("{family} daddr {}", network.addr()),
+                _ => format!("{family} daddr {}", network.trunc()),
             };
             let mark = match opening.to.sandbox() {
                 Some(_) => format!(" ct mark set {PEER}"),
                 None => String::new(),
             };
-            rules.extend(protocols.iter().map(|protocol| match to.as_str() {
-                "0.0.0.0/0" => format!("meta nfproto ipv4 {protocol} dport {ports}{mark}"),
-                to => format!("ip daddr {to} {protocol} dport {ports}{mark}"),
-            }));
+            let rules_of = protocols.iter();
+            rules.extend(rules_of.map(|protocol| format!("{to} {protocol} dport {ports}{mark}")));
         }
     }
     rules

@@ -217,6 +217,12 @@ pub struct Opening {
 }
 
 impl Opening {
+    /// Whether it names an IPv6 address or network.
+    #[must_use]
+    pub fn is_ipv6(&self) -> bool {
+        matches!(self.to, Destination::Network(IpNet::V6(_)))
+    }
+
     /// The addresses that it leads to, given those of every name; none of a name without any.
     pub fn networks<'a>(
         &'a self,
@@ -235,8 +241,7 @@ impl Opening {
 
 impl fmt::Display for Opening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_ipv6 = matches!(&self.to, Destination::Network(IpNet::V6(_)));
-        if is_ipv6 && (self.ports.is_some() || self.protocol.is_some()) {
+        if self.is_ipv6() && (self.ports.is_some() || self.protocol.is_some()) {
             write!(f, "[{}]", self.to)?;
         } else {
             write!(f, "{}", self.to)?;
@@ -295,6 +300,13 @@ pub struct PinnedPolicy {
 }
 
 impl PinnedPolicy {
+    /// Whether any of it is IPv6. Where nothing is, IPv6 stays closed altogether.
+    #[must_use]
+    pub fn has_ipv6(&self) -> bool {
+        let mut all = self.open.iter().flat_map(|opening| opening.networks(&self.addresses));
+        all.any(|network| matches!(network, IpNet::V6(_)))
+    }
+
     /// The names that resolve inside, and their addresses. A sandbox is known by its name in the spec.
     pub fn names(&self) -> impl Iterator<Item = (&str, &BTreeSet<IpAddr>)> {
         let names = self.addresses.iter();
@@ -362,6 +374,15 @@ impl Fault {
     }
 }
 
+/// Those of a name's addresses that a policy opens: of IPv4, and of IPv6, too, where the policy has IPv6 anyway, or the name
+/// has nothing else. So no policy comes to have IPv6 by a name that can be reached without it.
+#[must_use]
+pub fn addresses_to_open(found: &BTreeSet<IpAddr>, has_ipv6: bool) -> BTreeSet<IpAddr> {
+    let all = has_ipv6 || !found.iter().any(IpAddr::is_ipv4);
+    let opened = found.iter().copied().filter(|address| all || address.is_ipv4());
+    opened.collect()
+}
+
 /// What a name resolves to, or why it does not.
 pub type Resolved = Result<BTreeSet<IpAddr>, String>;
 
@@ -392,6 +413,17 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_brings_ipv6_where_it_has_nothing_else() {
+        let of = |texts: &[&str]| -> BTreeSet<IpAddr> {
+            texts.iter().map(|text| text.parse().expect("an address")).collect()
+        };
+        let both = of(&["192.0.2.1", "2001:db8::1"]);
+        assert_eq!(addresses_to_open(&both, false), of(&["192.0.2.1"]));
+        assert_eq!(addresses_to_open(&both, true), both);
+        assert_eq!(addresses_to_open(&of(&["2001:db8::1"]), false), of(&["2001:db8::1"]));
+    }
 
     #[test]
     fn openings_read_as_they_print() {

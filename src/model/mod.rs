@@ -39,7 +39,7 @@ pub use diagnostic::{Diagnostic, Mark};
 pub use digest::{Digest, Hasher};
 pub use egress::{
     Destination, EgressMode, EgressRule, Enforcement, Fault, LivePolicy, LookInside, Opening, PinnedPolicy, Policy,
-    PolicyKey, PortRange, Protocol, Resolved,
+    PolicyKey, PortRange, Protocol, Resolved, addresses_to_open,
 };
 pub use facts::Facts;
 pub use field::{Field, Kind, ParseFieldError};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::{
-    Bytes, File, GuestPath, Ignored, Kind, Memory, Mount, Place, Policy, Port, Ready, Run, SandboxName, Seconds,
+    Bytes, Field, File, GuestPath, Ignored, Kind, Memory, Mount, Place, Policy, Port, Ready, Run, SandboxName, Seconds,
     SnapshotName, Tree, User, Volume,
 };
 
@@ -85,6 +85,8 @@ pub struct Sandbox {
     pub state: Power,
     /// Environment variables of everything that runs in it.
     pub env: BTreeMap<String, String>,
+    /// Where the spec says each of them.
+    pub env_places: BTreeMap<String, Place>,
     /// Backend settings, by the backend's own keys.
     pub config: BTreeMap<String, (String, Place)>,
     /// The unprivileged user.
@@ -138,6 +140,26 @@ impl Sandbox {
             Origin::Clone { sandbox, .. } => Some(sandbox),
             Origin::Image { .. } => None,
         }
+    }
+
+    /// Where the spec says a field of the sandbox itself; where it says the sandbox when it does not.
+    #[must_use]
+    pub fn place_of(&self, field: &Field) -> &Place {
+        let place = match (field.kind, field.field.as_str()) {
+            (Kind::Sandbox, "image" | "clone-from") => match &self.origin {
+                Origin::Image { at, .. } | Origin::Clone { at, .. } => Some(at),
+            },
+            (Kind::Sandbox, "cpu") => self.cpu.as_ref().map(|(_, at)| at),
+            (Kind::Sandbox, "memory") => self.memory.as_ref().map(|(_, at)| at),
+            (Kind::Sandbox, "disk") => self.disk.as_ref().map(|(_, at)| at),
+            (Kind::Sandbox, field) => match field.split_once(':') {
+                Some(("env", name)) => self.env_places.get(name),
+                Some(("config", key)) => self.config.get(key).map(|(_, at)| at),
+                _ => None,
+            },
+            _ => None,
+        };
+        place.unwrap_or(&self.at)
     }
 
     /// Every sandbox that this one needs, its clone source included.

@@ -1,11 +1,9 @@
 //! What a spec needs and a backend lacks.
 
 use super::Refusal;
-use ipnet::IpNet;
-
 use crate::model::{
-    Capabilities, Capability, Destination, EgressMode, EgressRule, Enforcement, FileState, Memory, Origin, Owner,
-    Place, Policy, Sandbox,
+    Capabilities, Capability, EgressMode, EgressRule, Enforcement, FileState, Memory, Origin, Owner, Place, Policy,
+    Sandbox,
 };
 
 /// What one sandbox asks of a backend that cannot do it, each at its place in the spec.
@@ -124,7 +122,7 @@ fn needs(sandbox: &Sandbox, capabilities: &Capabilities) -> Vec<(Capability, &'s
             Some(Enforcement::Host) => need(Capability::EgressHost, "egress rules outside the guest", &policy.at),
             None => need(Capability::EgressHost, "egress rules", &policy.at),
         }
-        let ipv6 = |rule: &&EgressRule| matches!(rule.to, Destination::Network(IpNet::V6(_)));
+        let ipv6 = |rule: &&EgressRule| rule.opening().is_ipv6();
         for rule in policy.allow.iter().filter(ipv6) {
             need(Capability::EgressIpv6, "egress to IPv6 addresses", &rule.at);
         }

@@ -12,7 +12,7 @@ use super::{FieldChange, Origin, Refusal};
 use crate::model::{
     Capabilities, Capability, Desired, Destination, EgressMode, EgressRule, Enforcement, EnvironmentName, Facts, Field,
     GuestPath, Kind, Live, LiveInstance, LivePolicy, Opening, Origin as Source, Ownership, PinnedPolicy, Policy,
-    PolicyKey, Sandbox, SandboxName,
+    PolicyKey, Sandbox, SandboxName, addresses_to_open,
 };
 
 /// The field that says whether there is a policy, and of which mode.
@@ -219,12 +219,15 @@ pub(super) fn is_inside(instance: &LiveInstance) -> bool {
     found.is_some_and(|found| found.policy.enforce == Enforcement::Guest)
 }
 
-/// The addresses of a name that the backend can open.
+/// The addresses of a name that its policy opens, of those that the backend can open.
 pub(super) fn usable(subject: &Subject<'_>, name: &str) -> BTreeSet<IpAddr> {
     let all = subject.names.get(name).and_then(|resolved| resolved.as_ref().ok());
-    let ipv6 = subject.capabilities.can(Capability::EgressIpv6);
+    let can = subject.capabilities.can(Capability::EgressIpv6);
     let all = all.into_iter().flatten().copied();
-    all.filter(|address| ipv6 || address.is_ipv4()).collect()
+    let able: BTreeSet<IpAddr> = all.filter(|address| can || address.is_ipv4()).collect();
+    let rules = closing(subject.sandbox).into_iter().flat_map(|policy| &policy.allow);
+    let has_ipv6 = rules.into_iter().any(|rule| rule.opening().is_ipv6());
+    addresses_to_open(&able, has_ipv6)
 }
 
 fn joined(addresses: &BTreeSet<IpAddr>) -> String {

@@ -127,6 +127,7 @@ fn bare(name: &SandboxName, origin: Origin) -> Sandbox {
         disk: None,
         state: Power::Running,
         env: Default::default(),
+        env_places: Default::default(),
         config: Default::default(),
         user: None,
         files: Default::default(),

@@ -124,7 +124,7 @@ pub(super) fn of(
     checks.push(canary(policy, outside));
     checks.push(foreign_names(policy, outside, inside));
     checks.push(other_servers(policy, outside, inside));
-    checks.push(ipv6(outside));
+    checks.push(ipv6(policy, outside));
     checks.push(host(inside, listening));
     checks
 }
@@ -273,9 +273,14 @@ fn other_servers(policy: &PinnedPolicy, outside: &Outside, inside: &Inside) -> C
     }
 }
 
-fn ipv6(outside: &Outside) -> Check {
-    let answers = outside.ipv6_answers;
+/// IPv6 stays closed, but for what a policy opens of it.
+fn ipv6(policy: &PinnedPolicy, outside: &Outside) -> Check {
+    let (answers, opened) = (outside.ipv6_answers, opens(policy, IPV6.into()));
     let judge = move |seen: &[Seen]| match seen {
+        _ if opened => (
+            Outcome::Unknown,
+            "the policy opens it: name a canary by IPv6 with --canary".to_owned(),
+        ),
         [Seen::Answer(_)] => (Outcome::Leak, "connects".to_owned()),
         // Without a route no machine gets anywhere.
         [Seen::NoWay] => (Outcome::Held, "there is no route".to_owned()),

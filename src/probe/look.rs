@@ -60,16 +60,21 @@ pub(crate) fn tcp(to: SocketAddr) -> Seen {
     }
 }
 
-/// What a DNS server says to a question for a name's IPv4 addresses (RFC 1035). Any answer with an address counts;
-/// anything else that comes back is a refusal.
+/// Kinds of addresses, as DNS numbers them (RFC 1035, RFC 3596).
+const FOUR: u8 = 1;
+const SIX: u8 = 28;
+
+/// What a DNS server says to a question for a name's IPv4 addresses, and, where it has none, for those of IPv6. Any answer
+/// with an address counts; anything else that comes back is a refusal.
 pub(crate) fn dns(server: SocketAddr, name: &str) -> Seen {
-    match ask(server, name) {
-        Ok(seen) => seen,
-        Err(error) => failed(&error),
+    let said = |kind| ask(server, name, kind).unwrap_or_else(|error| failed(&error));
+    match said(FOUR) {
+        Seen::Refused => said(SIX),
+        seen => seen,
     }
 }
 
-fn ask(server: SocketAddr, name: &str) -> io::Result<Seen> {
+fn ask(server: SocketAddr, name: &str, kind: u8) -> io::Result<Seen> {
     let here: SocketAddr = match server {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -77,7 +82,7 @@ fn ask(server: SocketAddr, name: &str) -> io::Result<Seen> {
     let socket = UdpSocket::bind(here)?;
     socket.connect(server)?;
     socket.set_read_timeout(Some(PATIENCE / 2))?;
-    let question = question(name);
+    let question = question(name, kind);
     let mut answer = [0; 1_500];
     // A datagram may get lost.
     for _ in 0..2 {
@@ -91,13 +96,13 @@ fn ask(server: SocketAddr, name: &str) -> io::Result<Seen> {
     Ok(Seen::Silence)
 }
 
-fn question(name: &str) -> Vec<u8> {
+fn question(name: &str, kind: u8) -> Vec<u8> {
     let mut bytes = vec![0x5B, 0x78, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.trim_end_matches('.').split('.') {
         bytes.push(u8::try_from(label.len()).unwrap_or(0));
         bytes.extend(label.as_bytes());
     }
-    bytes.extend([0, 0, 1, 0, 1]);
+    bytes.extend([0, 0, kind, 0, 1]);
     bytes
 }
 
@@ -126,9 +131,12 @@ fn addresses(answer: &[u8], question: usize) -> Seen {
         let (Some(kind), Some(length)) = (number(at), number(at + 8)) else {
             break;
         };
-        if let (1, Some(&[a, b, c, d])) = (kind, answer.get(at + 10..at + 10 + length)) {
-            found.push(IpAddr::from([a, b, c, d]));
-        }
+        let bytes = answer.get(at + 10..at + 10 + length).unwrap_or_default();
+        found.extend(match u8::try_from(kind) {
+            Ok(FOUR) => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+            Ok(SIX) => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+            _ => None,
+        });
         at += 10 + length;
     }
     match found.is_empty() {

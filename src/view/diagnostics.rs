@@ -9,6 +9,7 @@ use miette::{
     SourceSpan, SpanContents,
 };
 
+use super::hidden::without_secrets;
 use crate::model::{Diagnostic, Place};
 use crate::spec::Sources;
 
@@ -99,7 +100,11 @@ impl<'a> Texts<'a> {
         let mut texts = BTreeMap::new();
         for file in files {
             if let (false, Some(text)) = (texts.contains_key(file), sources.get(file)) {
-                texts.insert(file, harmless_excerpt(text));
+                let text = match without_secrets(file, text, diagnostics) {
+                    Cow::Borrowed(text) => harmless_excerpt(text),
+                    Cow::Owned(text) => Cow::Owned(harmless_excerpt(&text).into_owned()),
+                };
+                texts.insert(file, text);
             }
         }
         Self(texts)

@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod egress;
 pub mod files;
 pub mod graph;
+mod hidden;
 pub mod human;
 pub mod json;
 pub mod learned;

@@ -5,8 +5,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::diagnostics::Style;
 use crate::apply::Report;
 use crate::plan::Plan;
+use crate::spec::Sources;
 
 /// The end in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -35,6 +37,8 @@ pub struct Outcome<'a> {
     pub report: Option<&'a Report>,
     /// What a fresh observation says that is left; none where there was none.
     pub remaining: Option<&'a Plan>,
+    /// The texts of the spec, and how excerpts of them are drawn; none where it was made without a spec.
+    pub spec: Option<(&'a Sources, Style)>,
     /// How long it took.
     pub elapsed: Duration,
 }

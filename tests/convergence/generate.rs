@@ -388,6 +388,7 @@ fn sandbox(index: usize, parts: Parts, before: &IndexMap<SandboxName, Sandbox>, 
         memory: parts.memory.map(|memory| (memory, at())),
         disk: parts.disk.then(|| (Bytes(20 << 30), at())),
         state: if parts.running { Power::Running } else { Power::Stopped },
+        env_places: BTreeMap::new(),
         env: parts
             .env
             .into_iter()

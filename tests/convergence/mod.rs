@@ -37,6 +37,7 @@ async fn applied(backend: &dyn Sandboxes, desired: &Desired, options: &Options) 
         let failure = Failure {
             step: plan.steps[0].id.clone(),
             error: error.into(),
+            marks: Vec::new(),
         };
         let nothing = Report {
             failed: vec![failure],

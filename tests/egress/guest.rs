@@ -12,7 +12,7 @@ use super::scene::{Scene, comes_true};
 use crate::support::daemon;
 
 /// What a spec needs for its sandboxes to have this machine's nft: the template `filter`.
-fn filter(scene: &Scene) -> String {
+pub(super) fn filter(scene: &Scene) -> String {
     let folder = scene.folder().join("nft");
     fs::create_dir_all(&folder).expect("a folder");
     let listed = Command::new("ldd").arg("/usr/sbin/nft").output().expect("ldd runs");

@@ -4,6 +4,7 @@ mod attacks;
 mod guest;
 mod incus;
 mod internet;
+mod ipv6;
 mod learn;
 mod local;
 mod peers;

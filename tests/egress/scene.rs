@@ -27,6 +27,8 @@ pub(super) struct Scene {
     folder: TempDir,
     /// Whether the daemon is reached as one of another machine is.
     remote: bool,
+    /// The network of its sandboxes; the daemon's own where none.
+    network: Option<String>,
 }
 
 impl Scene {
@@ -63,12 +65,19 @@ impl Scene {
             environment: format!("egress-{name}-{}", std::process::id()),
             folder,
             remote: false,
+            network: None,
         }
     }
 
     /// The same, by HTTPS: for the program, the daemon's host is another machine.
     pub(super) fn by_https(mut self) -> Self {
         self.remote = true;
+        self
+    }
+
+    /// The same, its sandboxes on this network of the daemon's.
+    pub(super) fn on_network(mut self, network: &str) -> Self {
+        self.network = Some(network.to_owned());
         self
     }
 
@@ -121,6 +130,7 @@ impl Scene {
             On::Incus(daemon) => command.env("SBX_SOCKET", &daemon.socket),
             On::Local(state) => command.env("SBX_LOCAL_STATE", state),
         };
+        command.envs(self.network.iter().map(|network| ("SBX_NETWORK", network)));
         command
     }
 

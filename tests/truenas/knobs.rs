@@ -34,6 +34,26 @@ async fn end(plain: &mut Plain, id: &Value) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn datasets_stay_and_26_says_nothing() {
+    for dialect in Dialect::ALL {
+        let sim = Sim::start(dialect, Knobs::default()).await;
+        let mut plain = Plain::connect(&sim).await;
+        let made = json!([{ "name": "tank/some", "type": "FILESYSTEM" }]);
+        plain.call("pool.dataset.create", made).await;
+        sim.turn(|knobs| knobs.staying = vec!["/some"]);
+        if dialect == Dialect::V26 {
+            assert_eq!(plain.call("pool.dataset.delete", json!(["tank/some"])).await, true);
+        } else {
+            let refused = plain.fail("pool.dataset.delete", json!(["tank/some"])).await;
+            assert_eq!(refused["data"]["error"], 14);
+        }
+        assert_eq!(sim.datasets_with("tank/some").await, ["tank/some"]);
+        assert_eq!(plain.call("pool.dataset.delete", json!(["tank/some"])).await, true);
+        assert_eq!(sim.datasets_with("tank/some").await, Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
 async fn connections_are_lost_while_jobs_go_on() {
     for cut in [Cut::BeforeAnswer, Cut::AfterAnswer] {
         let knobs = Knobs {

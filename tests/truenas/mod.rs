@@ -7,6 +7,7 @@ mod hostile;
 mod knobs;
 pub(crate) mod plain;
 mod rare;
+mod refused;
 mod requests;
 mod secure;
 pub(crate) mod shared;

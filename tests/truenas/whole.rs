@@ -1,8 +1,10 @@
-//! The whole program at simulated systems: one spec planned and applied on all three, and nothing left of it.
+//! The whole program at simulated systems: one spec planned and applied on all three, and on the other backends, and nothing left
+//! of it.
 
 use std::process::{Command, Stdio};
 
 use super::sim::{Dialect, Knobs, Sim};
+use crate::support::place::Place;
 
 /// What every dialect can do.
 const SPEC: &str = r#"
@@ -28,9 +30,15 @@ sandbox "task" count=2 {
 }
 "#;
 
+/// Where the program makes its sandboxes.
+enum Whereabouts<'a> {
+    System(&'a Sim),
+    Elsewhere(&'a Place),
+}
+
 /// The program with a spec, as somebody runs it.
 pub(super) struct Program<'a> {
-    sim: &'a Sim,
+    whereabouts: Whereabouts<'a>,
     environment: String,
     spec: std::path::PathBuf,
     /// What this machine's names are to it, where it has its own.
@@ -41,10 +49,19 @@ pub(super) struct Program<'a> {
 impl<'a> Program<'a> {
     /// `NAME` in a spec becomes the name of an environment of its own.
     pub(super) fn new(sim: &'a Sim, spec: &str) -> Self {
+        Self::made(Whereabouts::System(sim), sim.port(), spec)
+    }
+
+    /// The same on another backend.
+    fn elsewhere(place: &'a Place, spec: &str) -> Self {
+        Self::made(Whereabouts::Elsewhere(place), 0, spec)
+    }
+
+    fn made(whereabouts: Whereabouts<'a>, number: u16, spec: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let program = Self {
-            sim,
-            environment: format!("w{}-{}", std::process::id(), sim.port()),
+            whereabouts,
+            environment: format!("w{}-{number}", std::process::id()),
             spec: folder.path().join("sbx.kdl"),
             hosts: None,
             folder,
@@ -112,11 +129,7 @@ impl<'a> Program<'a> {
         command
             .args(arguments)
             .env_clear()
-            .env("SBX_HOST", self.sim.host())
-            .env("SBX_PORT", self.sim.port().to_string())
-            .env("SBX_PLAIN", "true")
-            .env("SBX_USERNAME", self.sim.username())
-            .env("SBX_TRUENAS_API_KEY", self.sim.key())
+            .envs(self.variables())
             .env("TOKEN", "a-token-of-the-callers")
             .stdin(Stdio::null());
         let output = tokio::task::spawn_blocking(move || command.output())
@@ -125,7 +138,9 @@ impl<'a> Program<'a> {
         let output = output.expect("the program starts");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
-        assert!(!said.contains(self.sim.key()), "the key is told nowhere: {said}");
+        if let Whereabouts::System(sim) = self.whereabouts {
+            assert!(!said.contains(sim.key()), "the key is told nowhere: {said}");
+        }
         assert!(
             !said.contains("a-token-of-the-callers"),
             "the secret is told nowhere: {said}"
@@ -136,38 +151,34 @@ impl<'a> Program<'a> {
     /// The same where it has to end so.
     pub(super) async fn does(&self, arguments: &[&str], code: i32) -> String {
         let (found, said) = self.run(arguments).await;
-        assert_eq!(found, code, "{:?} {arguments:?}: {said}", self.sim.dialect());
+        assert_eq!(found, code, "{} {arguments:?}: {said}", self.backend());
         said
+    }
+
+    /// The variables by which the program finds its backend.
+    fn variables(&self) -> Vec<(&'static str, String)> {
+        match self.whereabouts {
+            Whereabouts::System(sim) => vec![
+                ("SBX_HOST", sim.host().to_string()),
+                ("SBX_PORT", sim.port().to_string()),
+                ("SBX_PLAIN", "true".to_owned()),
+                ("SBX_USERNAME", sim.username().to_owned()),
+                ("SBX_TRUENAS_API_KEY", sim.key().to_owned()),
+            ],
+            Whereabouts::Elsewhere(place) => place.variables(),
+        }
+    }
+
+    fn backend(&self) -> String {
+        match self.whereabouts {
+            Whereabouts::System(sim) => format!("{:?}", sim.dialect()),
+            Whereabouts::Elsewhere(place) => place.name().to_owned(),
+        }
     }
 }
 
 /// Applies, finds nothing to do, drifts, mends, and leaves nothing.
-async fn round(dialect: Dialect) {
-    if !Sim::has_containers().await {
-        return;
-    }
-    let sim = Sim::start(dialect, Knobs::default()).await;
-    let program = Program::new(&sim, SPEC);
-    program.does(&["plan", "--detailed-exitcode"], 2).await;
-    let changing = |method: &str| {
-        let reading = [
-            "query",
-            "query_registry",
-            "get_instance",
-            "config",
-            "stat",
-            "device_list",
-            "summary",
-            "get_jobs",
-            "version",
-        ];
-        !reading.iter().any(|word| method.ends_with(word)) && !method.starts_with("auth.") && method != "core.subscribe"
-    };
-    let changes = |sim: &Sim| {
-        let changes = sim.requests().into_iter().filter(|request| changing(&request.method));
-        changes.map(|request| request.method).collect::<Vec<_>>()
-    };
-    assert_eq!(changes(&sim), Vec::<String>::new(), "a plan changes nothing");
+async fn story(program: &Program<'_>) {
     program.does(&["apply", "--yes"], 0).await;
     program.does(&["plan", "--detailed-exitcode"], 0).await;
     program.does(&["check"], 0).await;
@@ -206,6 +217,36 @@ async fn round(dialect: Dialect) {
     program.does(&["check"], 0).await;
     program.does(&["doctor"], 0).await;
     program.does(&["destroy", "--yes", "--allow-data-loss"], 0).await;
+}
+
+/// The story at a system, and what is asked of it meanwhile.
+async fn round(dialect: Dialect) {
+    if !Sim::has_containers().await {
+        return;
+    }
+    let sim = Sim::start(dialect, Knobs::default()).await;
+    let program = Program::new(&sim, SPEC);
+    program.does(&["plan", "--detailed-exitcode"], 2).await;
+    let changing = |method: &str| {
+        let reading = [
+            "query",
+            "query_registry",
+            "get_instance",
+            "config",
+            "stat",
+            "device_list",
+            "summary",
+            "get_jobs",
+            "version",
+        ];
+        !reading.iter().any(|word| method.ends_with(word)) && !method.starts_with("auth.") && method != "core.subscribe"
+    };
+    let changes = |sim: &Sim| {
+        let changes = sim.requests().into_iter().filter(|request| changing(&request.method));
+        changes.map(|request| request.method).collect::<Vec<_>>()
+    };
+    assert_eq!(changes(&sim), Vec::<String>::new(), "a plan changes nothing");
+    story(&program).await;
     assert_eq!(sim.violations(), Vec::<String>::new());
     super::requests::check(&sim, program.environment());
     sim.forget();
@@ -225,6 +266,31 @@ async fn one_spec_on_25_10() {
 #[tokio::test]
 async fn one_spec_on_26() {
     round(Dialect::V26).await;
+}
+
+/// The same spec, but for the words that name the backend and one of its images.
+async fn elsewhere(place: Option<Place>) {
+    let Some(place) = place else { return };
+    let backend = format!("backend \"{}\"", place.name());
+    let spec = SPEC
+        .replace("backend \"truenas\"", &backend)
+        .replace("debian/bookworm", place.image());
+    let program = Program::elsewhere(&place, &spec);
+    program.does(&["plan", "--detailed-exitcode"], 2).await;
+    story(&program).await;
+    assert!(program.does(&["show"], 0).await.contains("missing"));
+}
+
+#[tokio::test]
+async fn one_spec_on_incus() {
+    elsewhere(Place::incus()).await;
+}
+
+#[tokio::test]
+async fn one_spec_on_local() {
+    // Its user takes a second id, which not every ordinary user has.
+    let is_root = rustix::process::geteuid().is_root();
+    elsewhere(Place::local().filter(|_| is_root)).await;
 }
 
 /// What a version cannot do is told at the spec's line, and nothing is sent but what reads.

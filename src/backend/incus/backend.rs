@@ -74,6 +74,8 @@ pub struct Incus {
     pub(super) networks: RwLock<()>,
     /// Held while a policy's network and ACL are made or changed.
     pub(super) making: tokio::sync::Mutex<()>,
+    /// The member of a cluster that answers; none where it is no cluster.
+    pub(super) member: Option<String>,
 }
 
 impl fmt::Debug for Incus {
@@ -127,6 +129,7 @@ impl Incus {
             guard,
             networks: RwLock::default(),
             making: tokio::sync::Mutex::default(),
+            member: None,
         }
     }
 
@@ -142,6 +145,10 @@ impl Incus {
             self.capabilities.able.remove(&Capability::Target);
             let reason = format!("Incus at {} is no cluster: take `target` out", self.client.place());
             self.capabilities.reasons.push((Capability::Target, reason));
+        } else {
+            self.member = Some(server.server_name.clone());
+            let remark = self.guard.remark_on_cluster(&server.server_name);
+            self.capabilities.egress_remarks.extend(remark);
         }
         let project = self.client.project();
         if project == "default" {
@@ -192,6 +199,7 @@ fn capabilities() -> Capabilities {
             C::EgressHost,
             C::EgressNone,
             C::EgressGuest,
+            C::EgressIpv6,
             C::Mounts,
             C::Volumes,
             C::VolumeSize,
@@ -199,12 +207,7 @@ fn capabilities() -> Capabilities {
             C::Network,
         ]),
         concurrency: CONCURRENCY,
-        reasons: vec![
-            (
-                C::EgressIpv6,
-                "IPv6 stays closed under an egress policy: allow IPv4 addresses, or names that have some".to_owned(),
-            ),
-        ],
+        reasons: Vec::new(),
         restart_config: RESTART_CONFIG,
         egress_restarts: true,
         hot_plug: HotPlug {

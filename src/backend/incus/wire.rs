@@ -78,6 +78,9 @@ pub(super) struct ServerEnvironment {
     pub(super) server_version: String,
     #[serde(default)]
     pub(super) server_clustered: bool,
+    /// The member that answers.
+    #[serde(default)]
+    pub(super) server_name: String,
     #[serde(default)]
     pub(super) certificate_fingerprint: String,
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::INSIDE;
-use crate::backend::nft::opened;
+use crate::backend::nft::{NEIGHBOURS, opened};
 use crate::backend::{Error, ErrorKind, Result};
 use crate::model::{Destination, EnvironmentName, Opening, PinnedPolicy, PolicyKey};
 
@@ -29,6 +29,11 @@ pub(super) fn table(policy: &PinnedPolicy) -> String {
         .into_iter()
         .map(|rule| format!("    {rule} accept\n"))
         .collect();
+    // How it comes to an address and finds its router by IPv6: by itself, or by DHCP (RFC 8415).
+    let basics = match policy.has_ipv6() {
+        true => format!("    {NEIGHBOURS}\n    udp sport 546 udp dport 547 accept\n"),
+        false => String::new(),
+    };
     format!(
         "table inet {TABLE} {{
   chain opened {{
@@ -41,7 +46,7 @@ pub(super) fn table(policy: &PinnedPolicy) -> String {
     type filter hook output priority filter - 10; policy drop;
     oifname \"lo\" accept
     udp sport 68 udp dport 67 accept
-    tcp dport 1-65535 ct state established ct direction reply accept
+{basics}    tcp dport 1-65535 ct state established ct direction reply accept
     jump opened
   }}
   chain through {{
@@ -62,7 +67,7 @@ pub(super) fn without(table: &str) -> String {
 /// The file that puts it in the place of what there is: all of it or nothing.
 ///
 /// # Errors
-/// A name that no line could hold, and an opening without an IPv4 address.
+/// A name that no line could hold, and an opening without an address.
 pub(super) fn file(policy: &PinnedPolicy) -> Result<String> {
     check(policy)?;
     let mut text = HEAD.to_owned();
@@ -104,9 +109,8 @@ fn check(policy: &PinnedPolicy) -> Result<()> {
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
     let bad = |name: &str| name.is_empty() || !name.chars().all(good);
     for opening in &policy.open {
-        let networks: Vec<_> = opening.networks(&policy.addresses).collect();
-        if networks.is_empty() || networks.iter().any(|network| network.addr().is_ipv6()) {
-            return refuse(format!("`{opening}` has no IPv4 address to open"));
+        if opening.networks(&policy.addresses).next().is_none() {
+            return refuse(format!("`{opening}` has no address to open"));
         }
         if let Destination::Domain(name) = &opening.to
             && bad(name)

@@ -195,14 +195,10 @@ fn capabilities(ids: Ids, groups: &Groups, network: &Network) -> Capabilities {
     }
     let (closes, why_not) = network.closes();
     able.extend(closes);
-    reasons.extend(why_not.map(|why| (C::EgressHost, why.to_owned())));
+    reasons.extend(why_not.into_iter().map(|(lacking, why)| (lacking, why.to_owned())));
     reasons.push((
         C::EgressGuest,
         "rules inside the guest are for backends that can do no better: leave `enforce` out".to_owned(),
-    ));
-    reasons.push((
-        C::EgressIpv6,
-        "local sandboxes have no IPv6: allow IPv4 addresses, or names that have some".to_owned(),
     ));
     match network {
         Network::Loopback(why) => reasons.push((C::Network, why.clone())),

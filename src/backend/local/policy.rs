@@ -69,6 +69,9 @@ impl NetworkPolicy for Local {
                 false => Capability::EgressHost,
             };
             self.need(needed)?;
+            if policy.has_ipv6() {
+                self.need(Capability::EgressIpv6)?;
+            }
         }
         self.put(name, policy).await?;
         let Some(policy) = policy else { return Ok(()) };
@@ -140,9 +143,8 @@ impl Local {
 fn check(policy: &PinnedPolicy) -> Result<()> {
     let refuse = |message: String| Err(Error::new(ErrorKind::Invalid, message));
     for opening in &policy.open {
-        let networks: Vec<_> = opening.networks(&policy.addresses).collect();
-        if networks.is_empty() || networks.iter().any(|network| network.addr().is_ipv6()) {
-            return refuse(format!("`{opening}` has no IPv4 address to open"));
+        if opening.networks(&policy.addresses).next().is_none() {
+            return refuse(format!("`{opening}` has no address to open"));
         }
     }
     let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');

@@ -1,7 +1,5 @@
 //! Outbound network policy: kept, and held against the rules of the contract; nothing here could be reached anyway.
 
-use std::net::IpAddr;
-
 use async_trait::async_trait;
 
 use super::Memory;
@@ -58,7 +56,7 @@ impl NetworkPolicy for Memory {
     }
 }
 
-/// Refuses what no backend could enforce: names without addresses, addresses of no name, IPv6.
+/// Refuses what no backend could enforce: names without addresses, addresses of no name.
 fn strict(policy: &PinnedPolicy) -> Result<()> {
     let refuse = |message: String| Err(Error::new(ErrorKind::Invalid, message));
     for opening in &policy.open {
@@ -68,22 +66,16 @@ fn strict(policy: &PinnedPolicy) -> Result<()> {
             {
                 return refuse(format!("`{}` is open without an address", opening.to));
             }
-            Destination::Network(network) if network.addr().is_ipv6() => {
-                return refuse(format!("`{network}` is IPv6"));
-            }
             _ => {}
         }
     }
-    for (name, pinned) in &policy.addresses {
+    for name in policy.addresses.keys() {
         if !policy
             .open
             .iter()
             .any(|opening| opening.to.pinned_as().as_ref() == Some(name))
         {
             return refuse(format!("`{name}` has addresses and is not open"));
-        }
-        if pinned.iter().any(IpAddr::is_ipv6) {
-            return refuse(format!("`{name}` has IPv6 addresses"));
         }
     }
     Ok(())

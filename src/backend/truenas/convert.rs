@@ -142,9 +142,10 @@ fn split_part(name: &str) -> (&str, usize) {
     let numbered = name
         .rsplit_once("__")
         .and_then(|(name, number)| Some((name, number.parse::<usize>().ok()?)));
-    // The first part has none; a word of our own begins with two.
+    // The first part has none; a word of our own begins with two, and a declared variable's name of one letter, such as
+    // `P`, is `_50`.
     numbered
-        .filter(|(name, _)| name.len() > OURS.len())
+        .filter(|(name, _)| name.len() > OURS.len() && Some(*name) != ODD.strip_suffix('_'))
         .unwrap_or((name, 0))
 }
 
@@ -284,6 +285,8 @@ mod tests {
             env: map(&[
                 ("A", "b"),
                 ("EMPTY", ""),
+                ("P", ""),
+                ("Q", &long),
                 ("BLANK", "  "),
                 ("LONG", &long),
                 ("odd.name-1", "é"),

@@ -107,7 +107,7 @@ impl TrueNas {
         let until = Instant::now() + NO_SERVER;
         let (session, machine) = match self.enter_until(name, until).await {
             Err(error) if matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Unsupported) => {
-                tracing::warn!(instance = %name, %error, "no SSH: the console goes through the web shell, and has no exit code");
+                tracing::warn!(instance = %name, %error, "no SSH: the console goes through the web shell");
                 let machine = self.machine(name).await?;
                 let identity = Identity {
                     account: &opts.account,
@@ -116,7 +116,7 @@ impl TrueNas {
                     mark: &mark,
                 };
                 return self
-                    .shell_session(&machine, &prelude(&words, &identity), terminal)
+                    .shell_session(&machine, &prelude(&words, &identity), terminal, &error)
                     .await;
             }
             entered => entered?,

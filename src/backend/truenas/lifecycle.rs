@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use serde_json::json;
-
 use super::TrueNas;
 use super::convert::{Carried, own};
 use super::dialect::{Machine, New, Update};
@@ -111,7 +109,11 @@ impl TrueNas {
             cpu: opts.cpu,
             memory: bytes(opts.memory)?,
         };
-        retry_when(|| self.dialect.create(&new), busy).await?;
+        let make = || async {
+            self.make_room(new.name, None).await?;
+            self.dialect.create(&new).await
+        };
+        retry_when(make, busy).await?;
         self.made(opts).await
     }
 
@@ -148,7 +150,11 @@ impl TrueNas {
                 cpu: opts.cpu,
                 memory,
             };
-            retry_when(|| self.dialect.create_from(&source, &snapshot, &new), busy).await
+            let make = || async {
+                self.make_room(new.name, Some(&source)).await?;
+                self.dialect.create_from(&source, &snapshot, &new).await
+            };
+            retry_when(make, busy).await
         };
         let result = result.await;
         if alone {
@@ -283,47 +289,52 @@ impl TrueNas {
     /// Deletes it with its snapshots.
     pub(super) async fn remove(&self, name: &InstanceName) -> Result<()> {
         self.doors.shut(name.as_str()).await;
-        let mut begun = false;
+        let mut begun = None;
         loop {
-            let machine = match self.machine(name).await {
+            let machine = match (self.machine(name).await, begun) {
                 // What was not heard of has worked.
-                Err(error) if error.kind() == ErrorKind::NotFound && begun => return Ok(()),
-                machine => machine?,
+                (Err(error), Some(machine)) if error.kind() == ErrorKind::NotFound => {
+                    return self.drop_what_is_left(&machine).await;
+                }
+                (machine, earlier) => {
+                    begun = earlier;
+                    machine?
+                }
             };
             if machine.status != Status::Stopped {
                 self.stop_by(name, Stop::Force).await?;
             }
-            if self.dialect.snapshots_go_first() {
-                self.drop_snapshots(&machine).await?;
+            let apart = self.dialect.snapshots_go_first();
+            if apart {
+                self.mark_disk(&machine).await?;
+                self.drop_snapshots(&machine.dataset).await?;
             }
             match retry_when(|| self.dialect.delete(&machine), busy).await {
-                Err(error) if error.kind() == ErrorKind::Unreachable && !begun => begun = true,
-                Err(error) if error.kind() == ErrorKind::NotFound && begun => return Ok(()),
-                Err(error) if self.dialect.snapshots_go_first() && !matches!(error.kind(), ErrorKind::Unauthorised) => {
+                Err(error) if error.kind() == ErrorKind::Unreachable && begun.is_none() => begun = Some(machine),
+                Err(error) if error.kind() == ErrorKind::NotFound && begun.is_some() => {
+                    return self.drop_what_is_left(&machine).await;
+                }
+                Err(error) if apart && !matches!(error.kind(), ErrorKind::Unauthorised) => {
                     // It lets go of the container first, and a snapshot that was taken meanwhile keeps the disk.
                     return match self.machine(name).await {
-                        Err(gone) if gone.kind() == ErrorKind::NotFound => self.drop_disk(&machine).await,
+                        Err(gone) if gone.kind() == ErrorKind::NotFound => self.drop_rest(&machine).await,
                         _ => Err(error),
                     };
                 }
-                answer => return answer,
+                answer => {
+                    answer?;
+                    return self.drop_what_is_left(&machine).await;
+                }
             }
         }
     }
 
-    /// Deletes the disk of an instance that is gone, with its snapshots.
-    async fn drop_disk(&self, machine: &Machine) -> Result<()> {
-        let params = json!([machine.dataset, { "recursive": false, "force": false }]);
-        let attempt = || async {
-            self.drop_snapshots(machine).await?;
-            match self.client.change("pool.dataset.delete", params.clone()).await {
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-                answer => answer.map(drop),
-            }
-        };
-        // Whoever takes snapshots by the clock may do so in between.
-        let again = |error: &Error| !matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Unauthorised);
-        retry_when(attempt, again).await
+    /// Deletes the disk of an instance that is gone, where the system may have left it without a word.
+    async fn drop_what_is_left(&self, machine: &Machine) -> Result<()> {
+        match self.dialect.tells_failed_deletions() {
+            true => Ok(()),
+            false => self.drop_rest(machine).await,
+        }
     }
 
     /// Waits for what is under way on the instances of a scope, whoever began it, and ends commands there that nobody
@@ -334,7 +345,8 @@ impl TrueNas {
             scope.names.contains(&InstanceName::observed(name))
                 || prefix.as_ref().is_some_and(|prefix| name.starts_with(prefix.as_str()))
         };
-        self.client.settle(self.dialect.jobs(), concerns, OTHERS).await?;
+        self.client.settle(self.dialect.jobs(), &concerns, OTHERS).await?;
+        self.finish_deletions(concerns).await?;
         for name in self.running_in(scope).await? {
             // A sandbox that takes no commands runs none of ours.
             let ended = tokio::time::timeout(ORPHANS, self.end_orphans(&name)).await;

@@ -2,7 +2,7 @@
 //!
 //! The rooms: `opener` turns settings into a connection, `auth` logs in, `client` carries calls and awaits jobs,
 //! `dialect` knows what differs between 25.04, 25.10 and 26, and `convert` how labels stand in what these keep. On these
-//! stand `observe`, `lifecycle`, `snapshots` and `notes`. Commands, consoles and files go another way, by `ssh` into the
+//! stand `observe`, `lifecycle`, `disks`, `snapshots` and `notes`. Commands, consoles and files go another way, by `ssh` into the
 //! sandbox itself; `exec`, `files` and `egress` are what the traits ask of it, and `webshell` is for where there is no SSH.
 //!
 //! Facts about the API come from the server's own sources, 25.04.2, 25.10 and 26.0; no appliance was at hand.
@@ -13,6 +13,7 @@ mod backend;
 mod client;
 mod convert;
 mod dialect;
+mod disks;
 mod egress;
 mod examine;
 mod exec;

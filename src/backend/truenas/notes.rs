@@ -129,13 +129,12 @@ impl TrueNas {
     /// Deletes a dataset of ours; no error where there is none. A system that takes snapshots of a whole pool by the clock
     /// has taken some of this one, too; there is nothing in them, and they go before it.
     async fn drop_dataset(&self, dataset: &str) -> Result<()> {
-        let params = json!([dataset, { "recursive": false, "force": false }]);
         let mut left = TRIES;
         loop {
-            let error = match self.client.change("pool.dataset.delete", params.clone()).await {
+            let error = match self.delete_dataset(dataset).await {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
                 Err(error) => error,
-                Ok(_) => return Ok(()),
+                Ok(()) => return Ok(()),
             };
             if left == 0 || matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Unauthorised) {
                 return Err(error);
@@ -320,6 +319,8 @@ impl KeepNotes for TrueNas {
             ours.push(lock.clone());
             // What somebody else has put there stays, and so does the folder.
             ours.extend(theirs.is_empty().then(|| folder.to_owned()));
+            let prefix = format!("{environment}-");
+            self.finish_deletions(|name| name.starts_with(&prefix)).await?;
             self.drop_datasets(ours).await
         };
         deleted.await.map_err(within("delete", environment))

@@ -262,9 +262,9 @@ impl TrueNas {
         }
     }
 
-    /// Deletes every snapshot of an instance that is about to be deleted; a clone of one takes it over first.
-    pub(super) async fn drop_snapshots(&self, machine: &Machine) -> Result<()> {
-        for taken in self.listed(&[&machine.dataset]).await? {
+    /// Deletes every snapshot of the disk of an instance that is about to be deleted, or is gone; a clone of one takes it over first.
+    pub(super) async fn drop_snapshots(&self, dataset: &str) -> Result<()> {
+        for taken in self.listed(&[dataset]).await? {
             let Err(error) = self.destroy(&taken.id, false).await else {
                 continue;
             };

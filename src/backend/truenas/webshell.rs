@@ -31,6 +31,8 @@ const BEGIN: char = '\u{1}';
 const END: char = '\u{2}';
 /// The most that is kept of what a script says.
 const MOST: usize = 1 << 20;
+/// What a session ends with, whatever has come of it: nobody must take it for a success.
+const NO_CODE: i32 = 125;
 
 type Socket = WebSocketStream<Box<dyn Io>>;
 
@@ -117,8 +119,14 @@ impl TrueNas {
         }
     }
 
-    /// An interactive session by the web shell, which tells no exit code.
-    pub(super) async fn shell_session(&self, machine: &Machine, script: &str, terminal: Terminal<'_>) -> Result<i32> {
+    /// An interactive session by the web shell, and why: it tells no exit code, and says so before anything else.
+    pub(super) async fn shell_session(
+        &self,
+        machine: &Machine,
+        script: &str,
+        terminal: Terminal<'_>,
+        why: &Error,
+    ) -> Result<i32> {
         let mut shell = self.dialect.shell(machine, script);
         if let Some(typed) = &mut shell.typed {
             typed.push('\n');
@@ -131,6 +139,11 @@ impl TrueNas {
             mut size,
             ..
         } = terminal;
+        // Where sessions are, somebody looks; on a raw terminal a line ends with both.
+        let told = format!("SSH leads nowhere ({why}): this is the system's web shell, which tells no exit code.\r\n");
+        if output.write_all(told.as_bytes()).await.is_err() || output.flush().await.is_err() {
+            return Ok(NO_CODE);
+        }
         let typing = async {
             let mut buffer = vec![0; 4096];
             while let Ok(count @ 1..) = input.read(&mut buffer).await {
@@ -168,7 +181,7 @@ impl TrueNas {
             () = typing => {}
             () = following => {}
         }
-        Ok(0)
+        Ok(NO_CODE)
     }
 }
 

@@ -16,7 +16,8 @@ use crate::apply::{Lock, Report, apply, keep_key, keep_spec_record, observe, obs
 use crate::backend::Sandboxes;
 use crate::model::{Desired, Diagnostic, EnvironmentName, Live, SandboxName, SpecRecord};
 use crate::plan::{Plan, spec_record};
-use crate::spec::{Loaded, Source, read_again};
+use crate::spec::{Loaded, Source, Sources, read_again};
+use crate::view::diagnostics::Style;
 use crate::view::{Outcome, Output, Verdict, View, human, json};
 
 const EXAMPLES: &str = "\
@@ -296,6 +297,7 @@ impl Job<'_> {
         }
         let plan = &made.plan;
         let mut ending = Ending::of(plan, self.begun);
+        ending.spec = Some((&self.given.loaded.sources, self.given.settings.diagnostics));
         if let Some(seen) = seen {
             // What a kept plan was made from is more than what it does.
             let saved = self.given.saved.as_ref();
@@ -454,6 +456,8 @@ pub(super) struct Ending<'a> {
     pub(super) begun: Instant,
     pub(super) report: Option<Report>,
     pub(super) remaining: Option<Plan>,
+    /// What excerpts are drawn from, and how.
+    pub(super) spec: Option<(&'a Sources, Style)>,
 }
 
 impl<'a> Ending<'a> {
@@ -464,6 +468,7 @@ impl<'a> Ending<'a> {
             begun,
             report: None,
             remaining: None,
+            spec: None,
         }
     }
 
@@ -474,6 +479,7 @@ impl<'a> Ending<'a> {
             plan: self.plan,
             report: self.report.as_ref(),
             remaining: self.remaining.as_ref(),
+            spec: self.spec,
             elapsed: self.begun.elapsed(),
         });
         match verdict {

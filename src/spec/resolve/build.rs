@@ -102,6 +102,11 @@ impl<'a> Builder<'a> {
                 .iter()
                 .map(|(key, value)| (key.text.clone(), value.text.clone()))
                 .collect(),
+            env_places: block
+                .map("env")
+                .iter()
+                .map(|(key, _)| (key.text.clone(), key.at.clone()))
+                .collect(),
             config: block
                 .map("config")
                 .iter()

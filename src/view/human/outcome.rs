@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use super::super::diagnostics::{Style, render};
 use super::super::outcome::{Outcome, Verdict};
 use super::super::palette::{Tone, paint};
 use super::failure::step_error;
 use super::plan::deletes;
 use super::wording::{counted, took};
-use crate::apply::Report;
-use crate::model::Kind;
+use crate::apply::{Failure, Report};
+use crate::model::{Diagnostic, Kind};
 use crate::plan::{Op, Plan, Step, StepId};
+use crate::spec::Sources;
 
 /// The end of an apply in words; the first text is the result, the second all that went wrong.
 #[must_use]
@@ -45,7 +47,7 @@ pub fn outcome(outcome: &Outcome<'_>) -> (Option<String>, Option<String>) {
     let Some(report) = outcome.report else {
         return (result, None);
     };
-    let mut parts = failures(outcome.plan, report);
+    let mut parts = failures(outcome.plan, report, outcome.spec);
     parts.extend(skipped(outcome.plan, report));
     parts.extend(not_started(outcome.plan, report));
     if let Some(remaining) = outcome.remaining.filter(|plan| !plan.in_sync()) {
@@ -92,19 +94,35 @@ fn tally(plan: &Plan, report: &Report) -> String {
     words.join(", ")
 }
 
-fn failures(plan: &Plan, report: &Report) -> Vec<String> {
+fn failures(plan: &Plan, report: &Report, spec: Option<(&Sources, Style)>) -> Vec<String> {
     let failures = report.failed.iter().map(|failure| {
         let title = find(plan, &failure.step).map_or_else(
             || failure.step.to_string(),
             |step| format!("{}: {}", step.sandbox, super::super::clean(&step.title)),
         );
         format!(
-            "{} {title}\n{}",
+            "{} {title}\n{}{}",
             paint(Tone::Wrong, "failed:"),
-            step_error(&failure.error)
+            step_error(&failure.error),
+            spec.map(|(sources, style)| excerpt(failure, sources, style))
+                .unwrap_or_default(),
         )
     });
     failures.collect()
+}
+
+/// The lines of the spec that the backend does not take.
+fn excerpt(failure: &Failure, sources: &Sources, style: Style) -> String {
+    if failure.marks.is_empty() {
+        return String::new();
+    }
+    let refused = Diagnostic {
+        code: "apply::not-taken",
+        message: "the backend does not take what the spec says here".to_owned(),
+        marks: failure.marks.clone(),
+        help: None,
+    };
+    format!("\n{}", render(&[refused], sources, style).trim_end())
 }
 
 /// Skipped steps by the failure they wait for: how many, and of which sandboxes.

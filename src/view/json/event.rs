@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::super::{Outcome, Verdict, clean};
 use super::plan::{FORMAT_VERSION, PlanDocument, Probe};
 use crate::apply::{self, StepError, Stream};
+use crate::model::Mark;
 use crate::plan::Summary;
 
 /// One line: an event of an apply or a destroy.
@@ -79,6 +80,8 @@ pub enum Event<'a> {
         hint: Option<String>,
         /// The end of what a command wrote.
         output: Option<String>,
+        /// Where the spec says what the backend does not take.
+        places: Vec<At<'a>>,
     },
     /// A step is not carried out, because one that it needs failed.
     StepSkipped {
@@ -129,6 +132,30 @@ pub struct Steps {
     pub skipped: usize,
 }
 
+/// A place in the spec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct At<'a> {
+    /// The file.
+    pub file: &'a str,
+    /// Its line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// What is said of it.
+    pub text: &'a str,
+}
+
+impl<'a> At<'a> {
+    fn of(mark: &'a Mark) -> Self {
+        Self {
+            file: &mark.place.file,
+            line: mark.place.line,
+            column: mark.place.column,
+            text: &mark.text,
+        }
+    }
+}
+
 fn milliseconds(elapsed: Duration) -> u64 {
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
@@ -168,14 +195,15 @@ impl<'a> Event<'a> {
                 sandbox: step.sandbox.as_str(),
                 elapsed_ms: milliseconds(*elapsed),
             },
-            apply::Event::Failed { step, elapsed, error } => Self::StepFailed {
+            apply::Event::Failed { step, elapsed, failure } => Self::StepFailed {
                 step: step.id.as_str(),
                 sandbox: step.sandbox.as_str(),
                 elapsed_ms: milliseconds(*elapsed),
-                error: error.to_string(),
-                causes: causes(error),
-                hint: error.hint(),
-                output: error.tail().map(str::to_owned),
+                error: failure.error.to_string(),
+                causes: causes(&failure.error),
+                hint: failure.error.hint(),
+                output: failure.error.tail().map(str::to_owned),
+                places: failure.marks.iter().map(At::of).collect(),
             },
             apply::Event::Skipped { step, because } => Self::StepSkipped {
                 step: step.id.as_str(),

@@ -256,7 +256,10 @@ pub(super) async fn delete_and_leave(server: &Server, name: &str, dataset: &str)
         .call(Method::DELETE, &format!("/instances/{name}"), None)
         .await
         .map_err(failed)?;
-    let _ = tree.destroy(dataset, false).await;
+    // What ZFS says is not looked at.
+    if !server.stays(dataset) {
+        let _ = tree.destroy(dataset, false).await;
+    }
     Ok(())
 }
 

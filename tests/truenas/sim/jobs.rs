@@ -211,6 +211,7 @@ impl Server {
             session,
             params,
         };
+        call.server.refuse(&method)?;
         (method.run)(call).await
     }
 

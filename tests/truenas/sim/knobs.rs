@@ -38,6 +38,10 @@ pub(crate) struct Knobs {
     pub(crate) legacy_pool: bool,
     /// Methods that fail before they have any effect.
     pub(crate) failing: Vec<&'static str>,
+    /// Methods that refuse what they are told, each with the paths of parameters and what is said of them.
+    pub(crate) refusing: Vec<(&'static str, Vec<(&'static str, &'static str)>)>,
+    /// Datasets that ZFS does not delete the next time, each by a part of its name. 26 says nothing of that.
+    pub(crate) staying: Vec<&'static str>,
     /// New containers start no SSH server; what they have for a package manager can change that.
     pub(crate) no_server: bool,
     /// How many API methods a session may ask before it must log in again; none is no limit.
@@ -63,6 +67,8 @@ impl Default for Knobs {
             addresses: true,
             legacy_pool: false,
             failing: Vec::new(),
+            refusing: Vec::new(),
+            staying: Vec::new(),
             no_server: false,
             session_calls: None,
         }

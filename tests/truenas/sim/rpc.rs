@@ -167,6 +167,7 @@ async fn call(
             session: session.clone(),
             params,
         };
+        server.refuse(&method)?;
         return (method.run)(call).await;
     };
     let lock = job.lock.map(|lock| lock(&params)).transpose()?;

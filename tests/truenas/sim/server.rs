@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::daemon::Daemon;
+use super::failure::{Failure, Fault};
 use super::jobs::Jobs;
 use super::knobs::Knobs;
 use super::listen::{self, Ports};
@@ -121,6 +122,24 @@ impl Server {
         let some = *left > 0;
         *left = left.saturating_sub(1);
         some
+    }
+
+    /// Whether ZFS does not delete a dataset this time.
+    pub(super) fn stays(&self, dataset: &str) -> bool {
+        let staying = &mut self.knobs().staying;
+        let found = staying.iter().position(|part| dataset.contains(part));
+        found.map(|index| staying.remove(index)).is_some()
+    }
+
+    /// Refuses the parameters of a method that is to do so.
+    pub(super) fn refuse(&self, method: &Method) -> Result<(), Failure> {
+        let knobs = self.knobs();
+        match knobs.refusing.iter().find(|(name, _)| *name == method.name) {
+            Some((_, faults)) => Err(Failure::Invalid(
+                faults.iter().map(|(at, text)| Fault::new(*at, *text)).collect(),
+            )),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn record(&self) -> MutexGuard<'_, Record> {

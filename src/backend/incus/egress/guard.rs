@@ -14,7 +14,7 @@ use ipnet::Ipv4Net;
 use tokio::task::spawn_blocking;
 
 use super::remains;
-use crate::backend::nft::{Nft, PEER, answers, opened, without, words};
+use crate::backend::nft::{NEIGHBOURS, Nft, PEER, answers, is_ipv6, opened, without, words};
 use crate::backend::watch::Pass;
 use crate::backend::{Error, ErrorKind, Result};
 use crate::model::PinnedPolicy;
@@ -36,6 +36,16 @@ impl Guard {
             "egress: Incus lets every network ask the DNS servers that its host runs for other networks; only \
              sbx-apply as root on that host closes this, with the program nft"
                 .to_owned()
+        })
+    }
+
+    /// What stays open on the members of a cluster besides the one that this is run on.
+    pub(in crate::backend::incus) fn remark_on_cluster(&self, member: &str) -> Option<String> {
+        self.0.as_ref().map(|_| {
+            format!(
+                "egress: Incus lets every network ask the DNS servers that its host runs for other networks; that is \
+                 closed on this member of the cluster, {member}, and not on the others"
+            )
         })
     }
 
@@ -135,13 +145,17 @@ fn rules(network: &str, range: Ipv4Net, policy: &PinnedPolicy) -> String {
         .map(|rule| format!("    iifname \"{network}\" {rule} accept\n"))
         .collect();
     let back = back(network, policy);
+    let neighbours = match policy.has_ipv6() {
+        true => format!("    iifname \"{network}\" {NEIGHBOURS}\n"),
+        false => String::new(),
+    };
     format!(
         "table inet {} {{
   chain to-host {{
     type filter hook input priority filter - 10; policy accept;
     iifname \"{network}\" udp dport 67 accept
     iifname \"{network}\" ip daddr != {} drop
-    iifname \"{network}\" meta nfproto ipv6 drop
+{neighbours}    iifname \"{network}\" meta nfproto ipv6 drop
   }}
   chain through {{
     type filter hook forward priority filter - 10; policy accept;
@@ -168,27 +182,30 @@ fn back(network: &str, policy: &PinnedPolicy) -> String {
 fn watched(network: &str, range: Ipv4Net, policy: &PinnedPolicy, pass: &Pass) -> String {
     let from = format!("iifname \"{network}\"");
     let own = range.addr();
-    let open = opened(policy).into_iter();
-    let (to_peers, open): (Vec<String>, Vec<String>) = open.partition(|rule| rule.ends_with(PEER));
     let accepted = |rules: Vec<String>| rules.into_iter().map(|rule| format!("{rule} accept"));
+    // Nothing is learned of IPv6: what the policy opens stays as it is, and no pass opens more.
+    let (ipv6, open): (Vec<String>, Vec<String>) = opened(policy).into_iter().partition(|rule| is_ipv6(rule));
+    let closed = "meta nfproto ipv6 drop".to_owned();
+    let (to_peers, open): (Vec<String>, Vec<String>) = open.into_iter().partition(|rule| rule.ends_with(PEER));
     let answers = format!("ct direction reply ct mark {PEER} accept");
     let open: Vec<String> = accepted(open).chain([answers, "drop".to_owned()]).collect();
-    let own_services = [
-        "ct state established,related accept".to_owned(),
-        "meta nfproto ipv6 drop".to_owned(),
+    let mut own_services = vec!["ct state established,related accept".to_owned()];
+    own_services.extend(policy.has_ipv6().then(|| NEIGHBOURS.to_owned()));
+    own_services.extend([
+        closed.clone(),
         "udp dport 67 accept".to_owned(),
         format!("ip daddr {own} udp dport 53 accept"),
         format!("ip daddr {own} tcp dport 53 accept"),
         format!("ip daddr != {own} drop"),
-    ];
+    ]);
     let chain = |name: &str, hook: &str, rules: Vec<String>, back: &str| {
         let rules: String = rules.into_iter().map(|rule| format!("    {from} {rule}\n")).collect();
         format!(
             "  chain {name} {{\n    type filter hook {hook} priority filter - 10; policy accept;\n{rules}{back}  }}\n"
         )
     };
-    let ipv6 = vec!["meta nfproto ipv6 drop".to_owned()];
-    let to_host = [pass.to_machine(), own_services.to_vec(), open.clone()].concat();
+    let ipv6: Vec<String> = accepted(ipv6).chain([closed]).collect();
+    let to_host = [pass.to_machine(), own_services, open.clone()].concat();
     let through = [ipv6, accepted(to_peers).collect(), pass.through(), open].concat();
     format!(
         "table inet {} {{\n{}{}}}\n",

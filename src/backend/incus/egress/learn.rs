@@ -118,6 +118,13 @@ impl Incus {
     /// The first network with addresses of the daemon's own that an instance is on, and its address there: as the daemon
     /// has given it, whatever is said inside.
     async fn spot(&self, instance: &wire::Instance) -> Result<Spot> {
+        if let Some(member) = self.member.as_ref().filter(|member| **member != instance.location) {
+            let where_to = &instance.location;
+            return Err(Error::unsupported(format!(
+                "nothing can be learned of it from here: this is the member {member} of the cluster, and it is on {where_to}"
+            ))
+            .with_hint(format!("learn as root on {where_to}, through the daemon's socket there")));
+        }
         for (card, network) in card::on_networks(&instance.expanded_devices) {
             let found: Option<(Network, Etag)> = self.find(&self.client.url(["networks", network])).await?;
             let range = found.and_then(|(network, _)| network::range(&network));

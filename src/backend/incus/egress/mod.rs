@@ -58,7 +58,11 @@ impl NetworkPolicy for Incus {
                 }
                 Some(policy) => {
                     let network = self.ensure(policy).await?;
-                    self.put_on(name, &network).await?
+                    let net = card::Net {
+                        name: &network,
+                        has_ipv6: policy.has_ipv6(),
+                    };
+                    self.put_on(name, net).await?
                 }
                 None => {
                     let moved = self.take_off(name).await?;
@@ -140,8 +144,11 @@ impl Incus {
         let devices = &instance.expanded_devices;
         let (network, found) = card::networks(devices).find_map(|name| Some((name, policies.get(name)?)))?;
         let mut live = found.clone();
-        // A card that changes is another one, which the guest has to ask an address for.
-        live.fault = card::fault(devices, network).map(Fault::restart).or(live.fault);
+        let net = card::Net {
+            name: network,
+            has_ipv6: found.policy.has_ipv6(),
+        };
+        live.fault = card::fault(devices, net).or(live.fault);
         Some(live)
     }
 
@@ -210,7 +217,9 @@ impl Incus {
                 .await?
                 .and_then(|(network, _)| network::range(&network)));
         };
-        self.check_ours("network", name, &found.config, policy)?;
+        if !found.is_announced(&policy.key) {
+            self.check_ours("network", name, &found.config, policy)?;
+        }
         let range = network::range(&found);
         if !found.is_whole() {
             self.discard(&found).await?;
@@ -256,6 +265,28 @@ impl Incus {
         }
     }
 
+    /// Announces a network to each member of a cluster, which it is made on after that.
+    async fn announce_network(&self, network: &NetworksPost) -> Result<()> {
+        if self.member.is_none() {
+            return Ok(());
+        }
+        let (members, _): (Vec<String>, Etag) = self.client.get(&self.client.url(["cluster", "members"])).await?;
+        for member in members.iter().filter_map(|url| url.rsplit('/').next()) {
+            let mut url = self.client.url(["networks"]);
+            url.query_pairs_mut().append_pair("target", member);
+            match self
+                .client
+                .act(Method::POST, &url, Some(&network.of_member()), None)
+                .await
+            {
+                // By a run that was killed before it was made.
+                Err(error) if error.to_string().contains("already") => {}
+                answer => drop(answer?),
+            }
+        }
+        Ok(())
+    }
+
     /// Makes a network in a range that the daemon chooses, or, where it finds none, in one of ours.
     async fn make_network(&self, name: &str, put: network::NetworkPut) -> Result<()> {
         let mut body = NetworksPost {
@@ -264,6 +295,7 @@ impl Incus {
             put,
         };
         body.put.config.extend([network::automatic()]);
+        self.announce_network(&body).await?;
         let mut refused = match self.send(Method::POST, "networks", None, &body, None).await {
             Err(error) if error.to_string().contains("unused IPv4 subnet") => error,
             answer => return answer,
@@ -281,7 +313,7 @@ impl Incus {
     }
 
     /// Puts an instance on a policy's network; nothing where it is there already, as it should be.
-    async fn put_on(&self, name: &InstanceName, network: &str) -> Result<bool> {
+    async fn put_on(&self, name: &InstanceName, network: card::Net<'_>) -> Result<bool> {
         self.change_devices(name, |own, profiles| card::put_on(own, profiles, network))
             .await
     }

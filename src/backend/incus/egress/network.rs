@@ -1,14 +1,14 @@
 //! The network and the ACL of a policy: their names, their settings, whose they are. Pure.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use super::rules::{self, Rule};
-use crate::backend::Result;
 use crate::backend::incus::wire::{Config, nullable};
+use crate::backend::{Result, unique_local};
 use crate::model::{Digest, Enforcement, EnvironmentName, Fault, InstanceName, LivePolicy, PinnedPolicy, PolicyKey};
 
 const ENVIRONMENT: &str = "user.sbx-apply.environment";
@@ -16,6 +16,7 @@ const PROJECT: &str = "user.sbx-apply.project";
 const POLICY: &str = "user.sbx-apply.policy";
 const DNS: &str = "raw.dnsmasq";
 const ADDRESS: &str = "ipv4.address";
+const ADDRESS6: &str = "ipv6.address";
 /// The names of devices have 15 characters at most.
 const PREFIX: &str = "sbx-";
 
@@ -40,6 +41,12 @@ impl Network {
     /// Whether its making has ended well.
     pub(super) fn is_whole(&self) -> bool {
         self.status == "Created"
+    }
+
+    /// Whether it has been announced for a policy to some members of a cluster, and never made: as after a kill in between.
+    /// It cannot have labels yet.
+    pub(super) fn is_announced(&self, key: &PolicyKey) -> bool {
+        self.status == "Pending" && self.description == described(key)
     }
 
     /// The instances that have a card on it.
@@ -67,6 +74,20 @@ pub(super) struct NetworksPost {
     pub(super) kind: &'static str,
     #[serde(flatten)]
     pub(super) put: NetworkPut,
+}
+
+impl NetworksPost {
+    /// What one member of a cluster is told of it: settings are those of all.
+    pub(super) fn of_member(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            kind: self.kind,
+            put: NetworkPut {
+                config: Config::new(),
+                description: self.put.description.clone(),
+            },
+        }
+    }
 }
 
 /// An ACL.
@@ -150,7 +171,7 @@ pub(super) fn described(key: &PolicyKey) -> String {
 /// The network of a policy: what counts of it.
 pub(super) fn network(project: &str, policy: &PinnedPolicy) -> Result<NetworkPut> {
     let mut config = labels(project, &policy.key);
-    config.extend(fixed(&name(project, &policy.key)));
+    config.extend(fixed(&name(project, &policy.key), policy.has_ipv6()));
     config.insert(DNS.to_owned(), rules::dns(policy)?);
     Ok(NetworkPut {
         config,
@@ -158,20 +179,38 @@ pub(super) fn network(project: &str, policy: &PinnedPolicy) -> Result<NetworkPut
     })
 }
 
-/// The settings that keep it closed, the same for every policy. What comes in is nobody's policy: port isolation keeps
-/// neighbours apart, and whoever answers has been asked.
-fn fixed(name: &str) -> Config {
-    let set = [
+/// The settings that keep it closed. What comes in is nobody's policy: port isolation keeps neighbours apart, and whoever
+/// answers has been asked. A policy that opens IPv6 has an own range of it, whose addresses are nobody else's, and those
+/// inside choose theirs by the hardware address (SLAAC): the daemon lets a card send from that one alone.
+fn fixed(name: &str, has_ipv6: bool) -> Config {
+    let range = range6(name).to_string();
+    let address = if has_ipv6 { range.as_str() } else { "none" };
+    let mut set = vec![
         ("security.acls", name),
         ("security.acls.default.egress.action", "drop"),
         ("security.acls.default.ingress.action", "allow"),
         ("ipv4.nat", "true"),
-        ("ipv6.address", "none"),
+        (ADDRESS6, address),
         ("dns.mode", "none"),
     ];
+    if has_ipv6 {
+        set.extend([
+            ("ipv6.nat", "true"),
+            ("ipv6.dhcp", "true"),
+            ("ipv6.dhcp.stateful", "false"),
+            ("ipv6.routing", "true"),
+        ]);
+    }
     set.into_iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect()
+}
+
+/// The IPv6 range of a network, with the network's own address in it.
+fn range6(name: &str) -> Ipv6Net {
+    let range = unique_local::range(name);
+    let own = Ipv6Addr::from(u128::from(range.network()) + 1);
+    Ipv6Net::new_assert(own, range.prefix_len())
 }
 
 /// The setting that lets everything through, for while a table of ours keeps the policy.
@@ -200,7 +239,7 @@ fn fault(project: &str, network: &Network, acl: Option<&Acl>, policy: &PinnedPol
     if network.name != name(project, &policy.key) {
         return Some("its network has another name".to_owned());
     }
-    for (setting, wanted) in fixed(&network.name) {
+    for (setting, wanted) in fixed(&network.name, policy.has_ipv6()) {
         let found = network.config.get(&setting).map_or("", String::as_str);
         if found != wanted {
             return Some(format!("the network's {setting} is \"{found}\", not {wanted}"));

@@ -159,6 +159,10 @@ pub(super) fn dns(policy: &PinnedPolicy) -> Result<String> {
         lines.extend(addresses.iter().map(|address| format!("host-record={name},{address}")));
     }
     lines.push("address=/#/".to_owned());
+    if policy.has_ipv6() {
+        // There is one server to ask, by IPv4: none is announced.
+        lines.push("dhcp-option=option6:dns-server".to_owned());
+    }
     Ok(lines.join("\n"))
 }
 

@@ -86,8 +86,10 @@ fn set_up(pid: i32, device: &Device) -> Result<()> {
     // This process needs none of its own any more.
     setns(namespace, CloneFlags::CLONE_NEWNET).trying("cannot enter its network")?;
     let set_up = Netlink::open().and_then(|kernel| {
-        kernel.put_up(&device.name, device.address, device.prefix)?;
-        kernel.route_all(device.gateway)
+        device.ends.iter().try_for_each(|end| {
+            kernel.put_up(&device.name, end.address, end.prefix)?;
+            kernel.route_all(end.gateway)
+        })
     });
     set_up.trying(format_args!("cannot put {} up", device.name))
 }

@@ -45,8 +45,15 @@ pub(super) enum Network {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Device {
     pub(super) name: String,
-    pub(super) address: Ipv4Addr,
-    pub(super) gateway: Ipv4Addr,
+    /// One by IPv4, and one by IPv6 where this machine passes that on.
+    pub(super) ends: Vec<End>,
+}
+
+/// An address, and the way from there to everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct End {
+    pub(super) address: IpAddr,
+    pub(super) gateway: IpAddr,
     /// The bits of the address that both ends share.
     pub(super) prefix: u8,
 }
@@ -69,6 +76,11 @@ pub(super) struct Prepared(Option<(Lock, Ipv4Net)>);
 /// What a user wants to know whose machine is offline.
 pub(super) const NO_WAY_OUT: &str = "this machine has no way out now (no default route): what starts before it has one may \
                                      have the loopback device only, until its next start";
+
+/// Why a policy cannot open IPv6, for root.
+const NO_IPV6: &str = "this machine passes no IPv6 on, and to make it do so is yours: `sysctl net.ipv6.conf.all.forwarding=1`, and \
+                       `net.ipv6.conf.DEVICE.accept_ra=2` before that where a router gives it its own addresses; or allow IPv4 \
+                       addresses, or names that have some";
 
 /// Held while an address is looked for: it must not be taken in between, by whatever state folder's sandbox.
 const LOCK: &str = "/run/sbx-apply-network.lock";
@@ -188,7 +200,11 @@ impl Network {
         match (self, address(pid)) {
             (Self::Nat(nft), Some(address)) => {
                 let fault = nat::fault(nft, &link(subject), address, policy).await;
-                fault.map(Fault::live)
+                // Only a start gives it one.
+                let without = policy.has_ipv6() && !addresses(pid).iter().any(IpAddr::is_ipv6);
+                let without =
+                    without.then(|| Fault::restart("it has no IPv6 address, of before this machine passed IPv6 on"));
+                fault.map(Fault::live).or(without)
             }
             // Only a start makes it.
             (Self::Nat(_), None) => Some(Fault::restart("its network device is gone")),
@@ -196,16 +212,16 @@ impl Network {
         }
     }
 
-    /// What policies can be kept by it, and why not all.
-    pub(super) fn closes(&self) -> (&'static [Capability], Option<&'static str>) {
+    /// What policies can be kept by it, and why not others.
+    pub(super) fn closes(&self) -> (Vec<Capability>, Vec<(Capability, &'static str)>) {
+        use Capability as C;
         match self {
-            Self::Nat(_) => (&[Capability::EgressHost, Capability::EgressNone], None),
-            Self::Pasta(_) | Self::Loopback(_) => (
-                &[Capability::EgressNone],
-                Some(
-                    "a policy that opens anything needs root and the program nft; here a sandbox can have `none` or everything",
-                ),
-            ),
+            Self::Nat(_) if nat::forwards_ipv6() => (vec![C::EgressHost, C::EgressNone, C::EgressIpv6], Vec::new()),
+            Self::Nat(_) => (vec![C::EgressHost, C::EgressNone], vec![(C::EgressIpv6, NO_IPV6)]),
+            Self::Pasta(_) | Self::Loopback(_) => {
+                let why = "a policy that opens anything needs root and the program nft; here a sandbox can have `none` or everything";
+                (vec![C::EgressNone], vec![(C::EgressHost, why), (C::EgressIpv6, why)])
+            }
         }
     }
 

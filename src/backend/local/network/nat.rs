@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::Ipv4Net;
 
 use super::address::{name_servers, taken};
-use super::{Device, Netlink, Subject, range, wall};
+use super::{Device, End, Netlink, Subject, range, wall};
 use crate::backend::local::state::failed;
 use crate::backend::nft::{Nft, fresh, without, words};
 use crate::backend::watch::Pass;
@@ -17,10 +17,21 @@ use crate::model::PinnedPolicy;
 /// What the sandbox's end is called inside.
 const INSIDE: &str = "eth0";
 const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+const FORWARD_IPV6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 
 /// Whether this machine passes packets on.
 pub(super) fn forwards() -> bool {
-    fs::read_to_string(FORWARD).is_ok_and(|text| text.trim() == "1")
+    is_on(FORWARD)
+}
+
+/// The same by IPv6. A machine that begins to do so listens to no router any more, which may be its own way out: so it is
+/// not for us to switch on.
+pub(super) fn forwards_ipv6() -> bool {
+    is_on(FORWARD_IPV6)
+}
+
+fn is_on(switch: &str) -> bool {
+    fs::read_to_string(switch).is_ok_and(|text| text.trim() == "1")
 }
 
 /// Chooses addresses for a sandbox and puts up its wall, so that its device never is without. Nobody else must look for
@@ -39,25 +50,42 @@ pub(super) async fn wall(nft: &Nft, link: &str, subject: &Subject<'_>) -> Result
 
 /// Joins a sandbox whose wall stands.
 pub(super) async fn make(link: &str, subject: &Subject<'_>, range: Ipv4Net, pid: i32) -> Result<Device> {
-    let (here, there) = range::ends(range);
+    let ends = ends(link, range);
     let (link, name) = (link.to_owned(), subject.name.clone());
     blocking(move || {
         let kernel = Netlink::open().map_err(|source| failed("cannot use the kernel's networks", source))?;
         let cannot = |source| failed(format!("cannot make the device {link}"), source);
         kernel.make_pair(&link, INSIDE, pid).map_err(cannot)?;
         kernel.describe(&link, &format!("sbx-apply {name}")).map_err(cannot)?;
-        kernel.put_up(&link, here, range.prefix_len()).map_err(cannot)?;
+        for end in &ends {
+            kernel.put_up(&link, end.gateway, end.prefix).map_err(cannot)?;
+        }
         if !forwards() {
             fs::write(FORWARD, "1").map_err(|source| failed("cannot set net.ipv4.ip_forward", source))?;
         }
         Ok(Device {
             name: INSIDE.to_owned(),
-            address: there,
-            gateway: here,
-            prefix: range.prefix_len(),
+            ends,
         })
     })
     .await
+}
+
+/// A sandbox's addresses, and this machine's beside them.
+fn ends(link: &str, range: Ipv4Net) -> Vec<End> {
+    let (here, there) = range::ends(range);
+    let four = End {
+        address: there.into(),
+        gateway: here.into(),
+        prefix: range.prefix_len(),
+    };
+    let (here, there, prefix) = range::ends_ipv6(link);
+    let six = forwards_ipv6().then_some(End {
+        address: there.into(),
+        gateway: here.into(),
+        prefix,
+    });
+    [four].into_iter().chain(six).collect()
 }
 
 /// A range of addresses that this machine has no way to. A device that a sandbox has just left goes first.

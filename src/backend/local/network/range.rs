@@ -1,9 +1,10 @@
 //! Addresses that nobody on this machine uses: four in a row for each sandbox, of which two can be given to devices.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv4Net;
 
+use crate::backend::unique_local;
 use crate::model::Hasher;
 
 /// The bits that the two devices' addresses share.
@@ -30,6 +31,13 @@ pub(super) fn choose(device: &str, taken: &[Ipv4Net]) -> Option<Ipv4Net> {
             (!taken.iter().any(meets)).then_some(range)
         })
     })
+}
+
+/// This machine's end for a device by IPv6, and the sandbox's, and the bits that they share.
+pub(super) fn ends_ipv6(device: &str) -> (Ipv6Addr, Ipv6Addr, u8) {
+    let range = unique_local::range(device);
+    let first = u128::from(range.network());
+    (Ipv6Addr::from(first + 1), Ipv6Addr::from(first + 2), range.prefix_len())
 }
 
 /// This machine's end of a range, and the sandbox's.

@@ -3,7 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::backend::nft::{PEER, answers, opened};
+use super::range;
+use crate::backend::nft::{NEIGHBOURS, PEER, answers, is_ipv6, opened};
 use crate::backend::watch::Pass;
 use crate::model::PinnedPolicy;
 
@@ -11,6 +12,9 @@ use crate::model::PinnedPolicy;
 pub(super) fn name(link: &str) -> String {
     format!("sbx-apply-{link}")
 }
+
+/// Where a cloud keeps its secrets by IPv6 (Amazon's), which is no link-local address.
+const METADATA_IPV6: &str = "fd00:ec2::254";
 
 /// The table of a sandbox. All rules name the device, so that they mean no one else, whatever becomes of the addresses. Of
 /// this machine, only its name servers answer, and under a policy nobody; link-local addresses are not to be routed
@@ -37,10 +41,17 @@ pub(super) fn table(
     };
     let mut machine = with_pass(Pass::to_machine);
     machine.push(format!("{from} ct state established,related accept"));
-    let mut through = vec![
-        format!("{from} ip saddr != {address} drop"),
-        format!("{from} meta nfproto ipv6 drop"),
-    ];
+    let accepted = |rules: Vec<String>| rules.into_iter().map(|rule| format!("{from} {rule} accept"));
+    let all = policy.map(opened).unwrap_or_default().into_iter();
+    let (open_ipv6, open): (Vec<String>, Vec<String>) = all.partition(|rule| is_ipv6(rule));
+    let mut through = vec![format!("{from} ip saddr != {address} drop")];
+    if policy.is_none_or(PinnedPolicy::has_ipv6) {
+        machine.push(format!("{from} {NEIGHBOURS}"));
+        through.push(format!("{from} ip6 saddr != {} drop", range::ends_ipv6(link).1));
+    }
+    // No pass opens more of IPv6.
+    through.extend(accepted(open_ipv6));
+    through.extend(policy.map(|_| format!("{from} meta nfproto ipv6 drop")));
     through.extend(with_pass(Pass::through));
     match policy {
         None => {
@@ -52,10 +63,11 @@ pub(super) fn table(
             through.push(format!(
                 "{from} ip daddr 169.254.0.0/16 reject with icmp port-unreachable"
             ));
+            through.push(format!("{from} ip6 daddr {METADATA_IPV6} reject"));
         }
-        Some(policy) => {
+        Some(_) => {
             // Packet by packet, and not by connection: what is closed ends at once.
-            through.extend(opened(policy).into_iter().map(|rule| format!("{from} {rule} accept")));
+            through.extend(accepted(open));
             through.push(format!("{from} ct direction reply ct mark {PEER} accept"));
             through.push(format!("{from} drop"));
         }

@@ -4,10 +4,22 @@
 //! a refusal of parameters whose own number is "invalid", so the numbers of its details are looked at first. Words count
 //! only where the number says nothing: those are ZFS's, and Incus's, which the system passes on.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::backend::{Error, ErrorKind};
+use crate::backend::truenas::convert::Carried;
+use crate::backend::{Error, ErrorKind, Objection};
+use crate::model::Field;
+
+/// The parameters that say how an instance is to be.
+const INSTANCES: [&str; 4] = [
+    "virt_instance_create",
+    "virt_instance_update",
+    "container_create",
+    "container_update",
+];
 
 /// JSON-RPC: there is no such method.
 const NO_METHOD: i64 = -32601;
@@ -97,7 +109,35 @@ pub(super) fn error(number: Option<i64>, reason: &str, extra: &Value) -> Error {
             wrong.join("; ")
         }
     };
-    Error::new(kind, words)
+    Error::new(kind, words).with_objections(
+        wrong
+            .iter()
+            .filter_map(|(path, words, _)| objection(path, words))
+            .collect(),
+    )
+}
+
+/// What of an instance a parameter's path is about; none where it is about none.
+fn objection(path: &str, words: &str) -> Option<Objection> {
+    let (parameter, path) = path.split_once('.')?;
+    let mut parts = path.split('.');
+    let field = match parts.next()? {
+        _ if !INSTANCES.contains(&parameter) => return None,
+        "image" => Some("image".to_owned()),
+        "cpu" | "cpuset" => Some("cpu".to_owned()),
+        "memory" => Some("memory".to_owned()),
+        "environment" | "initenv" => parts.next().and_then(|name| {
+            // Where labels stand, too, and not every variable by its own name.
+            let variable = BTreeMap::from([(name.to_owned(), String::new())]);
+            let (name, _) = Carried::read(&variable).env.pop_first()?;
+            Some(format!("env:{name}"))
+        }),
+        _ => None,
+    };
+    Some(Objection {
+        field: field.map(Field::sandbox),
+        words: words.trim_end().to_owned(),
+    })
 }
 
 /// The kind that a number or, where it says little, words stand for.

@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::OnceCell;
 
-use super::super::notes::value_of;
 use super::image::{self, Product};
 use super::nic::{self, Card};
 use super::{Carried, Client, Dialect, Machine, New, Places, Shell, Update, never};
@@ -45,13 +44,6 @@ struct Entry {
     dataset: String,
     #[serde(default)]
     devices: Vec<Device>,
-}
-
-/// A dataset, as far as it matters.
-#[derive(Debug, Deserialize)]
-struct Disk {
-    #[serde(default)]
-    origin: Value,
 }
 
 #[derive(Debug, Deserialize)]
@@ -122,32 +114,6 @@ impl Container {
     async fn products(&self) -> Result<Vec<Product>> {
         let products = self.client.read("container.image.query_registry", json!([]));
         products.await.map_err(|error| error.within("cannot list the images"))
-    }
-
-    /// Deletes a disk that a clone left whose maker was stopped before there was a container: one of a snapshot of the same
-    /// source that no container has. Anything else stays, and the clone fails.
-    async fn clear(&self, dataset: &str, source: &Machine) -> Result<()> {
-        let found: Vec<Disk> = self
-            .client
-            .read("pool.dataset.query", json!([[["id", "=", dataset]]]))
-            .await?;
-        let Some(disk) = found.first() else { return Ok(()) };
-        let is_of = |origin: &str| {
-            origin
-                .strip_prefix(source.dataset.as_str())
-                .is_some_and(|rest| rest.starts_with('@'))
-        };
-        let taken = self.machines().await?.iter().any(|machine| machine.dataset == dataset);
-        if taken || !value_of(&disk.origin).is_some_and(is_of) {
-            return Err(Error::new(
-                ErrorKind::AlreadyExists,
-                format!("the dataset `{dataset}` stands in the way: sbx-apply did not make it"),
-            )
-            .with_hint("rename or delete it in the web interface, or give the sandbox another name"));
-        }
-        tracing::info!(dataset, "deleting the disk of a clone that was not finished");
-        let gone = json!([dataset, { "recursive": false, "force": false }]);
-        self.client.change("pool.dataset.delete", gone).await.map(drop)
     }
 
     /// The settings that a new container has, however its disk is made.
@@ -283,7 +249,6 @@ impl Dialect for Container {
         }
         let (folder, _) = source.dataset.rsplit_once('/').unwrap_or((&source.dataset, ""));
         let dataset = format!("{folder}/{}", new.name);
-        self.clear(&dataset, source).await?;
         let clone = json!([{ "snapshot": snapshot, "dataset_dst": dataset }]);
         self.client.change("pool.snapshot.clone", clone).await?;
         settings.insert("dataset".to_owned(), json!(dataset));
@@ -357,6 +322,15 @@ impl Dialect for Container {
 
     fn snapshots_go_first(&self) -> bool {
         true
+    }
+
+    fn tells_failed_deletions(&self) -> bool {
+        // It does not look at what ZFS says (26.0.0-BETA.3).
+        false
+    }
+
+    async fn folder_of_disks(&self) -> Result<Option<String>> {
+        Ok(Some(format!("{}/.truenas_containers/containers", self.pool().await?)))
     }
 
     fn tells_addresses(&self) -> bool {

@@ -142,6 +142,16 @@ pub(super) trait Dialect: fmt::Debug + Send + Sync {
     /// Whether snapshots have to go before their instance.
     fn snapshots_go_first(&self) -> bool;
 
+    /// Whether it says so where a dataset could not be deleted.
+    fn tells_failed_deletions(&self) -> bool {
+        true
+    }
+
+    /// The dataset that the disks of new instances are below, where one may be left there that no instance has.
+    async fn folder_of_disks(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Whether [`Machine::addresses`] are told.
     fn tells_addresses(&self) -> bool;
 
@@ -236,12 +246,9 @@ fn never() -> Vec<(Capability, String)> {
             C::EgressNone,
             "TrueNAS has no rules for what leaves a container: they stand inside, as best effort, with `enforce \"guest\"`",
         ),
-        because(
-            C::EgressIpv6,
-            "rules inside the guest keep IPv6 closed altogether: open IPv4 addresses, or a name that has some",
-        ),
         because(C::Mounts, "TrueNAS is another machine: mounts are of this one"),
         because(C::Volumes, "volumes on TrueNAS come with a later version"),
+        because(C::VolumeSize, "volumes on TrueNAS come with a later version"),
         because(
             C::Ports,
             "TrueNAS is another machine: its containers have addresses of their own, so reach the port there",

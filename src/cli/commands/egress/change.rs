@@ -16,7 +16,8 @@ use super::super::super::settings::Settings;
 use crate::apply::{Lock, scope_of};
 use crate::backend::{Sandboxes, resolve};
 use crate::model::{
-    Capability, Destination, Enforcement, Opening, PinnedPolicy, PolicyKey, Protocol, SandboxName, Status, agent_preset,
+    Capability, Destination, Enforcement, Opening, PinnedPolicy, PolicyKey, Protocol, SandboxName, Status,
+    addresses_to_open, agent_preset,
 };
 use crate::spec;
 
@@ -210,11 +211,12 @@ async fn open(
         let found = resolve(name).await;
         let found =
             found.map_err(|why| Error::usage(format!("`{name}` does not resolve: {why}"), "is it spelt right?"))?;
-        let usable: BTreeSet<_> = found.into_iter().filter(|address| ipv6 || address.is_ipv4()).collect();
+        let able: BTreeSet<_> = found.into_iter().filter(|address| ipv6 || address.is_ipv4()).collect();
+        let usable = addresses_to_open(&able, policy.has_ipv6());
         if usable.is_empty() {
             return Err(Error::usage(
                 format!("`{name}` has no address that this backend can open"),
-                "IPv6 stays closed: a name needs an IPv4 address",
+                "it opens no IPv6: a name needs an IPv4 address there",
             ));
         }
         policy.addresses.insert(name.clone(), usable);

@@ -448,6 +448,14 @@ async fn delete_dataset(call: Call) -> Outcome {
             )
         }));
     }
+    if call.server.stays(name) {
+        let busy = format!("cannot unmount '/mnt/{name}': pool or dataset is busy");
+        return match call.server.dialect {
+            // What ZFS says is not looked at.
+            Dialect::V26 => Ok(json!(true)),
+            _ => Err(Failure::fault(format!("Failed to delete dataset: {busy}"))),
+        };
+    }
     let done = tree.destroy(name, recursive).await;
     if call.server.dialect == Dialect::V26 {
         if let (Err(Refused::Clones(clones)), true) = (&done, recursive) {
