@@ -230,12 +230,11 @@ impl Incus {
                 .and_then(|(network, _)| network::range(&network)));
         }
         let is_up = self.is_up(name).await?;
-        if is_up
-            && wanted
-                .config
-                .iter()
-                .all(|(key, value)| found.config.get(key) == Some(value))
-        {
+        let is_whole = wanted
+            .config
+            .iter()
+            .all(|(key, value)| found.config.get(key) == Some(value));
+        if is_up && is_whole && !found.config.keys().any(|setting| network::is_foreign(setting)) {
             return Ok(range);
         }
         let body = network::merged(&found, wanted);

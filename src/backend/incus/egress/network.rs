@@ -206,6 +206,14 @@ fn fixed(name: &str, has_ipv6: bool) -> Config {
         .collect()
 }
 
+/// Whether a setting is by somebody's hand, and either leads around the policy, where it joins the network to another one, or
+/// has the daemon take other IPv6 addresses for its sandboxes' than those that they have.
+pub(super) fn is_foreign(setting: &str) -> bool {
+    let ours = ["address", "nat", "dhcp", "dhcp.stateful", "routing"];
+    let ipv6 = setting.strip_prefix("ipv6.");
+    setting == "bridge.external_interfaces" || ipv6.is_some_and(|rest| !ours.contains(&rest))
+}
+
 /// The IPv6 range of a network, with the network's own address in it.
 fn range6(name: &str) -> Ipv6Net {
     let range = unique_local::range(name);
@@ -244,6 +252,9 @@ fn fault(project: &str, network: &Network, acl: Option<&Acl>, policy: &PinnedPol
         if found != wanted {
             return Some(format!("the network's {setting} is \"{found}\", not {wanted}"));
         }
+    }
+    if let Some(setting) = network.config.keys().find(|setting| is_foreign(setting)) {
+        return Some(format!("the network has the setting {setting}"));
     }
     if key(project, &acl.config).as_ref() != Some(&policy.key) {
         return Some("its network ACL is another policy's".to_owned());
@@ -310,9 +321,10 @@ pub(super) fn kept(network: &Network) -> NetworkPut {
     }
 }
 
-/// The settings of a network that a policy does not own: what a change must leave.
+/// With the settings of a network that a policy does not own: what a change must leave.
 pub(super) fn merged(network: &Network, put: NetworkPut) -> NetworkPut {
     let mut config: BTreeMap<String, String> = network.config.clone();
+    config.retain(|setting, _| !is_foreign(setting));
     config.extend(put.config);
     NetworkPut { config, ..put }
 }
