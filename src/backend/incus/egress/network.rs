@@ -17,6 +17,8 @@ const POLICY: &str = "user.sbx-apply.policy";
 const DNS: &str = "raw.dnsmasq";
 const ADDRESS: &str = "ipv4.address";
 const ADDRESS6: &str = "ipv6.address";
+/// What a description says before the policy's name, after it, and after the environment's.
+const DESCRIPTION: (&str, &str, &str) = ("Egress policy ", " of the environment ", ", kept by sbx-apply");
 /// The names of devices have 15 characters at most.
 const PREFIX: &str = "sbx-";
 
@@ -47,6 +49,21 @@ impl Network {
     /// It cannot have labels yet.
     pub(super) fn is_announced(&self, key: &PolicyKey) -> bool {
         self.status == "Pending" && self.description == described(key)
+    }
+
+    /// The policy that it has been announced for, where it was never made. That its name follows from the policy shows that
+    /// it is ours.
+    pub(super) fn announced_for(&self, project: &str) -> Option<PolicyKey> {
+        let said = self
+            .description
+            .strip_prefix(DESCRIPTION.0)?
+            .strip_suffix(DESCRIPTION.2)?;
+        let (policy, environment) = said.rsplit_once(DESCRIPTION.1)?;
+        let key = PolicyKey {
+            environment: EnvironmentName::new(environment).ok()?,
+            name: policy.to_owned(),
+        };
+        (self.name == name(project, &key) && self.is_announced(&key)).then_some(key)
     }
 
     /// The instances that have a card on it.
@@ -162,10 +179,8 @@ pub(super) fn acl(project: &str, policy: &PinnedPolicy) -> AclPut {
 }
 
 pub(super) fn described(key: &PolicyKey) -> String {
-    format!(
-        "Egress policy {} of the environment {}, kept by sbx-apply",
-        key.name, key.environment
-    )
+    let (before, between, after) = DESCRIPTION;
+    format!("{before}{}{between}{}{after}", key.name, key.environment)
 }
 
 /// The network of a policy: what counts of it.
