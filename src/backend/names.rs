@@ -7,10 +7,11 @@ use crate::model::Resolved;
 /// How long a name may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// All addresses of a name, by this machine's own resolver: its hosts file, its name servers.
+/// All addresses of a name, by this machine's own resolver: its hosts file, its name servers. An IPv4 address in the form of
+/// one of IPv6 is that IPv4 address.
 pub async fn resolve(name: &str) -> Resolved {
     match tokio::time::timeout(PATIENCE, tokio::net::lookup_host((name, 0))).await {
-        Ok(Ok(found)) => Ok(found.map(|found| found.ip()).collect()),
+        Ok(Ok(found)) => Ok(found.map(|found| found.ip().to_canonical()).collect()),
         Ok(Err(error)) => Err(words(&error.to_string())),
         Err(_) => Err(format!("no answer within {} seconds", PATIENCE.as_secs())),
     }

@@ -237,8 +237,11 @@ pub(super) fn is_ipv6(rule: &str) -> bool {
     rule.starts_with(SIX) || rule.starts_with("meta nfproto ipv6")
 }
 
-/// Without these, no machine finds its router by IPv6 (RFC 4861): they lead no further than to that.
-pub(super) const NEIGHBOURS: &str = "icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept";
+/// Without these, no machine finds its router by IPv6 (RFC 4861): they lead no further than to that. Never behind extension
+/// headers: Incus looks for the address that an advertisement is of where it lies without any, so that a sandbox could say
+/// that a neighbour's is its own, and get what is sent to that one.
+pub(super) const NEIGHBOURS: &str = "exthdr hbh missing exthdr dst missing exthdr rt missing icmpv6 type { \
+                                     nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } accept";
 
 /// What a policy opens, a match for each network and protocol, in the words in which nft(8) prints it. What leads to
 /// other sandboxes is marked.

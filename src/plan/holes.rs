@@ -1,9 +1,9 @@
 //! What is worth knowing of a policy: holes that are easily overlooked, and rules that open nothing.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use super::capability::enforcement;
 use super::diff::Subject;
@@ -13,8 +13,12 @@ use crate::model::{
     Capability, Destination, EgressRule, Enforcement, Kind, Labels, LiveInstance, Opening, Policy, SandboxName,
 };
 
-/// Link-local addresses at which clouds tell an instance its credentials.
-const METADATA: [&str; 2] = ["169.254.169.254", "fd00:ec2::254"];
+/// Addresses at which clouds tell an instance its credentials: the one that all have, and by IPv6 those of Amazon, Google and
+/// Oracle.
+const METADATA: [&str; 4] = ["169.254.169.254", "fd00:ec2::254", "fd20:ce::254", "fd00:c1::a9fe:a9fe"];
+
+/// All that is given out of the internet by IPv6 (RFC 4291, section 2.4).
+const WORLD: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3));
 
 /// What is worth knowing of a policy that is about to be put in force: holes that are easily overlooked, and names of
 /// the preset that stay closed.
@@ -101,6 +105,9 @@ fn easily_overlooked(subject: &Subject<'_>, policy: &Policy, rule: &EgressRule) 
         Some(1) => said.push(format!(
             "egress: `{to}` opens half of all addresses, those of this machine's networks among them, perhaps"
         )),
+        _ if networks.iter().any(|network| network.contains(&WORLD)) => {
+            said.push(format!("egress: `{to}` opens every address of the internet by IPv6"))
+        }
         _ => {}
     }
     let metadata = METADATA.iter().filter_map(|text| text.parse::<IpAddr>().ok());

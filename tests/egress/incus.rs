@@ -147,6 +147,14 @@ fn what_hands_change_is_drift_and_repaired() {
             "not enforced as it should be: the network's DNS server",
         ),
         (
+            vec!["network", "set", &network, "bridge.external_interfaces=sbx-nowhere"],
+            "not enforced as it should be: the network has the setting bridge.external_interfaces",
+        ),
+        (
+            vec!["network", "set", &network, "ipv6.dhcp.ranges=fd00::2-fd00::9"],
+            "not enforced as it should be: the network has the setting ipv6.dhcp.ranges",
+        ),
+        (
             vec![
                 "config",
                 "device",

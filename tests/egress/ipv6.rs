@@ -1,9 +1,13 @@
 //! IPv6 under policies: open where a policy opens it, and there alone.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv6Addr, SocketAddrV6, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+use rustix::net::{AddressFamily, Protocol, SendFlags, SocketFlags, SocketType, sendto, socket_with};
 
 use super::internet::{ALLOWED, ALLOWED6, CANARY6, HOST6};
 use super::scene::{Scene, connect};
@@ -66,6 +70,69 @@ fn attempts(port: u16, neighbour: &str) -> Vec<(&'static str, String)> {
 fn what_is_open_is_reached_and_nothing_else_on_incus() {
     let Some(scene) = Scene::on_incus("six") else { return };
     only_what_is_open(&scene, "");
+}
+
+/// That an address is the sender's (RFC 4861, section 4.4), as a packet with a header before it (RFC 8200, section 4.3), in
+/// which the sender's own address and hardware address lie where they would without that header.
+fn advertisement(from: Ipv6Addr, hardware: &[u8], to: Ipv6Addr, of: Ipv6Addr) -> Vec<u8> {
+    let mut said = vec![136, 0, 0, 0, 0x60, 0, 0, 0];
+    said.extend(of.octets());
+    said.extend([2, 1]);
+    said.extend(hardware);
+    let length = u8::try_from(said.len()).expect("short");
+    let counted = [&from.octets()[..], &to.octets(), &[0, 0, 0, length, 0, 0, 0, 58], &said].concat();
+    let words = counted
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+    let sum: u32 = words.sum();
+    let sum = !((sum & 0xffff) + (sum >> 16)) & 0xffff;
+    said[2..4].copy_from_slice(&u16::try_from(sum).expect("16 bits").to_be_bytes());
+    let mut header = vec![0; 32];
+    header[..4].copy_from_slice(&[58, 3, 0x1e, 28]);
+    header[8..24].copy_from_slice(&from.octets());
+    header[26..32].copy_from_slice(hardware);
+    let first = [0x60, 0, 0, 0, 0, 32 + length, 0, 255];
+    [&first[..], &from.octets(), &to.octets(), &header, &said].concat()
+}
+
+/// Nobody gets what is sent to a neighbour by saying that its address is one's own.
+#[test]
+fn no_one_takes_the_address_of_a_neighbour() {
+    let Some(scene) = Scene::on_incus("six-taken") else {
+        return;
+    };
+    scene.apply(FENCED);
+    for sandbox in ["fenced", "neighbour"] {
+        assert!(scene.comes_to_reach(sandbox, ALLOWED6, 8080), "{sandbox}");
+    }
+    let address = |sandbox: &str| -> Ipv6Addr {
+        let said = scene.inside(sandbox, &format!("echo {OWN}"));
+        said.trim().parse().expect("an address")
+    };
+    let (from, of) = (address("fenced"), address("neighbour"));
+    let to = Ipv6Addr::from(u128::from(from) >> 64 << 64 | 1);
+    let hardware = scene.inside("fenced", "cat /sys/class/net/eth0/address");
+    let hardware = hardware.trim().split(':');
+    let hardware: Vec<u8> = hardware
+        .map(|byte| u8::from_str_radix(byte, 16).expect("a byte"))
+        .collect();
+    let state = scene.client(&["query", &format!("/1.0/instances/{}/state", scene.instance("fenced"))]);
+    let state: serde_json::Value = serde_json::from_str(&state).expect("JSON");
+    let inside = File::open(format!("/proc/{}/ns/net", state["pid"])).expect("it runs");
+    let sent = thread::spawn(move || {
+        setns(inside, CloneFlags::CLONE_NEWNET).expect("in its network");
+        let whole_packets = Protocol::from_raw(255.try_into().expect("not 0"));
+        let kind = SocketType::RAW;
+        let socket = socket_with(AddressFamily::INET6, kind, SocketFlags::CLOEXEC, Some(whole_packets));
+        let socket = socket.expect("root has one");
+        let packet = advertisement(from, &hardware, to, of);
+        sendto(&socket, &packet, SendFlags::empty(), &SocketAddrV6::new(to, 0, 0, 0)).expect("sent");
+    });
+    sent.join().expect("sent");
+    assert!(
+        scene.reaches("neighbour", ALLOWED6, 8080),
+        "answers come to the neighbour still"
+    );
 }
 
 #[test]

@@ -180,15 +180,19 @@ fn policies_hold_on_every_member() {
         "type": "bridge",
         "description": description.trim_matches('"'),
     });
-    private.incus(&[
-        "query",
-        "-X",
-        "POST",
-        "/1.0/networks?target=second",
-        "-d",
-        &announced.to_string(),
-    ]);
+    let announced = announced.to_string();
+    let announce = || private.incus(&["query", "-X", "POST", "/1.0/networks?target=second", "-d", &announced]);
+    announce();
     private.says(0, &["apply", spec, "--yes"]);
     assert!(private.says(0, &["plan", spec]).contains("No changes"));
+    private.says(0, &["destroy", spec, "--yes", "--allow-data-loss"]);
+
+    // And nobody wants it any more.
+    announce();
+    let text = format!("environment \"{environment}\"\nbackend \"incus\"\nsandbox \"a\" {{ image \"busybox\"; }}\n");
+    std::fs::write(spec, text).expect("written");
+    private.says(0, &["apply", spec, "--yes"]);
+    let networks = private.incus(&["network", "list", "-f", "csv"]);
+    assert!(!networks.contains("kept by sbx-apply"), "{networks}");
     private.says(0, &["destroy", spec, "--yes", "--allow-data-loss"]);
 }

@@ -194,6 +194,19 @@ async fn a_name_that_leads_nowhere_is_an_error_at_its_line() {
 #[tokio::test]
 async fn holes_that_are_easily_overlooked_are_told() {
     let memory = Memory::new();
+    for (rule, text) in [
+        ("2000::/3", "opens every address of the internet by IPv6"),
+        ("fd20:ce::254", "opens the metadata service"),
+        ("fd00:c1::a9fe:a9fe", "opens the metadata service"),
+    ] {
+        let shown = program_with(
+            &memory,
+            &["plan", "-"],
+            &spec(&format!("egress {{ allow \"{rule}\"; }}")),
+        )
+        .await;
+        assert!(shown.stdout.contains(text), "{rule}: {}", shown.stdout);
+    }
     let rules = "egress { allow \"169.254.0.0/16\"; allow \"0.0.0.0/0\" port=53; allow \"192.0.2.0/24\"; allow \"192.0.2.7\" port=80; }";
     let shown = program_with(&memory, &["plan", "-"], &spec(rules)).await;
     for text in [

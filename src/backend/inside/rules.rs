@@ -31,7 +31,7 @@ pub(super) fn table(policy: &PinnedPolicy) -> String {
         .collect();
     // How it comes to an address and finds its router by IPv6: by itself, or by DHCP (RFC 8415).
     let basics = match policy.has_ipv6() {
-        true => format!("    {NEIGHBOURS}\n    udp sport 546 udp dport 547 accept\n"),
+        true => format!("    {NEIGHBOURS}\n    ip6 daddr ff02::1:2 udp sport 546 udp dport 547 accept\n"),
         false => String::new(),
     };
     format!(

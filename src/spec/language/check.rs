@@ -1,5 +1,7 @@
 //! Whether a text is what its type says.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
 use crate::model::{Bytes, Date, Destination, Field, GuestPath, Memory, Mode, PortRange, Seconds, SnapshotName};
@@ -360,7 +362,29 @@ pub(crate) fn destination(text: &str) -> Result<Destination, Complaint> {
             "write the host name alone, and its port with `port`",
         );
     }
-    if let Ok(address) = text.parse::<std::net::IpAddr>() {
+    // A packet to such an address is one to the IPv4 address in it.
+    let mapped = |network: IpNet| match network {
+        IpNet::V6(six) if six.prefix_len() >= 96 => {
+            six.addr().to_ipv4_mapped().map(|four| (four, six.prefix_len() - 96))
+        }
+        _ => None,
+    };
+    let network = text
+        .parse::<IpNet>()
+        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    if let Some((four, bits)) = network.ok().and_then(mapped) {
+        let written = if bits == 32 {
+            four.to_string()
+        } else {
+            format!("{four}/{bits}")
+        };
+        return fail(
+            "spec::invalid-destination",
+            format!("\"{text_shown}\" stands for an IPv4 address, in the form of one of IPv6"),
+            &format!("write it as \"{written}\""),
+        );
+    }
+    if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(Destination::Network(IpNet::from(address)));
     }
     if text.contains('/') {
@@ -382,7 +406,10 @@ pub(crate) fn destination(text: &str) -> Result<Destination, Complaint> {
         return fail(
             "spec::invalid-destination",
             format!("\"{text_shown}\" is not a host name"),
-            "write the port apart from the name, with `port`",
+            match text.starts_with('[') {
+                true => "write an IPv6 address without brackets, and the port apart from it, with `port`",
+                false => "write the port apart from the name, with `port`",
+            },
         );
     }
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
@@ -444,6 +471,8 @@ mod tests {
             "-a",
             "999.1.1.1",
             "ü.de",
+            "::ffff:192.0.2.1",
+            "::ffff:0:0/96",
         ] {
             assert!(destination(bad).is_err(), "{bad}");
         }

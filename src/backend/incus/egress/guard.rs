@@ -153,9 +153,9 @@ fn rules(network: &str, range: Ipv4Net, policy: &PinnedPolicy) -> String {
         "table inet {} {{
   chain to-host {{
     type filter hook input priority filter - 10; policy accept;
+{neighbours}    iifname \"{network}\" meta nfproto ipv6 drop
     iifname \"{network}\" udp dport 67 accept
     iifname \"{network}\" ip daddr != {} drop
-{neighbours}    iifname \"{network}\" meta nfproto ipv6 drop
   }}
   chain through {{
     type filter hook forward priority filter - 10; policy accept;

@@ -230,12 +230,11 @@ impl Incus {
                 .and_then(|(network, _)| network::range(&network)));
         }
         let is_up = self.is_up(name).await?;
-        if is_up
-            && wanted
-                .config
-                .iter()
-                .all(|(key, value)| found.config.get(key) == Some(value))
-        {
+        let is_whole = wanted
+            .config
+            .iter()
+            .all(|(key, value)| found.config.get(key) == Some(value));
+        if is_up && is_whole && !found.config.keys().any(|setting| network::is_foreign(setting)) {
             return Ok(range);
         }
         let body = network::merged(&found, wanted);
@@ -370,8 +369,13 @@ impl Incus {
         let project = self.client.project();
         let ours =
             |config: &wire::Config| network::key(project, config).is_some_and(|key| left.contains(&key.environment));
+        let announced = |found: &Network| {
+            let key = found.announced_for(project);
+            key.is_some_and(|key| left.contains(&key.environment))
+        };
         let networks: Vec<Network> = self.listed("networks").await?;
-        for found in networks.iter().filter(|found| ours(&found.config)) {
+        let all_ours = networks.iter().filter(|found| ours(&found.config) || announced(found));
+        for found in all_ours {
             if found.used_by.is_empty() && found.managed {
                 self.remove_object("networks", &found.name).await?;
                 self.guard.open(&found.name).await?;

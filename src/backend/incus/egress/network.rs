@@ -17,6 +17,8 @@ const POLICY: &str = "user.sbx-apply.policy";
 const DNS: &str = "raw.dnsmasq";
 const ADDRESS: &str = "ipv4.address";
 const ADDRESS6: &str = "ipv6.address";
+/// What a description says before the policy's name, after it, and after the environment's.
+const DESCRIPTION: (&str, &str, &str) = ("Egress policy ", " of the environment ", ", kept by sbx-apply");
 /// The names of devices have 15 characters at most.
 const PREFIX: &str = "sbx-";
 
@@ -47,6 +49,21 @@ impl Network {
     /// It cannot have labels yet.
     pub(super) fn is_announced(&self, key: &PolicyKey) -> bool {
         self.status == "Pending" && self.description == described(key)
+    }
+
+    /// The policy that it has been announced for, where it was never made. That its name follows from the policy shows that
+    /// it is ours.
+    pub(super) fn announced_for(&self, project: &str) -> Option<PolicyKey> {
+        let said = self
+            .description
+            .strip_prefix(DESCRIPTION.0)?
+            .strip_suffix(DESCRIPTION.2)?;
+        let (policy, environment) = said.rsplit_once(DESCRIPTION.1)?;
+        let key = PolicyKey {
+            environment: EnvironmentName::new(environment).ok()?,
+            name: policy.to_owned(),
+        };
+        (self.name == name(project, &key) && self.is_announced(&key)).then_some(key)
     }
 
     /// The instances that have a card on it.
@@ -162,10 +179,8 @@ pub(super) fn acl(project: &str, policy: &PinnedPolicy) -> AclPut {
 }
 
 pub(super) fn described(key: &PolicyKey) -> String {
-    format!(
-        "Egress policy {} of the environment {}, kept by sbx-apply",
-        key.name, key.environment
-    )
+    let (before, between, after) = DESCRIPTION;
+    format!("{before}{}{between}{}{after}", key.name, key.environment)
 }
 
 /// The network of a policy: what counts of it.
@@ -206,6 +221,14 @@ fn fixed(name: &str, has_ipv6: bool) -> Config {
         .collect()
 }
 
+/// Whether a setting is by somebody's hand, and either leads around the policy, where it joins the network to another one, or
+/// has the daemon take other IPv6 addresses for its sandboxes' than those that they have.
+pub(super) fn is_foreign(setting: &str) -> bool {
+    let ours = ["address", "nat", "dhcp", "dhcp.stateful", "routing"];
+    let ipv6 = setting.strip_prefix("ipv6.");
+    setting == "bridge.external_interfaces" || ipv6.is_some_and(|rest| !ours.contains(&rest))
+}
+
 /// The IPv6 range of a network, with the network's own address in it.
 fn range6(name: &str) -> Ipv6Net {
     let range = unique_local::range(name);
@@ -244,6 +267,9 @@ fn fault(project: &str, network: &Network, acl: Option<&Acl>, policy: &PinnedPol
         if found != wanted {
             return Some(format!("the network's {setting} is \"{found}\", not {wanted}"));
         }
+    }
+    if let Some(setting) = network.config.keys().find(|setting| is_foreign(setting)) {
+        return Some(format!("the network has the setting {setting}"));
     }
     if key(project, &acl.config).as_ref() != Some(&policy.key) {
         return Some("its network ACL is another policy's".to_owned());
@@ -310,9 +336,10 @@ pub(super) fn kept(network: &Network) -> NetworkPut {
     }
 }
 
-/// The settings of a network that a policy does not own: what a change must leave.
+/// With the settings of a network that a policy does not own: what a change must leave.
 pub(super) fn merged(network: &Network, put: NetworkPut) -> NetworkPut {
     let mut config: BTreeMap<String, String> = network.config.clone();
+    config.retain(|setting, _| !is_foreign(setting));
     config.extend(put.config);
     NetworkPut { config, ..put }
 }

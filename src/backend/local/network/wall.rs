@@ -13,8 +13,8 @@ pub(super) fn name(link: &str) -> String {
     format!("sbx-apply-{link}")
 }
 
-/// Where a cloud keeps its secrets by IPv6 (Amazon's), which is no link-local address.
-const METADATA_IPV6: &str = "fd00:ec2::254";
+/// Where clouds keep their secrets by IPv6 (Amazon, Google, Oracle), which are no link-local addresses.
+const METADATA_IPV6: [&str; 3] = ["fd00:ec2::254", "fd20:ce::254", "fd00:c1::a9fe:a9fe"];
 
 /// The table of a sandbox. All rules name the device, so that they mean no one else, whatever becomes of the addresses. Of
 /// this machine, only its name servers answer, and under a policy nobody; link-local addresses are not to be routed
@@ -63,7 +63,7 @@ pub(super) fn table(
             through.push(format!(
                 "{from} ip daddr 169.254.0.0/16 reject with icmp port-unreachable"
             ));
-            through.push(format!("{from} ip6 daddr {METADATA_IPV6} reject"));
+            through.extend(METADATA_IPV6.map(|address| format!("{from} ip6 daddr {address} reject")));
         }
         Some(_) => {
             // Packet by packet, and not by connection: what is closed ends at once.

@@ -212,7 +212,7 @@ async fn open(
         let found =
             found.map_err(|why| Error::usage(format!("`{name}` does not resolve: {why}"), "is it spelt right?"))?;
         let able: BTreeSet<_> = found.into_iter().filter(|address| ipv6 || address.is_ipv4()).collect();
-        let usable = addresses_to_open(&able, policy.has_ipv6());
+        let usable = addresses_to_open(&able, policy.open.iter().any(Opening::is_ipv6));
         if usable.is_empty() {
             return Err(Error::usage(
                 format!("`{name}` has no address that this backend can open"),
