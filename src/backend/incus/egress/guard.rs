@@ -19,6 +19,10 @@ use crate::backend::watch::Pass;
 use crate::backend::{Error, ErrorKind, Result};
 use crate::model::PinnedPolicy;
 
+/// What Incus leaves open, for people.
+const HOLES: &str = "Incus lets every network ask the DNS servers that its host runs for other networks, and a sandbox whose \
+                     policy opens IPv6 take what is sent to its neighbours by that";
+
 /// Closes what Incus leaves open, where this process may.
 #[derive(Debug)]
 pub(in crate::backend::incus) struct Guard(Option<Nft>);
@@ -32,21 +36,14 @@ impl Guard {
 
     /// What stays open where this process may not.
     pub(in crate::backend::incus) fn remark(&self) -> Option<String> {
-        self.0.is_none().then(|| {
-            "egress: Incus lets every network ask the DNS servers that its host runs for other networks; only \
-             sbx-apply as root on that host closes this, with the program nft"
-                .to_owned()
-        })
+        let only = "only sbx-apply as root on that host closes this, with the program nft";
+        self.0.is_none().then(|| format!("egress: {HOLES}; {only}"))
     }
 
     /// What stays open on the members of a cluster besides the one that this is run on.
     pub(in crate::backend::incus) fn remark_on_cluster(&self, member: &str) -> Option<String> {
-        self.0.as_ref().map(|_| {
-            format!(
-                "egress: Incus lets every network ask the DNS servers that its host runs for other networks; that is \
-                 closed on this member of the cluster, {member}, and not on the others"
-            )
-        })
+        let closed = format!("that is closed on this member of the cluster, {member}, and not on the others");
+        self.0.as_ref().map(|_| format!("egress: {HOLES}; {closed}"))
     }
 
     /// The program that changes the rules of the daemon's host.
