@@ -106,7 +106,7 @@ fn easily_overlooked(subject: &Subject<'_>, policy: &Policy, rule: &EgressRule) 
             "egress: `{to}` opens half of all addresses, those of this machine's networks among them, perhaps"
         )),
         _ if networks.iter().any(|network| network.contains(&WORLD)) => {
-            said.push(format!("egress: `{to}` opens every address of the internet by IPv6"))
+            said.push(format!("egress: `{to}` opens every address of the internet by IPv6"));
         }
         _ => {}
     }

@@ -1,6 +1,5 @@
 //! Policies on the real daemon, tried from inside.
 
-use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,25 +32,7 @@ pub(super) fn edits_are_live(scene: &Scene) {
     };
     scene.apply(&spec(""));
     let path = scene.spec();
-    let mut session = scene.command(&[
-        "exec",
-        path.to_str().expect("a path"),
-        "one",
-        "--root",
-        "--",
-        "nc",
-        ALLOWED,
-        "8080",
-    ]);
-    let mut session = session
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("starts");
-    let mut stdin = session.stdin.take().expect("a pipe");
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(session.stdout.take().expect("a pipe")));
-    assert_eq!(lines.next().expect("connected").expect("text"), "REACHED");
+    let mut connection = scene.connected("one", ALLOWED);
     assert!(!scene.reaches("one", CANARY, 9000));
 
     scene.write(&spec("allow \"198.51.100.20\" port=9000;"));
@@ -95,10 +76,8 @@ pub(super) fn edits_are_live(scene: &Scene) {
         "what is closed ends: {closed}"
     );
 
-    stdin.write_all(b"still here\n").expect("open");
-    assert_eq!(lines.next().expect("an answer").expect("text"), "echo still here");
-    drop(stdin);
-    session.wait().expect("ends");
+    connection.goes_on("still here");
+    connection.end();
 }
 
 #[test]
@@ -362,14 +341,7 @@ fn a_probe_proves_it_from_inside() {
     assert!(!said.contains("LEAK") && !said.contains("\nfree  "), "{said}");
     let found = scene.inside("fenced", "ls -a /tmp");
     assert!(!found.contains("sbx-apply"), "nothing stays: {found}");
-    let (others, list) = scene.leave_probes("fenced");
-    scene.says(0, &["check", "--probe", "--canary", &canary]);
-    let left = scene.inside("fenced", list);
-    assert_eq!(
-        left.lines().collect::<Vec<_>>(),
-        others,
-        "those of probes that were killed have gone"
-    );
+    scene.a_probe_clears_away("fenced", &canary);
     let unknown = scene.says(0, &["check", "--probe", "--canary", "198.51.100.200:1"]);
     assert!(unknown.contains("unknown  canary 198.51.100.200:1"), "{unknown}");
 

@@ -1,9 +1,9 @@
 //! IPv6 under policies: open where a policy opens it, and there alone.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::net::{Ipv6Addr, SocketAddrV6, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 
 use nix::sched::{CloneFlags, setns};
@@ -319,18 +319,7 @@ fn opened_and_closed(scene: &Scene) {
     };
     scene.apply(&spec(""));
     assert!(scene.comes_to_reach("one", "both.test", 8080));
-    let path = scene.spec();
-    let path = path.to_str().expect("a path");
-    let mut session = scene.command(&["exec", path, "one", "--root", "--", "nc", ALLOWED, "8080"]);
-    let mut session = session
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("starts");
-    let mut stdin = session.stdin.take().expect("a pipe");
-    let mut lines = BufReader::new(session.stdout.take().expect("a pipe")).lines();
-    assert_eq!(lines.next().expect("connected").expect("text"), "REACHED");
+    let mut connection = scene.connected("one", ALLOWED);
     assert!(
         !scene.reaches("one", ALLOWED6, 8080),
         "a name that has both brings no IPv6"
@@ -358,9 +347,7 @@ fn opened_and_closed(scene: &Scene) {
         assert!(scene.says(0, &["plan"]).contains("No changes"), "{round}");
         assert!(!scene.reaches("one", CANARY6, 8080), "{round}");
 
-        stdin.write_all(format!("{round}\n").as_bytes()).expect("open");
-        assert_eq!(lines.next().expect("an answer").expect("text"), format!("echo {round}"));
+        connection.goes_on(round);
     }
-    drop(stdin);
-    session.wait().expect("ends");
+    connection.end();
 }

@@ -1,7 +1,8 @@
 //! An environment with policies, on a real backend.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -163,9 +164,9 @@ impl Scene {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Leaves in a sandbox what a probe would that was killed long ago, and what only looks like that. Gives the names of
-    /// the latter, and `ls` of the folder.
-    pub(super) fn leave_probes(&self, sandbox: &str) -> (Vec<&'static str>, &'static str) {
+    /// Leaves in a sandbox what a probe would that was killed long ago, and what only looks like that: the next probe clears
+    /// away the former alone.
+    pub(super) fn a_probe_clears_away(&self, sandbox: &str, canary: &str) {
         let script = "cd /tmp && for name in 1 22 x1 333; do echo > .sbx-apply-probe-$name; chmod 500 .sbx-apply-probe-$name; done
             echo > .sbx-apply-probe-; echo > .sbx-apply-probe-4; mkdir .sbx-apply-probe-5; ln -s /etc/passwd .sbx-apply-probe-6
             chmod 500 .sbx-apply-probe- .sbx-apply-probe-5; chown 1000 .sbx-apply-probe-333
@@ -173,7 +174,29 @@ impl Scene {
             echo > .sbx-apply-probe-7; chmod 500 .sbx-apply-probe-7; ls -A | wc -l";
         assert_eq!(self.inside(sandbox, script).trim(), "9");
         let others = ["", "333", "4", "5", "6", "7", "x1"];
-        (others.to_vec(), "ls -A /tmp | sed 's/^.sbx-apply-probe-//' | sort")
+        self.says(0, &["check", "--probe", "--canary", canary]);
+        let left = self.inside(sandbox, "ls -A /tmp | sed 's/^.sbx-apply-probe-//' | sort");
+        assert_eq!(
+            left.lines().collect::<Vec<_>>(),
+            others,
+            "those of probes that were killed have gone"
+        );
+    }
+
+    /// Connects from a sandbox to an address on port 8080, and stays connected.
+    pub(super) fn connected(&self, sandbox: &str, address: &str) -> Connection {
+        let path = self.spec();
+        let path = path.to_str().expect("a path");
+        let mut command = self.command(&["exec", path, sandbox, "--root", "--", "nc", address, "8080"]);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut process = command.spawn().expect("starts");
+        let answers = BufReader::new(process.stdout.take().expect("a pipe"));
+        let mut connection = Connection { process, answers };
+        assert_eq!(connection.line(), "REACHED");
+        connection
     }
 
     pub(super) fn reaches(&self, sandbox: &str, address: &str, port: u16) -> bool {
@@ -241,6 +264,32 @@ impl Drop for Scene {
                 }
             }
         }
+    }
+}
+
+/// A connection that goes on.
+pub(super) struct Connection {
+    process: Child,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Connection {
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).expect("text");
+        line.trim_end().to_owned()
+    }
+
+    /// It still does.
+    pub(super) fn goes_on(&mut self, word: &str) {
+        let stdin = self.process.stdin.as_mut().expect("a pipe");
+        stdin.write_all(format!("{word}\n").as_bytes()).expect("open");
+        assert_eq!(self.line(), format!("echo {word}"));
+    }
+
+    pub(super) fn end(mut self) {
+        drop(self.process.stdin.take());
+        self.process.wait().expect("ends");
     }
 }
 
