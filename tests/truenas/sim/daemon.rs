@@ -127,6 +127,17 @@ impl Daemon {
     }
 
     async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        // The daemon looks at all devices of this machine, and stumbles over those of others that go meanwhile.
+        for _ in 0..50 {
+            match self.request_once(method.clone(), path, body.clone()).await {
+                Err(error) if error.contains("-j link show") => tokio::time::sleep(Duration::from_millis(100)).await,
+                answer => return answer,
+            }
+        }
+        self.request_once(method, path, body).await
+    }
+
+    async fn request_once(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         let socket = self.socket.as_deref().ok_or("no daemon for the tests")?;
         let client = client(socket);
         let text = |error: reqwest::Error| format!("{error:?}");
