@@ -41,17 +41,19 @@ impl Private {
     }
 
     fn incus(&self, arguments: &[&str]) -> String {
-        let output = Command::new("incus")
-            .args(arguments)
-            .env("INCUS_SOCKET", self.socket())
-            .output();
-        let output = output.expect("the incus client is installed with the daemon");
-        assert!(
-            output.status.success(),
-            "{arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        loop {
+            let output = Command::new("incus")
+                .args(arguments)
+                .env("INCUS_SOCKET", self.socket())
+                .output();
+            let output = output.expect("the incus client is installed with the daemon");
+            if output.status.success() {
+                return String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            }
+            let said = String::from_utf8_lossy(&output.stderr);
+            // The daemon looks at all devices of this machine, and stumbles over those of others that go meanwhile.
+            assert!(said.contains("-j link show"), "{arguments:?}: {said}");
+        }
     }
 
     /// What the program says of a spec; it must end with that code.
