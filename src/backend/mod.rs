@@ -18,6 +18,7 @@ mod names;
 mod netlink;
 mod nft;
 mod options;
+mod pinned;
 mod registry;
 mod retry;
 mod sftp;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -382,6 +382,16 @@ pub fn addresses_to_open(found: &BTreeSet<IpAddr>, has_ipv6: bool) -> BTreeSet<I
     let opened = found.iter().copied().filter(|address| all || address.is_ipv4());
     opened.collect()
 }
+
+/// Link-local address at which clouds tell an instance its credentials.
+pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+
+/// Where they do so by IPv6, which are no link-local addresses: Amazon, Google, Oracle.
+pub const METADATA_IPV6: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+];
 
 /// What a name resolves to, or why it does not.
 pub type Resolved = Result<BTreeSet<IpAddr>, String>;

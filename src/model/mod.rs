@@ -38,8 +38,8 @@ pub use desired::{BackendChoice, Desired};
 pub use diagnostic::{Diagnostic, Mark};
 pub use digest::{Digest, Hasher};
 pub use egress::{
-    Destination, EgressMode, EgressRule, Enforcement, Fault, LivePolicy, LookInside, Opening, PinnedPolicy, Policy,
-    PolicyKey, PortRange, Protocol, Resolved, addresses_to_open,
+    Destination, EgressMode, EgressRule, Enforcement, Fault, LivePolicy, LookInside, METADATA, METADATA_IPV6, Opening,
+    PinnedPolicy, Policy, PolicyKey, PortRange, Protocol, Resolved, addresses_to_open,
 };
 pub use facts::Facts;
 pub use field::{Field, Kind, ParseFieldError};

@@ -10,12 +10,9 @@ use super::diff::Subject;
 use super::egress::{closing, is_recorded, usable};
 use super::{Action, Change};
 use crate::model::{
-    Capability, Destination, EgressRule, Enforcement, Kind, Labels, LiveInstance, Opening, Policy, SandboxName,
+    Capability, Destination, EgressRule, Enforcement, Kind, Labels, LiveInstance, METADATA, METADATA_IPV6, Opening,
+    Policy, SandboxName,
 };
-
-/// Addresses at which clouds tell an instance its credentials: the one that all have, and by IPv6 those of Amazon, Google and
-/// Oracle.
-const METADATA: [&str; 4] = ["169.254.169.254", "fd00:ec2::254", "fd20:ce::254", "fd00:c1::a9fe:a9fe"];
 
 /// All that is given out of the internet by IPv6 (RFC 4291, section 2.4).
 const WORLD: IpNet = IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3));
@@ -110,9 +107,9 @@ fn easily_overlooked(subject: &Subject<'_>, policy: &Policy, rule: &EgressRule) 
         }
         _ => {}
     }
-    let metadata = METADATA.iter().filter_map(|text| text.parse::<IpAddr>().ok());
+    let metadata = METADATA_IPV6.map(IpAddr::from).into_iter();
     if metadata
-        .into_iter()
+        .chain([METADATA.into()])
         .any(|address| networks.iter().any(|network| network.contains(&address)))
     {
         said.push(format!(

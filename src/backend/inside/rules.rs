@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use super::INSIDE;
 use crate::backend::nft::{NEIGHBOURS, opened};
-use crate::backend::{Error, ErrorKind, Result};
-use crate::model::{Destination, EnvironmentName, Opening, PinnedPolicy, PolicyKey};
+use crate::backend::{Result, pinned};
+use crate::model::{EnvironmentName, Opening, PinnedPolicy, PolicyKey};
 
 pub(super) const TABLE: &str = "sbx-apply";
 
@@ -69,7 +69,7 @@ pub(super) fn without(table: &str) -> String {
 /// # Errors
 /// A name that no line could hold, and an opening without an address.
 pub(super) fn file(policy: &PinnedPolicy) -> Result<String> {
-    check(policy)?;
+    pinned::check(policy)?;
     let mut text = HEAD.to_owned();
     text.push_str(&format!("{POLICY}{} {}\n", policy.key.environment, policy.key.name));
     for opening in &policy.open {
@@ -102,26 +102,6 @@ pub(super) fn read(text: &str) -> Option<PinnedPolicy> {
         open: lines(ALLOW).filter_map(|text| text.parse::<Opening>().ok()).collect(),
         addresses: pinned.collect::<BTreeMap<_, _>>(),
     })
-}
-
-fn check(policy: &PinnedPolicy) -> Result<()> {
-    let refuse = |message: String| Err(Error::new(ErrorKind::Invalid, message));
-    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
-    let bad = |name: &str| name.is_empty() || !name.chars().all(good);
-    for opening in &policy.open {
-        if opening.networks(&policy.addresses).next().is_none() {
-            return refuse(format!("`{opening}` has no address to open"));
-        }
-        if let Destination::Domain(name) = &opening.to
-            && bad(name)
-        {
-            return refuse(format!("{name:?} is no host name"));
-        }
-    }
-    match policy.names().map(|(name, _)| name).find(|name| bad(name)) {
-        Some(name) => refuse(format!("{name:?} is no host name")),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Local;
 use super::network::Subject;
 use super::state::Record;
-use crate::backend::{Doing, Error, ErrorKind, NetworkPolicy, ReadPolicy, Result};
+use crate::backend::{Doing, NetworkPolicy, ReadPolicy, Result, pinned};
 use crate::model::{
     Capability, Enforcement, EnvironmentName, InstanceName, Learned, LivePolicy, PinnedPolicy, PolicyKey,
 };
@@ -63,7 +63,7 @@ impl NetworkPolicy for Local {
 
     async fn set_policy(&self, name: &InstanceName, policy: Option<&PinnedPolicy>) -> Result<()> {
         if let Some(policy) = policy {
-            check(policy)?;
+            pinned::check(policy)?;
             let needed = match policy.open.is_empty() {
                 true => Capability::EgressNone,
                 false => Capability::EgressHost,
@@ -136,24 +136,5 @@ impl Local {
             None => None,
         };
         Some(LivePolicy { policy, fault })
-    }
-}
-
-/// Refuses names that no hosts file could hold on a line of theirs, and openings without an address.
-fn check(policy: &PinnedPolicy) -> Result<()> {
-    let refuse = |message: String| Err(Error::new(ErrorKind::Invalid, message));
-    for opening in &policy.open {
-        if opening.networks(&policy.addresses).next().is_none() {
-            return refuse(format!("`{opening}` has no address to open"));
-        }
-    }
-    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
-    match policy
-        .names()
-        .map(|(name, _)| name)
-        .find(|name| name.is_empty() || !name.chars().all(good))
-    {
-        Some(name) => refuse(format!("{name:?} is no host name")),
-        None => Ok(()),
     }
 }

@@ -4,7 +4,7 @@
 //! card would lead around the policy.
 
 use crate::backend::incus::wire::{Config, Devices};
-use crate::model::Fault;
+use crate::model::{Fault, PinnedPolicy};
 
 /// What an instance's card on a policy's network cannot do: send from another address, hardware address or by IPv6, and
 /// reach its neighbours.
@@ -59,6 +59,16 @@ pub(super) fn on_networks(devices: &Devices) -> impl Iterator<Item = (&str, &str
 pub(super) struct Net<'a> {
     pub(super) name: &'a str,
     pub(super) has_ipv6: bool,
+}
+
+impl<'a> Net<'a> {
+    /// That of a policy.
+    pub(super) fn of(name: &'a str, policy: &PinnedPolicy) -> Self {
+        Self {
+            name,
+            has_ipv6: policy.has_ipv6(),
+        }
+    }
 }
 
 /// A card on a policy's network.

@@ -28,7 +28,9 @@ use super::client::Etag;
 use super::{Incus, convert, wire};
 use crate::backend::retry::{retry, retry_when};
 use crate::backend::{Doing, Error, ErrorKind, NetworkPolicy, ReadPolicy, Result, inside};
-use crate::model::{Enforcement, EnvironmentName, Fault, InstanceName, Learned, LivePolicy, LookInside, PinnedPolicy};
+use crate::model::{
+    Enforcement, EnvironmentName, Fault, InstanceName, Learned, LivePolicy, LookInside, PinnedPolicy, PolicyKey,
+};
 use network::{AclsPost, NetworksPost};
 
 /// Commands come by the daemon, whatever becomes of the guest's network.
@@ -58,11 +60,7 @@ impl NetworkPolicy for Incus {
                 }
                 Some(policy) => {
                     let network = self.ensure(policy).await?;
-                    let net = card::Net {
-                        name: &network,
-                        has_ipv6: policy.has_ipv6(),
-                    };
-                    self.put_on(name, net).await?
+                    self.put_on(name, card::Net::of(&network, policy)).await?
                 }
                 None => {
                     let moved = self.take_off(name).await?;
@@ -144,11 +142,7 @@ impl Incus {
         let devices = &instance.expanded_devices;
         let (network, found) = card::networks(devices).find_map(|name| Some((name, policies.get(name)?)))?;
         let mut live = found.clone();
-        let net = card::Net {
-            name: network,
-            has_ipv6: found.policy.has_ipv6(),
-        };
-        live.fault = card::fault(devices, net).or(live.fault);
+        live.fault = card::fault(devices, card::Net::of(network, &found.policy)).or(live.fault);
         Some(live)
     }
 
@@ -192,7 +186,8 @@ impl Incus {
                 };
                 return self.send(Method::POST, "network-acls", None, &body, None).await;
             };
-            self.check_ours("network ACL", name, &found.config, policy)?;
+            let owner = network::key(self.client.project(), &found.config);
+            check_ours("network ACL", name, owner, policy)?;
             let wanted = wanted();
             let mut egress = found.egress.clone();
             egress.sort();
@@ -217,9 +212,7 @@ impl Incus {
                 .await?
                 .and_then(|(network, _)| network::range(&network)));
         };
-        if !found.is_announced(&policy.key) {
-            self.check_ours("network", name, &found.config, policy)?;
-        }
+        check_ours("network", name, found.owner(self.client.project()), policy)?;
         let range = network::range(&found);
         if !found.is_whole() {
             self.discard(&found).await?;
@@ -230,11 +223,11 @@ impl Incus {
                 .and_then(|(network, _)| network::range(&network)));
         }
         let is_up = self.is_up(name).await?;
-        let is_whole = wanted
-            .config
-            .iter()
-            .all(|(key, value)| found.config.get(key) == Some(value));
-        if is_up && is_whole && !found.config.keys().any(|setting| network::is_foreign(setting)) {
+        let as_wanted = |(key, value): (&String, &String)| found.config.get(key) == Some(value);
+        if is_up
+            && wanted.config.iter().all(as_wanted)
+            && !found.config.keys().any(|setting| network::is_foreign(setting))
+        {
             return Ok(range);
         }
         let body = network::merged(&found, wanted);
@@ -367,22 +360,16 @@ impl Incus {
         }
         let _alone = self.networks.write().await;
         let project = self.client.project();
-        let ours =
-            |config: &wire::Config| network::key(project, config).is_some_and(|key| left.contains(&key.environment));
-        let announced = |found: &Network| {
-            let key = found.announced_for(project);
-            key.is_some_and(|key| left.contains(&key.environment))
-        };
+        let ours = |owner: Option<PolicyKey>| owner.is_some_and(|key| left.contains(&key.environment));
         let networks: Vec<Network> = self.listed("networks").await?;
-        let all_ours = networks.iter().filter(|found| ours(&found.config) || announced(found));
-        for found in all_ours {
+        for found in networks.iter().filter(|found| ours(found.owner(project))) {
             if found.used_by.is_empty() && found.managed {
                 self.remove_object("networks", &found.name).await?;
                 self.guard.open(&found.name).await?;
             }
         }
         let acls: Vec<Acl> = self.listed("network-acls").await?;
-        for found in acls.iter().filter(|found| ours(&found.config)) {
+        for found in acls.iter().filter(|found| ours(network::key(project, &found.config))) {
             if found.used_by.is_empty() {
                 self.remove_object("network-acls", &found.name).await?;
             }
@@ -448,15 +435,15 @@ impl Incus {
         let url = self.client.url([what].into_iter().chain(name));
         self.client.act(method, &url, Some(body), etag).await.map(drop)
     }
+}
 
-    fn check_ours(&self, what: &str, name: &str, config: &wire::Config, policy: &PinnedPolicy) -> Result<()> {
-        if network::key(self.client.project(), config).as_ref() == Some(&policy.key) {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::Failed,
-            format!("the {what} `{name}` stands in the way: sbx-apply did not make it for this policy"),
-        )
-        .with_hint("rename or delete it, or give the environment another name"))
+fn check_ours(what: &str, name: &str, owner: Option<PolicyKey>, policy: &PinnedPolicy) -> Result<()> {
+    if owner.as_ref() == Some(&policy.key) {
+        return Ok(());
     }
+    Err(Error::new(
+        ErrorKind::Failed,
+        format!("the {what} `{name}` stands in the way: sbx-apply did not make it for this policy"),
+    )
+    .with_hint("rename or delete it, or give the environment another name"))
 }

@@ -45,15 +45,14 @@ impl Network {
         self.status == "Created"
     }
 
-    /// Whether it has been announced for a policy to some members of a cluster, and never made: as after a kill in between.
-    /// It cannot have labels yet.
-    pub(super) fn is_announced(&self, key: &PolicyKey) -> bool {
-        self.status == "Pending" && self.description == described(key)
+    /// Whose it is; none where it is not ours, or another project's.
+    pub(super) fn owner(&self, project: &str) -> Option<PolicyKey> {
+        key(project, &self.config).or_else(|| self.announced_for(project))
     }
 
-    /// The policy that it has been announced for, where it was never made. That its name follows from the policy shows that
-    /// it is ours.
-    pub(super) fn announced_for(&self, project: &str) -> Option<PolicyKey> {
+    /// The policy that it has been announced for to some members of a cluster, and never made: as after a kill in between. It
+    /// cannot have labels yet, but that its name follows from the policy shows that it is ours.
+    fn announced_for(&self, project: &str) -> Option<PolicyKey> {
         let said = self
             .description
             .strip_prefix(DESCRIPTION.0)?
@@ -63,7 +62,7 @@ impl Network {
             environment: EnvironmentName::new(environment).ok()?,
             name: policy.to_owned(),
         };
-        (self.name == name(project, &key) && self.is_announced(&key)).then_some(key)
+        (self.name == name(project, &key) && self.status == "Pending").then_some(key)
     }
 
     /// The instances that have a card on it.

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::backend::pinned::is_host_name;
 use crate::backend::{Error, ErrorKind, Result};
 use crate::model::{Destination, Opening, PinnedPolicy, PortRange, Protocol};
 
@@ -151,8 +152,7 @@ pub(super) fn dns(policy: &PinnedPolicy) -> Result<String> {
     let mut lines = vec!["no-resolv".to_owned(), "no-hosts".to_owned()];
     for (name, addresses) in policy.names() {
         // Each line is a setting, and some of them run commands.
-        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.');
-        if name.is_empty() || !name.chars().all(good) {
+        if !is_host_name(name) {
             return Err(Error::new(ErrorKind::Invalid, format!("{name:?} is no host name")));
         }
         let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();

@@ -6,15 +6,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::range;
 use crate::backend::nft::{NEIGHBOURS, PEER, answers, is_ipv6, opened};
 use crate::backend::watch::Pass;
-use crate::model::PinnedPolicy;
+use crate::model::{METADATA_IPV6, PinnedPolicy};
 
 /// The name of a sandbox's table.
 pub(super) fn name(link: &str) -> String {
     format!("sbx-apply-{link}")
 }
-
-/// Where clouds keep their secrets by IPv6 (Amazon, Google, Oracle), which are no link-local addresses.
-const METADATA_IPV6: [&str; 3] = ["fd00:ec2::254", "fd20:ce::254", "fd00:c1::a9fe:a9fe"];
 
 /// The table of a sandbox. All rules name the device, so that they mean no one else, whatever becomes of the addresses. Of
 /// this machine, only its name servers answer, and under a policy nobody; link-local addresses are not to be routed
